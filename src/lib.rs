@@ -1,0 +1,73 @@
+//! # titer: how much of which data does an instruction-tuned model need, and how do we know?
+//!
+//! A manifest (TOML) declares a DAG of `mix → train → predict → score → aggregate` stages. titer runs it,
+//! keeps every result by content, and the next time runs only what changed.
+//!
+//! ## The one idea
+//!
+//! A stage is a function from content to content. Its key is
+//! `BLAKE3(canonical JSON of {format, kind, version, recipe, digest of every input})`:
+//!
+//! - the *recipe* holds every setting that can change a byte of the output, after defaults and placeholders
+//!   ([`stage::Recipe`]); what cannot change the output is a *hint* ([`stage::Hints`]), another type, and can never
+//!   enter a key. The stage's name is in neither.
+//! - inputs enter by the digest of the bytes that are read, not by the recipe that made them: an upstream stage that
+//!   runs again and yields the same bytes stops there (early cut-off).
+//! - a model's digest covers its base and its whole chain of adapters.
+//! - never in a key: clock, environment, host name, absolute path, mtime, map order, device, number of threads.
+//!
+//! The first committed output of a key is canonical; another run of the same key is an *observation* kept beside it.
+//! Failures are never cached.
+//!
+//! ## The way of the data
+//!
+//! Each type has fewer 'maybes' than the one before it, and the chain has no way back:
+//!
+//! | step | in → out | the mistake that is its own |
+//! |---|---|---|
+//! | [`settings`] | text → values with positions | syntax |
+//! | [`manifest`] | values → checked pipeline of concrete stage instances | unknown key, bad reference, range, name |
+//! | [`graph`] | instances → DAG | a cycle |
+//! | [`plan`] | DAG + store → cached / runs / waits | a missing input |
+//! | [`schedule`] | ready queue under limits (no threads, no clock) | none: a bug |
+//! | [`exec`] | job → events → output folder | the stage failed |
+//! | [`store`] | outputs + record → cache | a promised output is missing |
+//!
+//! ## Rooms
+//!
+//! Arrows only point down; a room knows only what it must.
+//!
+//! | room | knows |
+//! |---|---|
+//! | [`cli`] | words in, words out; the only place that prints or reads the environment |
+//! | [`run`], [`schedule`] | the loop, and the state machine in which one function makes every change of state |
+//! | [`exec`] | how a job is given to a worker process; not the graph |
+//! | [`plan`], [`key`] | what would run, and why; they write nothing |
+//! | [`store`], [`record`] | the cache; not stages |
+//! | [`graph`] | instances and edges |
+//! | [`manifest`] | text → pipeline; no files but manifests |
+//! | [`stage`] | the five kinds, one folder or file each: settings, checks, work |
+//! | [`scorer`] | one file each and one line in a table |
+//! | [`report`] | tables, statistics, figures: pure |
+//! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
+//! | [`row`] | rows of JSONL, JSON and CSV files |
+//! | [`settings`], [`diagnostic`] | typed settings read from values with positions; messages that show the place |
+
+pub mod cli;
+pub mod diagnostic;
+#[cfg(feature = "candle")]
+pub mod engine;
+pub mod exec;
+pub mod graph;
+pub mod key;
+pub mod manifest;
+pub mod plan;
+pub mod record;
+pub mod report;
+pub mod row;
+pub mod run;
+pub mod schedule;
+pub mod scorer;
+pub mod settings;
+pub mod stage;
+pub mod store;

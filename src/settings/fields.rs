@@ -1,0 +1,111 @@
+//! The settings of one table, taken one by one; what nobody took is unknown.
+
+use super::{Decode, Table, Value};
+use crate::diagnostic::{Diagnostic, Problems, Span};
+
+/// A table whose settings are being read.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    table: &'a Table,
+    span: Span,
+    known: Vec<&'static str>,
+}
+
+/// Settings that stand among others in one table.
+pub trait Group: Sized {
+    /// Takes its settings from `fields`. `None` if a problem was reported.
+    fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Self>;
+}
+
+impl<'a> Fields<'a> {
+    /// The settings of `value`, which must be a table.
+    pub fn of(value: &'a Value, problems: &mut Problems) -> Option<Self> {
+        match value.as_table() {
+            Some(table) => Some(Self::of_table(table, value.span)),
+            None => {
+                problems.at(value.span, format!("expected a table, found {}", value.describe()));
+                None
+            }
+        }
+    }
+
+    /// The settings of a table that stands at `span`.
+    pub fn of_table(table: &'a Table, span: Span) -> Self {
+        Self { table, span, known: Vec::new() }
+    }
+
+    /// Where the table stands.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The value of `name`, marked as known.
+    pub fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+        self.known.push(name);
+        self.table.get(name)
+    }
+
+    /// A setting that must be there.
+    pub fn required<T: Decode>(&mut self, name: &'static str, problems: &mut Problems) -> Option<T> {
+        match self.take(name) {
+            Some(value) => T::decode(value, problems),
+            None => match T::absent() {
+                Some(value) => Some(value),
+                None => {
+                    problems.at(self.span, format!("`{name}` is missing"));
+                    None
+                }
+            },
+        }
+    }
+
+    /// A setting with a default.
+    pub fn or<T: Decode>(
+        &mut self,
+        name: &'static str,
+        default: impl FnOnce() -> T,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        match self.take(name) {
+            Some(value) => T::decode(value, problems),
+            None => Some(default()),
+        }
+    }
+
+    /// A setting that may be absent. The outer `None` means that a problem was reported.
+    pub fn optional<T: Decode>(&mut self, name: &'static str, problems: &mut Problems) -> Option<Option<T>> {
+        match self.take(name) {
+            Some(value) => T::decode(value, problems).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Reports a number that lies outside `range`, at the place of setting `name`.
+    pub fn within<T: PartialOrd + std::fmt::Display>(
+        &self,
+        name: &'static str,
+        number: T,
+        range: std::ops::RangeInclusive<T>,
+        problems: &mut Problems,
+    ) -> Option<T> {
+        if range.contains(&number) {
+            return Some(number);
+        }
+        let span = self.table.get(name).map_or(self.span, |value| value.span);
+        problems.at(span, format!("`{name}` is {number}: expected {} to {}", range.start(), range.end()));
+        None
+    }
+
+    /// Reports what nobody took. `None` if there was any.
+    pub fn finish(self, problems: &mut Problems) -> Option<()> {
+        let mut clean = Some(());
+        for (key, _) in &self.table.entries {
+            if !self.known.contains(&key.name.as_str()) {
+                let problem = Diagnostic::at(key.span, format!("unknown setting `{}`", key.name));
+                problems.push(problem.suggest(&key.name, self.known.iter().copied()));
+                clean = None;
+            }
+        }
+        clean
+    }
+}

@@ -1,0 +1,173 @@
+//! TOML values that know where they stand.
+
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use toml::de::{DeTable, DeValue};
+
+/// A value and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// What it is.
+    pub kind: ValueKind,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a value can be. Dates are read as strings: nothing here computes with them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ValueKind {
+    /// A string.
+    String(String),
+    /// An integer.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Boolean(bool),
+    /// A list.
+    Array(Vec<Value>),
+    /// A table.
+    Table(Table),
+}
+
+/// A key and its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Key {
+    /// The key's text.
+    pub name: String,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// A table in the order of its text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Table {
+    /// Keys and values; keys are unique.
+    pub entries: Vec<(Key, Value)>,
+}
+
+impl Table {
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.entries.iter().find(|(key, _)| key.name == name).map(|(_, value)| value)
+    }
+
+    /// Sets `name` if it is not set.
+    pub fn insert_missing(&mut self, name: &str, value: Value) {
+        if self.get(name).is_none() {
+            let span = value.span;
+            self.entries.push((Key { name: name.to_string(), span }, value));
+        }
+    }
+}
+
+impl Value {
+    /// The table that this value is, if it is one.
+    pub fn as_table(&self) -> Option<&Table> {
+        match &self.kind {
+            ValueKind::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// The string that this value is, if it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.kind {
+            ValueKind::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value as JSON, without places.
+    pub fn to_json(&self) -> serde_json::Value {
+        match &self.kind {
+            ValueKind::String(text) => text.as_str().into(),
+            ValueKind::Integer(number) => (*number).into(),
+            ValueKind::Float(number) => (*number).into(),
+            ValueKind::Boolean(flag) => (*flag).into(),
+            ValueKind::Array(items) => items.iter().map(Value::to_json).collect(),
+            ValueKind::Table(table) => {
+                table.entries.iter().map(|(key, value)| (key.name.clone(), value.to_json())).collect()
+            }
+        }
+    }
+
+    /// What the value is, for a message: `a string`, `an integer`, …
+    pub fn describe(&self) -> &'static str {
+        match &self.kind {
+            ValueKind::String(_) => "a string",
+            ValueKind::Integer(_) => "an integer",
+            ValueKind::Float(_) => "a float",
+            ValueKind::Boolean(_) => "a boolean",
+            ValueKind::Array(_) => "a list",
+            ValueKind::Table(_) => "a table",
+        }
+    }
+}
+
+/// Parses TOML text into a table value. Syntax errors go to `problems`; `None` if nothing can be read.
+pub fn parse(text: &str, file: u32, problems: &mut Problems) -> Option<Value> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let failed = !errors.is_empty();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        problems.push(Diagnostic::at(to_span(file, &span), error.message().trim().to_string()));
+    }
+    if failed {
+        return None;
+    }
+    let span = to_span(file, &table.span());
+    Some(Value { kind: ValueKind::Table(convert_table(table.get_ref(), file, problems)), span })
+}
+
+fn convert_table(table: &DeTable<'_>, file: u32, problems: &mut Problems) -> Table {
+    let mut entries: Vec<(Key, Value)> = table
+        .iter()
+        .map(|(key, value)| {
+            let key = Key { name: key.get_ref().to_string(), span: to_span(file, &key.span()) };
+            let value = Value {
+                kind: convert(value.get_ref(), to_span(file, &value.span()), problems),
+                span: to_span(file, &value.span()),
+            };
+            (key, value)
+        })
+        .collect();
+    entries.sort_by_key(|(key, _)| key.span.start);
+    Table { entries }
+}
+
+fn convert(value: &DeValue<'_>, span: Span, problems: &mut Problems) -> ValueKind {
+    match value {
+        DeValue::String(text) => ValueKind::String(text.to_string()),
+        DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => ValueKind::Integer(number),
+            Err(_) => {
+                problems.at(span, format!("`{}` does not fit into 64 bits", number.as_str()));
+                ValueKind::Integer(0)
+            }
+        },
+        DeValue::Float(number) => match number.as_str().parse() {
+            Ok(number) => ValueKind::Float(number),
+            Err(_) => {
+                problems.at(span, format!("`{}` is not a number", number.as_str()));
+                ValueKind::Float(0.0)
+            }
+        },
+        DeValue::Boolean(flag) => ValueKind::Boolean(*flag),
+        DeValue::Datetime(date) => ValueKind::String(date.to_string()),
+        DeValue::Array(items) => ValueKind::Array(
+            items
+                .iter()
+                .map(|item| {
+                    let span = to_span(span.file, &item.span());
+                    Value { kind: convert(item.get_ref(), span, problems), span }
+                })
+                .collect(),
+        ),
+        DeValue::Table(table) => ValueKind::Table(convert_table(table, span.file, problems)),
+    }
+}
+
+fn to_span(file: u32, range: &std::ops::Range<usize>) -> Span {
+    let clamp = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
+    Span { file, start: clamp(range.start), end: clamp(range.end) }
+}
