@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod mix;
 pub mod predict;
+pub mod prompt;
 pub mod score;
 pub mod train;
 
