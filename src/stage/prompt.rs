@@ -5,7 +5,9 @@
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Decode, Value};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
@@ -89,8 +91,10 @@ impl<'a> Prompter<'a> {
     /// Compiles the template. Fails on a syntax error.
     pub fn new(template: &'a Template) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
+        // A prompt ends in a newline more often than not.
+        environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
         let [with_input, without_input] = template.texts();
         environment.add_template("with_input", with_input)?;
@@ -107,7 +111,7 @@ impl<'a> Prompter<'a> {
             _ => true,
         });
         let name = if has_input { "with_input" } else { "without_input" };
-        Ok(self.environment.get_template(name)?.render(minijinja::Value::from_serialize(row))?)
+        Ok(self.environment.get_template(name)?.render(Serde(row))?)
     }
 
     /// The columns that the template names, sorted.
