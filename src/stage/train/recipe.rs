@@ -138,15 +138,42 @@ crate::settings! {
     }
 }
 
-crate::settings! {
-    /// A number of optimiser steps, said in epochs and bounded.
-    pub struct Every {
-        /// Passes over the rows.
-        epochs: f64 = 1.0 => 0.0..=1e6,
-        /// At least so many steps.
-        min: u64 = 1 => 1..=1_000_000_000,
-        /// At most so many steps.
-        max: Option<u64> = None,
+/// A number of optimiser steps, said in epochs and bounded; the bounds are in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Every {
+    /// Passes over the rows.
+    pub epochs: f64,
+    /// At least so many steps.
+    pub min: u64,
+    /// At most so many steps.
+    pub max: Option<u64>,
+}
+
+impl Every {
+    /// The number of steps, where an epoch has `steps_per_epoch`.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; casts saturate")]
+    pub fn steps(&self, steps_per_epoch: f64) -> u64 {
+        let steps = (self.epochs * steps_per_epoch).round() as u64;
+        steps.max(self.min).min(self.max.unwrap_or(u64::MAX))
+    }
+}
+
+impl Decode for Every {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let mut fields = Fields::of(value, problems)?;
+        let epochs = fields.or("epochs", || 1.0, problems);
+        let epochs = epochs.and_then(|epochs| fields.within("epochs", epochs, 0.0..=1e6, problems));
+        let min = fields.or("min", || 1, problems);
+        let min = min.and_then(|min| fields.within("min", min, 1..=1_000_000_000, problems));
+        let max = fields.optional::<u64>("max", problems);
+        fields.finish(problems)?;
+        let every = Self { epochs: epochs?, min: min?, max: max? };
+        if every.max.is_some_and(|max| max < every.min) {
+            problems.at(value.span, "`max` is less than `min`");
+            return None;
+        }
+        Some(every)
     }
 }
 
@@ -173,7 +200,7 @@ impl Decode for Warmup {
                 fields.finish(problems)?;
                 ratio.map(Self::Ratio)
             }
-            ValueKind::Table(_) => decode_every(value, problems).map(Self::Every),
+            ValueKind::Table(_) => Every::decode(value, problems).map(Self::Every),
             _ => {
                 let problem = format!("expected a number of steps or a table, found {}", value.describe());
                 problems.push(
@@ -184,16 +211,6 @@ impl Decode for Warmup {
             }
         }
     }
-}
-
-/// [`Every`] with its bounds in order.
-pub(super) fn decode_every(value: &Value, problems: &mut Problems) -> Option<Every> {
-    let every = Every::decode(value, problems)?;
-    if every.max.is_some_and(|max| max < every.min) {
-        problems.at(value.span, "`max` is less than `min`");
-        return None;
-    }
-    Some(every)
 }
 
 /// AdamW's `beta1` and `beta2`, each at least 0 and below 1.
