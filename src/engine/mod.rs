@@ -1,1 +1,3 @@
 //! The engine room.
+pub mod prompt;
+pub mod tokenizer;
