@@ -6,3 +6,8 @@
 
 pub mod kernels;
 pub mod matmul;
+pub mod model;
+pub mod prompt;
+pub mod random;
+pub mod tokenizer;
+pub mod weights;
