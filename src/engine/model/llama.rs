@@ -55,6 +55,17 @@ impl Block {
     }
 }
 
+/// A weight of a model, to be changed.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// Name of its module in transformers.
+    pub name: String,
+    /// Its shape in memory.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub values: &'a mut Arc<Vec<f32>>,
+}
+
 /// A model.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -187,6 +198,35 @@ impl Model {
             tensors.push(matrix(&self.head));
         }
         tensors
+    }
+
+    /// Every weight that a training of the whole model changes, in order, as it is kept in memory. The output layer of a
+    /// tied model is not among them: it is the embedding's copy.
+    pub fn parameters_mut(&mut self) -> Vec<Parameter<'_>> {
+        let Self { config, embedding, blocks, norm, head } = self;
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let vector = |name: String, values| Parameter { name, shape: vec![hidden], values };
+        let matrix = |linear| {
+            let Linear { name, inputs, outputs, weight } = linear;
+            Parameter { name: name.clone(), shape: vec![*inputs, *outputs], values: weight }
+        };
+        let mut list = vec![Parameter {
+            name: "model.embed_tokens".to_string(),
+            shape: vec![vocab, hidden],
+            values: embedding,
+        }];
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let Block { attention_norm, q, k, v, o, mlp_norm, gate, up, down } = block;
+            list.push(vector(format!("model.layers.{index}.input_layernorm"), attention_norm));
+            list.extend([q, k, v, o].map(matrix));
+            list.push(vector(format!("model.layers.{index}.post_attention_layernorm"), mlp_norm));
+            list.extend([gate, up, down].map(matrix));
+        }
+        list.push(vector("model.norm".to_string(), norm));
+        if !config.tie_embeddings {
+            list.push(matrix(head));
+        }
+        list
     }
 
     /// The linear layers of the blocks, in order: those that can carry an adapter.
