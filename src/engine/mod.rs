@@ -1,3 +1,4 @@
 //! The engine room.
+
 pub mod prompt;
 pub mod tokenizer;
