@@ -85,7 +85,7 @@ impl Kind {
     pub fn reference_settings(self) -> &'static [&'static str] {
         match self {
             Kind::Mix => &["sources.*.from", "tokenizer"],
-            Kind::Train => &["data", "validation", "base"],
+            Kind::Train => &["data", "data.train", "data.validation", "validation", "base"],
             Kind::Predict => &["model", "data"],
             Kind::Score => &["predictions"],
             Kind::Aggregate => &["from"],
