@@ -7,42 +7,33 @@
 
 use super::kernels::{self, Rope, Turn};
 use super::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
+use super::model::{Config, Linear, Model};
 use rayon::prelude::*;
-
-/// A frozen linear layer as products want it: row-major `inputs × outputs`.
-#[derive(Debug)]
-pub(super) struct Linear {
-    pub weight: Vec<f32>,
-    pub inputs: usize,
-    pub outputs: usize,
-}
+use std::sync::Arc;
 
 /// One block of the model. Layers that read the same input are one layer here.
 #[derive(Debug)]
-pub(super) struct Block {
-    pub attention_norm: Vec<f32>,
+struct Block {
+    attention_norm: Arc<Vec<f32>>,
     /// Queries of all heads, then keys, then values of all key-value heads.
-    pub qkv: Linear,
-    pub attention_out: Linear,
-    pub mlp_norm: Vec<f32>,
-    /// The gate, then what it is multiplied with.
-    pub gate_up: Linear,
-    pub down: Linear,
+    qkv: Linear,
+    attention_out: Linear,
+    mlp_norm: Arc<Vec<f32>>,
+    /// The gate, then what it lets through.
+    gate_up: Linear,
+    down: Linear,
 }
 
 /// A model that can be run but not trained.
 #[derive(Debug)]
 pub struct Decoder {
+    config: Config,
     /// `vocabulary × hidden`.
-    pub(super) embedding: Vec<f32>,
-    pub(super) blocks: Vec<Block>,
-    pub(super) norm: Vec<f32>,
-    pub(super) head: Linear,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    pub(super) norm_eps: f32,
-    pub(super) rope: Rope,
+    embedding: Arc<Vec<f32>>,
+    blocks: Vec<Block>,
+    norm: Arc<Vec<f32>>,
+    head: Linear,
+    rope: Rope,
 }
 
 /// The keys and values of one sequence's positions so far.
@@ -71,6 +62,22 @@ pub struct Advance<'a> {
 }
 
 impl Decoder {
+    /// Makes a model ready to run.
+    pub fn new(model: Model) -> Self {
+        let Model { config, embedding, blocks, norm, head } = model;
+        // Taken apart block by block, so that no more than one block's weights are there twice.
+        let blocks = blocks.into_iter().map(|block| Block {
+            qkv: side_by_side(&[&block.q, &block.k, &block.v]),
+            gate_up: side_by_side(&[&block.gate, &block.up]),
+            attention_norm: block.attention_norm,
+            attention_out: block.o,
+            mlp_norm: block.mlp_norm,
+            down: block.down,
+        });
+        let rope = Rope::new(config.rope_theta, config.head_dim, config.max_positions);
+        Self { blocks: blocks.collect(), config, embedding, norm, head, rope }
+    }
+
     /// Most positions that a sequence can have.
     pub fn context(&self) -> usize {
         self.rope.positions()
@@ -115,11 +122,11 @@ impl Decoder {
             sequence.cache.values.resize_with(self.blocks.len(), Vec::new);
         }
         for (index, block) in self.blocks.iter().enumerate() {
-            let qkv = block.qkv.of(&self.normalized(&x, &block.attention_norm));
+            let qkv = apply(&block.qkv, &self.normalized(&x, &block.attention_norm));
             let mixed = self.attention(index, &qkv, sequences);
-            block.attention_out.add_to(&mut x, &mixed);
-            let gate_up = block.gate_up.of(&self.normalized(&x, &block.mlp_norm));
-            block.down.add_to(&mut x, &swiglu(&gate_up, block.down.inputs));
+            multiply(&mut x, &mixed, &block.attention_out, Write::Add);
+            let gate_up = apply(&block.gate_up, &self.normalized(&x, &block.mlp_norm));
+            multiply(&mut x, &swiglu(&gate_up, block.down.inputs), &block.down, Write::Add);
         }
         for sequence in sequences {
             sequence.cache.positions += sequence.tokens.len();
@@ -128,21 +135,22 @@ impl Decoder {
     }
 
     fn logits(&self, rows: &[f32]) -> Vec<f32> {
-        self.head.of(&self.normalized(rows, &self.norm))
+        apply(&self.head, &self.normalized(rows, &self.norm))
     }
 
     fn normalized(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
         let width = weight.len();
         let mut out = vec![0.0; x.len()];
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            kernels::rms_norm(out, x, weight, self.norm_eps);
+            kernels::rms_norm(out, x, weight, self.config.norm_eps);
         }
         out
     }
 
     /// Puts new keys and values into the caches; returns what the heads see at each new position, side by side.
     fn attention(&self, block: usize, qkv: &[f32], sequences: &mut [Advance<'_>]) -> Vec<f32> {
-        let (q_width, kv_width) = (self.heads * self.head_dim, self.kv_heads * self.head_dim);
+        let (q_width, kv_width) =
+            (self.config.heads * self.config.head_dim, self.config.kv_heads * self.config.head_dim);
         let width = q_width + 2 * kv_width;
         let mut mixed = vec![0.0; qkv.len() / width * q_width];
         // Each sequence takes its part of both matrices along.
@@ -176,12 +184,12 @@ impl Decoder {
     /// What every head of one position sees of the first `positions` keys and values.
     #[expect(clippy::cast_precision_loss, reason = "a head is far narrower than 2^24")]
     fn attend(&self, queries: &[f32], keys: &[f32], values: &[f32], positions: usize, out: &mut [f32]) {
-        let (head_dim, kv_width) = (self.head_dim, self.kv_heads * self.head_dim);
+        let (head_dim, kv_width) = (self.config.head_dim, self.config.kv_heads * self.config.head_dim);
         let scale = 1.0 / (head_dim as f32).sqrt();
         let mut weights = vec![0.0; positions];
         let heads = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
         for (head, (query, out)) in heads.enumerate() {
-            let begin = head / (self.heads / self.kv_heads) * head_dim;
+            let begin = head / (self.config.heads / self.config.kv_heads) * head_dim;
             let of = |matrix| head_rows(matrix, begin, head_dim, kv_width);
             for (weight, key) in weights.iter_mut().zip(of(keys)) {
                 *weight = kernels::dot(query, key) * scale;
@@ -209,21 +217,32 @@ fn swiglu(gate_up: &[f32], width: usize) -> Vec<f32> {
     out
 }
 
-impl Linear {
-    fn of(&self, x: &[f32]) -> Vec<f32> {
-        let rows = x.len() / self.inputs;
-        let mut out = vec![0.0; rows * self.outputs];
-        self.product(&mut out, x, Write::Set);
-        out
-    }
-
-    fn add_to(&self, out: &mut [f32], x: &[f32]) {
-        self.product(out, x, Write::Add);
-    }
-
-    fn product(&self, out: &mut [f32], x: &[f32], write: Write) {
-        let rows = x.len() / self.inputs;
-        let (x, weight) = (Matrix::new(x, rows, self.inputs), Matrix::new(&self.weight, self.inputs, self.outputs));
-        matmul(MatrixMut::new(out, rows, self.outputs), x, weight, 1.0, write, Threads::Pool);
-    }
+fn apply(linear: &Linear, x: &[f32]) -> Vec<f32> {
+    let mut out = vec![0.0; x.len() / linear.inputs * linear.outputs];
+    multiply(&mut out, x, linear, Write::Set);
+    out
 }
+
+fn multiply(out: &mut [f32], x: &[f32], linear: &Linear, write: Write) {
+    let Linear { inputs, outputs, weight, .. } = linear;
+    let rows = x.len() / inputs;
+    let (x, weight) = (Matrix::new(x, rows, *inputs), Matrix::new(weight, *inputs, *outputs));
+    matmul(MatrixMut::new(out, rows, *outputs), x, weight, 1.0, write, Threads::Pool);
+}
+
+/// Linear layers of the same input as one, whose outputs stand side by side.
+fn side_by_side(linears: &[&Linear]) -> Linear {
+    let inputs = linears[0].inputs;
+    let outputs: usize = linears.iter().map(|linear| linear.outputs).sum();
+    let mut weight = Vec::with_capacity(inputs * outputs);
+    for row in 0..inputs {
+        for linear in linears {
+            weight.extend_from_slice(&linear.weight[row * linear.outputs..][..linear.outputs]);
+        }
+    }
+    let name = linears.iter().map(|linear| linear.name.as_str()).collect::<Vec<_>>().join(" + ");
+    Linear { name, inputs, outputs, weight: Arc::new(weight) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -159,3 +159,52 @@ fn stopped(tokenizer: &Tokenizer, tokens: &[u32], stop: &[String]) -> anyhow::Re
     let first = stop.iter().filter_map(|stop| text.find(stop)).min();
     Ok(first.map(|end| text[..end].to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tokenizer without merges: every byte is a token.
+    fn bytes() -> Tokenizer {
+        Tokenizer::train_bpe([""].iter(), crate::engine::tokenizer::MIN_VOCAB).unwrap()
+    }
+
+    /// The text and the number of tokens at which an answer that would go on as `text` is stopped.
+    fn stop_at(tokenizer: &Tokenizer, text: &str, stop: &[&str]) -> Option<(String, usize)> {
+        let stop: Vec<String> = stop.iter().map(ToString::to_string).collect();
+        let tokens = tokenizer.encode(text).unwrap();
+        (1..=tokens.len()).find_map(|count| Some((stopped(tokenizer, &tokens[..count], &stop).unwrap()?, count)))
+    }
+
+    #[test]
+    fn a_stop_text_is_found_across_tokens_and_left_out() {
+        let bytes = bytes();
+        let found = |text: &str, count| Some((text.to_string(), count));
+        assert_eq!(stop_at(&bytes, "yes\n### Instruction", &["###"]), found("yes\n", 7));
+        assert_eq!(stop_at(&bytes, "## no # ##", &["###"]), None);
+        assert_eq!(stop_at(&bytes, "grün, größer", &["größ", "END"]), found("grün, ", 13));
+        assert_eq!(stop_at(&bytes, "ab", &[]), None);
+        // The first of several, by where it stands.
+        assert_eq!(stop_at(&bytes, "a b c", &["c", "b"]), found("a ", 3));
+        // A token that holds more than the stop text: what is before it stays, what is behind it goes.
+        let words = Tokenizer::train_bpe(["no###yes"; 9].iter(), 270).unwrap();
+        assert!(words.count("no###yes").unwrap() < 4);
+        assert_eq!(stop_at(&words, "no###yes", &["###"]).unwrap().0, "no");
+    }
+
+    #[test]
+    fn a_stop_text_longer_than_any_window_is_found_in_a_long_answer() {
+        let bytes = bytes();
+        let stop = "🦀 the end of the answer 🦀";
+        let text = format!("{}{stop}", "x".repeat(300));
+        assert_eq!(stop_at(&bytes, &text, &[stop]), Some(("x".repeat(300), text.len())));
+    }
+
+    #[test]
+    fn the_first_of_equal_logits_is_taken_and_nonsense_is_refused() {
+        assert_eq!(greedy(&[0.5, 2.0, 2.0, -1.0]).unwrap(), 1);
+        assert_eq!(greedy(&[f32::NEG_INFINITY, -3.0]).unwrap(), 1);
+        assert!(greedy(&[f32::NAN, f32::NAN]).is_err());
+        assert!(greedy(&[0.0, f32::INFINITY]).is_err());
+    }
+}

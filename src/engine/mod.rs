@@ -8,5 +8,8 @@ pub mod decoder;
 pub mod generate;
 pub mod kernels;
 pub mod matmul;
+pub mod model;
 pub mod prompt;
+pub mod random;
 pub mod tokenizer;
+pub mod weights;
