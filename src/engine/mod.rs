@@ -12,4 +12,5 @@ pub mod model;
 pub mod prompt;
 pub mod random;
 pub mod tokenizer;
+pub mod train;
 pub mod weights;
