@@ -122,3 +122,95 @@ fn text(row: &Row, column: &str) -> Option<String> {
         other => Some(other.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn row(value: Value) -> Row {
+        value.as_object().unwrap().clone()
+    }
+
+    fn tokenizer() -> Tokenizer {
+        Tokenizer::train_bpe(["### Instruction:\n### Input:\n\n### Response:\n a b c"; 3].iter(), 300).unwrap()
+    }
+
+    fn decode(tokenizer: &Tokenizer, ids: &[u32]) -> String {
+        tokenizer.decode(ids).unwrap()
+    }
+
+    #[test]
+    fn the_prompt_of_an_example_is_the_prompt_of_prediction() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+        // The answer begins with what the prompt ends with: tokenised together, `\n\n` would be one token.
+        let row = row(json!({"instruction": "Say it.", "input": "a b", "output": "\n\nc"}));
+        let prompt = encoder.prompt(&row, 512).unwrap();
+        let example = encoder.example(&row, 512).unwrap();
+        assert_eq!(example.ids[..example.prompt_len], prompt.ids);
+        assert_eq!(prompt.ids[0], 1, "the beginning-of-text token comes first");
+        assert_eq!(decode(&tokenizer, &prompt.ids), "### Instruction:\nSay it.\n\n### Input:\na b\n\n### Response:\n");
+        let answer = &example.ids[example.prompt_len..];
+        assert_eq!((decode(&tokenizer, answer).as_str(), answer.last()), ("\n\nc", Some(&2)));
+        assert!(!prompt.cut && !example.cut);
+    }
+
+    #[test]
+    fn a_long_input_loses_its_end_and_the_response_marker_stays() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+        let input: String = (0..400).map(|i| format!("{i} ")).collect();
+        let row = row(json!({"instruction": "Add.", "input": input, "output": "7"}));
+        let whole = encoder.prompt(&row, 100_000).unwrap();
+        assert!(!whole.cut && whole.ids.len() > 1000);
+        for limit in [40, 64, 333] {
+            let prompt = encoder.prompt(&row, limit).unwrap();
+            let text = decode(&tokenizer, &prompt.ids);
+            assert!(prompt.cut && prompt.ids.len() <= limit, "{limit}: {}", prompt.ids.len());
+            assert!(prompt.ids.len() + 3 > limit, "{limit}: as much as can be is kept: {}", prompt.ids.len());
+            assert!(text.starts_with("### Instruction:\nAdd.\n\n### Input:\n0 1 2 "), "{text}");
+            assert!(text.ends_with("\n\n### Response:\n"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_instruction_is_cut_once_the_input_is_gone() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+        let row = row(json!({"instruction": "ü".repeat(500), "input": "x y z"}));
+        let prompt = encoder.prompt(&row, 60).unwrap();
+        let text = decode(&tokenizer, &prompt.ids);
+        assert!(
+            prompt.cut && text.starts_with("### Instruction:\nüü") && text.ends_with("ü\n\n### Response:\n"),
+            "{text}"
+        );
+        let error = encoder.prompt(&row, 5).unwrap_err().to_string();
+        assert!(error.contains("more than 5 tokens"), "{error}");
+    }
+
+    #[test]
+    fn an_example_keeps_its_answer_rather_than_its_whole_input() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+        let row = row(json!({"instruction": "Go.", "input": "q".repeat(300), "output": "the answer"}));
+        let example = encoder.example(&row, 100).unwrap();
+        assert!(example.cut && example.ids.len() <= 100);
+        assert_eq!(decode(&tokenizer, &example.ids[example.prompt_len..]), "the answer");
+        // An answer that is longer than the room loses its end, and with it the end-of-text token.
+        let mut row = row;
+        row.insert("output".into(), "r".repeat(300).into());
+        let example = encoder.example(&row, 100).unwrap();
+        assert!(example.cut && example.ids.len() == 100 && example.prompt_len <= 50, "{}", example.prompt_len);
+        assert_ne!(example.ids.last(), Some(&2));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+        let error = encoder.example(&row(json!({"instruction": "Go."})), 100).unwrap_err().to_string();
+        assert!(error.contains("no `output`"), "{error}");
+        assert!(encoder.prompt(&row(json!({"input": "x"})), 100).is_err());
+    }
+}

@@ -8,10 +8,10 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use tokenizers::decoders::byte_level::ByteLevel;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, TokenizerImpl};
+use tokenizers::{AddedToken, NormalizerWrapper, TokenizerImpl};
 
 /// The file that holds the vocabulary.
 pub const FILE: &str = "tokenizer.json";
@@ -19,13 +19,19 @@ pub const FILE: &str = "tokenizer.json";
 /// Files of a folder in HF layout that say something about its tokenizer; the first must be there.
 const FILES: [&str; 3] = [FILE, "tokenizer_config.json", "special_tokens_map.json"];
 
-/// Special tokens of a tokenizer that is trained here; their ids are 0, 1, 2.
 const PAD: &str = "<pad>";
 const BOS: &str = "<s>";
 const EOS: &str = "</s>";
 
+/// Special tokens of a tokenizer that is trained here, in order of their ids.
+const SPECIAL: [&str; 3] = [PAD, BOS, EOS];
+const BOS_ID: u32 = 1;
+
+/// A pair of tokens that occurs less often is not merged: a token seen once teaches nothing.
+const MIN_FREQUENCY: u64 = 2;
+
 /// Smallest vocabulary that can be trained: every byte, and the special tokens.
-pub const MIN_VOCAB: usize = 256 + 3;
+pub const MIN_VOCAB: usize = 256 + SPECIAL.len();
 
 /// A tokenizer and what the folder around it says about its special tokens.
 #[derive(Clone, Debug)]
@@ -63,8 +69,7 @@ impl Tokenizer {
     /// order give the same bytes.
     pub fn train_bpe<I>(texts: I, vocab_size: usize) -> anyhow::Result<Self>
     where
-        I: Iterator + Send,
-        I::Item: AsRef<str> + Send,
+        I: Iterator<Item: AsRef<str> + Send> + Send,
     {
         if vocab_size < MIN_VOCAB {
             bail!(
@@ -73,31 +78,24 @@ impl Tokenizer {
         }
         let mut trainer = BpeTrainer::builder()
             .vocab_size(vocab_size)
+            .min_frequency(MIN_FREQUENCY)
             .show_progress(false)
-            .special_tokens([PAD, BOS, EOS].map(|token| AddedToken::from(token, true)).to_vec())
-            .initial_alphabet(tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet().into_iter().collect())
+            .special_tokens(SPECIAL.map(|token| AddedToken::from(token, true)).to_vec())
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
-        let mut tokenizer: TokenizerImpl<BPE, tokenizers::NormalizerWrapper, ByteLevel, TemplateProcessing, ByteLevel> =
-            TokenizerImpl::new(BPE::default());
         let bytes = ByteLevel::new(false, true, true);
-        tokenizer.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes));
-        tokenizer
+        let mut trained: TokenizerImpl<BPE, NormalizerWrapper, ByteLevel, TemplateProcessing, ByteLevel> =
+            TokenizerImpl::new(BPE::default());
+        trained.with_pre_tokenizer(Some(bytes)).with_decoder(Some(bytes)).with_post_processor(Some(bos_first()?));
+        trained
             .train(&mut trainer, texts)
             .map_err(|error| anyhow::anyhow!("no tokenizer could be trained: {error}"))?;
-        let bos = tokenizer.token_to_id(BOS).context("the trained tokenizer lacks its special tokens")?;
-        let template = TemplateProcessing::builder()
-            .try_single(format!("{BOS} $A"))
-            .and_then(|builder| builder.try_pair(format!("{BOS} $A {BOS} $B")))
-            .map_err(anyhow::Error::msg)?
-            .special_tokens(vec![(BOS, bos)])
-            .build()?;
-        tokenizer.with_post_processor(Some(template));
-        let text = tokenizer.to_string(true).map_err(anyhow::Error::msg)?;
+        let text = trained.to_string(true).map_err(anyhow::Error::msg)? + "\n";
         let config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
+            "pad_token": PAD,
             "bos_token": BOS,
             "eos_token": EOS,
-            "pad_token": PAD,
             "add_bos_token": true,
             "clean_up_tokenization_spaces": false,
         });
@@ -198,6 +196,17 @@ impl Tokenizer {
     }
 }
 
+/// A post-processor that puts the beginning-of-text token before every text.
+fn bos_first() -> anyhow::Result<TemplateProcessing> {
+    let template = TemplateProcessing::builder()
+        .try_single(format!("{BOS} $A"))
+        .and_then(|builder| builder.try_pair(format!("{BOS} $A {BOS}:1 $B:1")))
+        .map_err(anyhow::Error::msg)?
+        .special_tokens(vec![(BOS, BOS_ID)])
+        .build()?;
+    Ok(template)
+}
+
 /// The special tokens that the tokenizer's own post-processor puts before a text.
 fn leading_special_tokens(inner: &tokenizers::Tokenizer) -> anyhow::Result<Vec<u32>> {
     let encoding = inner.encode("a", true).map_err(anyhow::Error::msg)?;
@@ -271,4 +280,125 @@ fn clean_up_spaces(text: String) -> String {
         (" 're", "'re"),
     ];
     SPACED.iter().fold(text, |text, (from, to)| text.replace(from, to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    const TEXTS: [&str; 4] = [
+        "### Instruction:\nGive the opposite of the word.\n\n### Input:\nlovely\n\n### Response:\nawful",
+        "### Instruction:\nRepeat the word two times.\n\n### Input:\nstone\n\n### Response:\nstone stone",
+        "the soup was awful, the soup was cold; the bread was lovely and the bread was warm",
+        "Ein Gruß, 你好, and 🦀: bytes of all kinds",
+    ];
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        fs::write(folder.join(name), text).unwrap();
+    }
+
+    fn small() -> Tokenizer {
+        Tokenizer::train_bpe(TEXTS.iter(), 300).unwrap()
+    }
+
+    #[test]
+    fn a_trained_tokenizer_gives_every_text_back() {
+        let tokenizer = small();
+        assert_eq!(tokenizer.vocab_size(), 300);
+        assert_eq!((tokenizer.pad(), tokenizer.bos(), tokenizer.eos()), (Some(0), Some(1), [2].as_slice()));
+        for text in TEXTS.into_iter().chain(["\u{0}\t Ünseen ✗ text\r\n", "", " "]) {
+            assert_eq!(tokenizer.decode(&tokenizer.encode(text).unwrap()).unwrap(), text);
+        }
+        assert!(tokenizer.count(TEXTS[2]).unwrap() < TEXTS[2].len() / 2, "merges are used");
+    }
+
+    #[test]
+    fn training_depends_on_the_texts_alone() {
+        let reversed = Tokenizer::train_bpe(TEXTS.iter().rev(), 300).unwrap();
+        assert_eq!(small().files, reversed.files);
+        // The crate counts in hash maps that are seeded anew in every process: pinned, so that it shows if they matter.
+        let digest = blake3::hash(&small().files[FILE]).to_hex();
+        assert_eq!(digest.as_str(), "bd537b7e3c5f613953b5a2f986b3cbfe790a97624d2dbdef611e6a68882e8541");
+    }
+
+    #[test]
+    fn a_saved_tokenizer_is_read_back_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = small();
+        tokenizer.save(folder.path()).unwrap();
+        let again = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!(again.files, tokenizer.files);
+        assert_eq!((again.prefix(), again.eos(), again.pad()), (tokenizer.prefix(), tokenizer.eos(), tokenizer.pad()));
+        assert_eq!(again.encode(TEXTS[0]).unwrap(), tokenizer.encode(TEXTS[0]).unwrap());
+    }
+
+    #[test]
+    fn special_tokens_are_found_wherever_a_folder_names_them() {
+        let folder = tempfile::tempdir().unwrap();
+        small().save(folder.path()).unwrap();
+        // Text in the tokenizer's own configuration, as an object; the prefix by the flag.
+        write(folder.path(), FILES[1], r#"{"eos_token": {"content": "</s>"}, "add_bos_token": false}"#);
+        let tokenizer = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!((tokenizer.eos(), tokenizer.bos(), tokenizer.pad()), ([2].as_slice(), None, None));
+        // Without the flag the post-processor decides.
+        write(folder.path(), FILES[1], "{}");
+        assert_eq!(Tokenizer::load(folder.path()).unwrap().prefix(), [1]);
+        // The model's configuration goes before it, the generation's before that; ids may be lists.
+        write(folder.path(), "config.json", r#"{"eos_token_id": 7, "pad_token_id": 9}"#);
+        write(folder.path(), "generation_config.json", r#"{"eos_token_id": [5, 6]}"#);
+        let tokenizer = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!((tokenizer.eos(), tokenizer.pad()), ([5, 6].as_slice(), Some(9)));
+    }
+
+    #[test]
+    fn truncation_and_padding_inside_the_file_are_switched_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tokenizer = small().inner;
+        tokenizer.with_padding(Some(tokenizers::PaddingParams {
+            strategy: tokenizers::PaddingStrategy::Fixed(64),
+            ..Default::default()
+        }));
+        let truncation = tokenizers::TruncationParams { max_length: 3, ..Default::default() };
+        tokenizer.with_truncation(Some(truncation)).unwrap();
+        write(folder.path(), FILE, &tokenizer.to_string(false).unwrap());
+        let tokenizer = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!(tokenizer.encode(TEXTS[0]).unwrap(), small().encode(TEXTS[0]).unwrap());
+    }
+
+    #[test]
+    fn spaces_are_cleaned_up_only_where_the_tokenizer_asks_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        small().save(folder.path()).unwrap();
+        write(folder.path(), FILES[1], r#"{"clean_up_tokenization_spaces": true}"#);
+        let text = "it 's fine , is n't it ?";
+        let cleaned = Tokenizer::load(folder.path()).unwrap();
+        assert_eq!(cleaned.decode(&cleaned.encode(text).unwrap()).unwrap(), "it's fine, isn't it?");
+        assert_eq!(small().decode(&small().encode(text).unwrap()).unwrap(), text);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = |folder: &Path| format!("{:#}", Tokenizer::load(folder).unwrap_err());
+        let missing = error(folder.path());
+        assert!(missing.contains("cannot read") && missing.contains("tokenizer.json"), "{missing}");
+        write(folder.path(), FILE, "{\"version\": \"1.0\", ");
+        assert!(error(folder.path()).contains("no tokenizer file"), "{}", error(folder.path()));
+        small().save(folder.path()).unwrap();
+        write(folder.path(), "config.json", "[]");
+        assert!(error(folder.path()).contains("no JSON object"), "{}", error(folder.path()));
+        let size = Tokenizer::train_bpe(TEXTS.iter(), 200).unwrap_err().to_string();
+        assert!(size.contains("`200`") && size.contains("259"), "{size}");
+        let fit = small().check_fits(299).unwrap_err().to_string();
+        assert!(fit.contains("300 tokens") && fit.contains("299 rows"), "{fit}");
+        small().check_fits(300).unwrap();
+    }
+
+    #[test]
+    fn a_llama_tokenizer_puts_its_own_beginning_before_texts() {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
+        let plain = Tokenizer::load(&folder).unwrap();
+        assert_eq!((plain.bos(), plain.eos(), plain.pad(), plain.vocab_size()), (None, [2].as_slice(), Some(0), 320));
+    }
 }
