@@ -20,6 +20,12 @@ pub struct Linear {
     pub weight: Arc<Vec<f32>>,
 }
 
+impl Linear {
+    fn parameter(&mut self) -> Parameter<'_> {
+        Parameter { name: self.name.clone(), shape: vec![self.inputs, self.outputs], values: &mut self.weight }
+    }
+}
+
 /// One block: attention, then feed-forward, each added to what came in.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -206,25 +212,18 @@ impl Model {
         let Self { config, embedding, blocks, norm, head } = self;
         let (vocab, hidden) = (config.vocab_size, config.hidden_size);
         let vector = |name: String, values| Parameter { name, shape: vec![hidden], values };
-        let matrix = |linear| {
-            let Linear { name, inputs, outputs, weight } = linear;
-            Parameter { name: name.clone(), shape: vec![*inputs, *outputs], values: weight }
-        };
-        let mut list = vec![Parameter {
-            name: "model.embed_tokens".to_string(),
-            shape: vec![vocab, hidden],
-            values: embedding,
-        }];
+        let mut list =
+            vec![Parameter { name: "model.embed_tokens".to_string(), shape: vec![vocab, hidden], values: embedding }];
         for (index, block) in blocks.iter_mut().enumerate() {
             let Block { attention_norm, q, k, v, o, mlp_norm, gate, up, down } = block;
             list.push(vector(format!("model.layers.{index}.input_layernorm"), attention_norm));
-            list.extend([q, k, v, o].map(matrix));
+            list.extend([q, k, v, o].map(Linear::parameter));
             list.push(vector(format!("model.layers.{index}.post_attention_layernorm"), mlp_norm));
-            list.extend([gate, up, down].map(matrix));
+            list.extend([gate, up, down].map(Linear::parameter));
         }
         list.push(vector("model.norm".to_string(), norm));
         if !config.tie_embeddings {
-            list.push(matrix(head));
+            list.push(head.parameter());
         }
         list
     }

@@ -298,9 +298,7 @@ impl Graph {
 /// `tokens` makes the generators of dropout, if something is to be dropped.
 fn linear(x: &Tensor, layer: &Layer, tokens: &dyn Fn(&Random) -> Option<Vec<Random>>) -> Result<Tensor> {
     Ok(match layer {
-        Layer::Frozen { weight, outputs } => {
-            x.apply_op1(FrozenLinear { weight: weight.clone(), outputs: *outputs })?
-        }
+        Layer::Frozen { weight, outputs } => x.apply_op1(FrozenLinear { weight: weight.clone(), outputs: *outputs })?,
         Layer::Trained { weight, transposed } => x.apply_op2(weight, TrainedLinear { transposed: *transposed })?,
         Layer::Lora { weight, a, b, scale, dropout, random } => {
             let dropout = Some(*dropout).filter(|share| *share > 0.0);
@@ -338,8 +336,13 @@ pub fn check_targets(model: &Model, targets: &[String]) -> Result<()> {
     ensure!(!targets.is_empty(), "an adapter without a target");
     for target in targets {
         if !model.linears().any(|linear| is_target(&linear.name, target)) {
-            let known: Vec<&str> =
-                model.blocks.iter().take(1).flat_map(Block::linears).filter_map(|l| l.name.rsplit('.').next()).collect();
+            let known: Vec<&str> = model
+                .blocks
+                .iter()
+                .take(1)
+                .flat_map(Block::linears)
+                .filter_map(|l| l.name.rsplit('.').next())
+                .collect();
             bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
         }
     }

@@ -99,8 +99,7 @@ pub fn train(
     config: &TrainConfig,
     observe: &mut dyn FnMut(&Moment) -> Result<()>,
 ) -> Result<Outcome> {
-    let rows: Vec<(u64, &Example)> =
-        (0..).zip(examples).filter(|(_, example)| example.labels() > 0).collect();
+    let rows: Vec<(u64, &Example)> = (0..).zip(examples).filter(|(_, example)| example.labels() > 0).collect();
     ensure!(!rows.is_empty(), "no row has a token to learn: every answer is empty, or cut off");
     let mut learner = Learner::new(graph, config);
     let per_epoch = steps_per_epoch(rows.len(), config.batch_size);

@@ -80,8 +80,7 @@ impl Moments {
         let shrink = if decays { (1.0 - rate * adam.weight_decay) as f32 } else { 1.0 };
         let (keep1, keep2) = (beta1 as f32, beta2 as f32);
         let (take1, take2, eps) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, adam.eps as f32);
-        let moments =
-            self.first.par_chunks_mut(NUMBERS_PER_TASK).zip(self.second.par_chunks_mut(NUMBERS_PER_TASK));
+        let moments = self.first.par_chunks_mut(NUMBERS_PER_TASK).zip(self.second.par_chunks_mut(NUMBERS_PER_TASK));
         values.par_chunks_mut(NUMBERS_PER_TASK).zip(grad.par_chunks(NUMBERS_PER_TASK)).zip(moments).for_each(
             |((values, grad), (first, second))| {
                 for (((value, grad), first), second) in values.iter_mut().zip(grad).zip(first).zip(second) {

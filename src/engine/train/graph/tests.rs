@@ -81,7 +81,8 @@ fn logits_are_those_of_transformers() {
     assert!(distance(&logits(&whole, &golden.batch()), &golden.floats("logits")) < 1e-5);
     assert!(distance(&logits(&golden.lora(), &golden.batch()), &golden.floats("lora_logits")) < 1e-5);
     // Rows of other lengths, in one batch: each as if alone.
-    let starts: Vec<usize> = golden.bytes("starts").into_iter().map(|start| i64::from_le_bytes(start) as usize).collect();
+    let starts: Vec<usize> =
+        golden.bytes("starts").into_iter().map(|start| i64::from_le_bytes(start) as usize).collect();
     let rows: Vec<Example> = golden
         .examples()
         .iter()
@@ -171,8 +172,7 @@ fn all_weights_learn_along_their_slopes() {
             let squared: f64 = grad.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
             let step = 2e-2 / squared.sqrt();
             let at = |sign: f64| {
-                let moved: Vec<f32> =
-                    values.iter().zip(&grad).map(|(x, g)| x + (sign * step) as f32 * g).collect();
+                let moved: Vec<f32> = values.iter().zip(&grad).map(|(x, g)| x + (sign * step) as f32 * g).collect();
                 parameter.var.set(&Tensor::from_vec(moved, parameter.var.shape(), &Device::Cpu).unwrap()).unwrap();
                 f64::from(loss().to_scalar::<f32>().unwrap())
             };
