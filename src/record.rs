@@ -49,17 +49,11 @@ impl Record {
         struct Any {
             format: u32,
         }
-        let record = serde_json::from_slice::<Self>(bytes);
-        match record {
-            Ok(record) if record.format == FORMAT => Ok(record),
-            other => match (serde_json::from_slice::<Any>(bytes), other) {
-                (Ok(Any { format }), _) if format != FORMAT => {
-                    Err(format!("it has format {format}, this titer reads format {FORMAT}"))
-                }
-                (_, Err(error)) => Err(error.to_string()),
-                (_, Ok(record)) => Err(format!("it has format {}", record.format)),
-            },
+        let format = serde_json::from_slice::<Any>(bytes).map_err(|error| error.to_string())?.format;
+        if format != FORMAT {
+            return Err(format!("it has format {format}, this titer reads format {FORMAT}"));
         }
+        serde_json::from_slice(bytes).map_err(|error| error.to_string())
     }
 }
 
