@@ -1,0 +1,210 @@
+//! The `out/` view: results where a person looks for them.
+//!
+//! Every output file appears by reflink, else as a link to its read-only object, else as a copy; never as a hard link,
+//! through which an editor would change the object. A marker file remembers what was put there, so that nothing else is
+//! ever removed, and a second look costs one small read and a stat per file.
+
+use super::Store;
+use super::error::{At, Result, StoreError};
+use super::file;
+use super::stat::Stat;
+use crate::key::Digest;
+use crate::record::Record;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+
+/// Name of the marker file.
+const MARKER: &str = ".titer";
+
+/// What was put into a folder.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Marker {
+    /// Files by path.
+    files: BTreeMap<String, Shown>,
+}
+
+/// How a file is shown.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Shown {
+    /// It is being made.
+    Unsure,
+    /// By a link: where it points to says all.
+    Link,
+    /// By a file of its own, which looked so when it was made.
+    File(Digest, Stat),
+}
+
+/// Shows the outputs of a record in the folder `out`: puts right what is missing or altered, removes what an older
+/// result left, touches nothing if all is as it should be. Returns whether anything was changed.
+///
+/// # Errors
+/// Something that titer did not put there stands in the way; an object is missing; the folder cannot be written.
+pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
+    make_way(out, out)?;
+    fs::create_dir_all(out).at("create", out)?;
+    let out = &fs::canonicalize(out).at("open", out)?;
+    let marker_path = out.join(MARKER);
+    // A marker that cannot be read knows nothing: what it listed is then left alone.
+    let old = file::read_if_there(&marker_path)?;
+    let old: Marker = old.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+
+    let files: BTreeMap<&str, (Digest, u64)> = record
+        .outputs
+        .iter()
+        .flat_map(|output| &output.files)
+        .map(|file| (file.path.as_str(), (file.digest, file.size)))
+        .collect();
+    let is_right = |path: &str, digest: &Digest| match old.files.get(path) {
+        Some(Shown::Link) => {
+            fs::read_link(out.join(path)).is_ok_and(|target| target == link_target(store, out, path, digest))
+        }
+        Some(Shown::File(shown, stat)) => {
+            shown == digest && fs::symlink_metadata(out.join(path)).is_ok_and(|found| Stat::of(&found) == *stat)
+        }
+        Some(Shown::Unsure) | None => false,
+    };
+    let wrong: BTreeSet<&str> =
+        files.iter().filter(|(path, (digest, _))| !is_right(path, digest)).map(|(path, _)| *path).collect();
+    let gone: Vec<&String> = old.files.keys().filter(|path| !files.contains_key(path.as_str())).collect();
+    let folders: Vec<PathBuf> = record
+        .outputs
+        .iter()
+        .filter(|output| output.is_folder())
+        .map(|output| out.join(&output.path))
+        .filter(|folder| !folder.is_dir())
+        .collect();
+    if wrong.is_empty() && gone.is_empty() && folders.is_empty() {
+        return Ok(false);
+    }
+
+    for path in &wrong {
+        let (digest, size) = files[path];
+        if !store.has(&digest, size) {
+            return Err(StoreError::MissingObject { digest, file: (*path).to_string() });
+        }
+        let full = out.join(path);
+        make_way(out, full.parent().unwrap_or(out))?;
+        if !old.files.contains_key(*path) && !may_replace(store, &full)? {
+            return Err(StoreError::Foreign(full));
+        }
+    }
+    // The marker goes first, with all that is about to be here: after a kill these files are known to be titer's.
+    let mut marker = Marker { files: old.files };
+    marker.files.extend(wrong.iter().map(|path| ((*path).to_string(), Shown::Unsure)));
+    write_marker(&marker_path, &marker)?;
+    let gone: Vec<String> = marker.files.keys().filter(|path| !files.contains_key(path.as_str())).cloned().collect();
+    for path in gone {
+        remove(&out.join(&path))?;
+        remove_empty_folders(out, &path);
+        marker.files.remove(&path);
+    }
+    for folder in folders {
+        make_way(out, &folder)?;
+        fs::create_dir_all(&folder).at("create", &folder)?;
+    }
+    for path in wrong {
+        let (digest, _) = files[path];
+        let full = out.join(path);
+        remove(&full)?;
+        if let Some(folder) = full.parent() {
+            fs::create_dir_all(folder).at("create", folder)?;
+        }
+        let shown = make(store, out, path, &digest)?;
+        marker.files.insert(path.to_string(), shown);
+    }
+    write_marker(&marker_path, &marker)?;
+    Ok(true)
+}
+
+/// Makes one file of the view, where nothing is.
+fn make(store: &Store, out: &Path, path: &str, digest: &Digest) -> Result<Shown> {
+    let (full, object) = (out.join(path), store.path(digest));
+    let own_file = |made: File| -> Result<Shown> {
+        file::make_read_only(&made).at("write", &full)?;
+        Ok(Shown::File(*digest, Stat::of(&made.metadata().at("read", &full)?)))
+    };
+    let made = File::create_new(&full).at("write", &full)?;
+    if clone(&made, &object).is_ok() {
+        return own_file(made);
+    }
+    remove(&full)?;
+    if symlink(link_target(store, out, path, digest), &full).is_ok() {
+        return Ok(Shown::Link);
+    }
+    let mut made = File::create_new(&full).at("write", &full)?;
+    let mut from = File::open(&object).at("read", &object)?;
+    io::copy(&mut from, &mut made).at("write", &full)?;
+    own_file(made)
+}
+
+/// Lets `made` share the blocks of the object, where the file system can do so.
+#[cfg(target_os = "linux")]
+fn clone(made: &File, object: &Path) -> io::Result<()> {
+    Ok(rustix::fs::ioctl_ficlone(made, File::open(object)?)?)
+}
+
+/// Elsewhere a link will do.
+#[cfg(not(target_os = "linux"))]
+fn clone(_made: &File, _object: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// The object as seen from the folder of the link, so that a project can be moved as a whole. `out` is resolved.
+fn link_target(store: &Store, out: &Path, path: &str, digest: &Digest) -> PathBuf {
+    let (from, to) = (out.join(path), store.path(digest));
+    let from: Vec<Component<'_>> = from.parent().unwrap_or(out).components().collect();
+    let to: Vec<Component<'_>> = to.components().collect();
+    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+    let up = from[common..].iter().map(|_| Component::ParentDir);
+    up.chain(to[common..].iter().copied()).collect()
+}
+
+/// Makes sure that nothing but folders stands at `folder` and above it, up to `out`: a link or a file there is a
+/// person's.
+fn make_way(out: &Path, folder: &Path) -> Result<()> {
+    for part in folder.ancestors().take_while(|part| part.starts_with(out)) {
+        match fs::symlink_metadata(part) {
+            Ok(metadata) if !metadata.is_dir() => return Err(StoreError::Foreign(part.to_path_buf())),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether what stands at a path that no marker lists may go: nothing, or a link to an object.
+fn may_replace(store: &Store, path: &Path) -> Result<bool> {
+    match fs::symlink_metadata(path) {
+        Err(error) if file::is_absent(&error) => Ok(true),
+        Err(error) => Err(error).at("read", path),
+        Ok(metadata) => Ok(metadata.is_symlink()
+            && fs::canonicalize(path).is_ok_and(|target| target.starts_with(store.root().join("objects")))),
+    }
+}
+
+/// Removes a file or link, if it is there. A folder in its place is a person's.
+fn remove(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if file::is_absent(&error) => Ok(()),
+        Ok(metadata) if metadata.is_dir() => Err(StoreError::Foreign(path.to_path_buf())),
+        _ => fs::remove_file(path).at("remove", path),
+    }
+}
+
+/// Removes the folders in `out` that the file `path` was the last one in.
+fn remove_empty_folders(out: &Path, path: &str) {
+    for folder in Path::new(path).ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+        if fs::remove_dir(out.join(folder)).is_err() {
+            return;
+        }
+    }
+}
+
+fn write_marker(path: &Path, marker: &Marker) -> Result<()> {
+    let text = serde_json::to_vec(marker).map_err(io::Error::other).at("write", path)?;
+    file::replace(path, &text, path.parent().unwrap_or(path))
+}
