@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod mix;
 pub mod predict;
+pub mod prompt;
 pub mod score;
 pub mod train;
 
@@ -84,7 +85,7 @@ impl Kind {
     pub fn reference_settings(self) -> &'static [&'static str] {
         match self {
             Kind::Mix => &["sources.*.from", "tokenizer"],
-            Kind::Train => &["data", "validation", "base"],
+            Kind::Train => &["data", "data.train", "data.validation", "validation", "base"],
             Kind::Predict => &["model", "data"],
             Kind::Score => &["predictions"],
             Kind::Aggregate => &["from"],

@@ -1,17 +1,56 @@
-//! The predict kind.
+//! The predict kind: a model answers rows, greedily.
+//!
+//! Knows the settings, the columns and the files; how tokens are made is the engine's.
 
-use super::{Context, Input, Stage};
+use super::prompt::Template;
+use super::{Context, Form, Hints, Input, Recipe, Stage, input};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::Fields;
+use crate::settings::{Decode, Fields, Group, Value};
+use serde::{Deserialize, Serialize};
 
 crate::settings! {
-    /// Everything that can change a byte of the output of a predict stage.
-    pub struct PredictRecipe {}
+    /// Everything that can change a byte of the output of a predict stage, besides the model and the rows.
+    pub struct PredictRecipe {
+        /// Most tokens of an answer.
+        max_new_tokens: u32 = 128 => 1..=65_536,
+        /// Most tokens of a prompt. Of a longer one the *input* is cut from its end, so that the response marker stays.
+        max_prompt_tokens: u32 = 512 => 1..=1_048_576,
+        /// The prompt around a row; must be the one that the model was trained with.
+        template: Template = Template::default(),
+        /// Texts that end an answer; they are not part of it.
+        stop: StopTexts = StopTexts(vec!["###".to_string()]),
+        /// Whether white space around the answer is removed.
+        strip: bool = true,
+    }
+}
+
+/// Texts that end an answer; none of them is empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StopTexts(pub Vec<String>);
+
+impl Decode for StopTexts {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let texts = Vec::<String>::decode(value, problems)?;
+        if texts.iter().any(String::is_empty) {
+            problems.at(value.span, "a stop text is empty: it would end every answer at once");
+            return None;
+        }
+        Some(Self(texts))
+    }
 }
 
 /// Reads the settings of a predict stage.
-pub fn decode(_fields: &mut Fields<'_>, _problems: &mut Problems) -> Option<Stage> {
-    None
+pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
+    let recipe = PredictRecipe::read(fields, problems);
+    let hints = Hints::read(fields, problems);
+    let hints = hints.and_then(|hints| {
+        fields.within("batch_size", hints.batch_size.unwrap_or(1), 1..=4096, problems)?;
+        Some(hints)
+    });
+    let model = input(fields, "model", Form::Model, problems);
+    let data = input(fields, "data", Form::Rows, problems);
+    Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs: vec![model?, data?] })
 }
 
 /// Mistakes that would show themselves late.
@@ -21,5 +60,5 @@ pub fn check(_recipe: &PredictRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
 
 /// Does the work.
 pub fn execute(_recipe: &PredictRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+    anyhow::bail!("this titer was built without the engine (feature `candle`)")
 }

@@ -1,0 +1,279 @@
+//! The arithmetic of single rows: norms, rotary positions, softmax, SwiGLU, and their gradients.
+//!
+//! Each function works on the row that it is given, in an order that only the row's length fixes. So a row's bits depend
+//! neither on its neighbours nor on threads. Training and prediction share them.
+
+/// Numbers that are summed side by side, so that the compiler can use vector registers.
+const LANES: usize = 16;
+
+/// `Σ a[i] · b[i]`.
+#[inline]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let tail: f32 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for lane in 0..LANES {
+            lanes[lane] += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + tail
+}
+
+/// `e^x` to about 2 units in the last place, without branches (the polynomial of Cephes' `expf`). The same bits on every
+/// machine, which the C library's `expf` does not promise.
+#[inline]
+pub fn exp(x: f32) -> f32 {
+    // ln 2 in two parts, the first with few enough bits that its products are exact.
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let x = x.clamp(-87.0, 88.0);
+    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 0.166_666_65;
+    p = p * r + 0.5;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "n lies between -126 and 127")]
+    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    (p * r * r + r + 1.0) * power
+}
+
+/// `1 / (1 + e^-x)`.
+#[inline]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// Replaces scores by their softmax; returns the logarithm of the sum of their exponentials.
+pub fn softmax(row: &mut [f32]) -> f32 {
+    let max = row.iter().fold(f32::NEG_INFINITY, |max, value| max.max(*value));
+    let mut lanes = [0.0f32; LANES];
+    for chunk in row.chunks_mut(LANES) {
+        for (value, lane) in chunk.iter_mut().zip(&mut lanes) {
+            *value = exp(*value - max);
+            *lane += *value;
+        }
+    }
+    let sum: f32 = lanes.iter().sum();
+    let scale = 1.0 / sum;
+    row.iter_mut().for_each(|value| *value *= scale);
+    max + sum.ln()
+}
+
+/// The logarithm of the sum of the exponentials of a row.
+pub fn log_sum_exp(row: &[f32]) -> f32 {
+    let max = row.iter().fold(f32::NEG_INFINITY, |max, value| max.max(*value));
+    let mut lanes = [0.0f32; LANES];
+    for chunk in row.chunks(LANES) {
+        for (value, lane) in chunk.iter().zip(&mut lanes) {
+            *lane += exp(*value - max);
+        }
+    }
+    max + lanes.iter().sum::<f32>().ln()
+}
+
+/// `1 / sqrt(mean(x²) + eps)`.
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+    1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
+}
+
+/// RMS norm of one row: `weight · x / sqrt(mean(x²) + eps)`.
+pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+    let scale = inverse_rms(x, eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = weight * (x * scale);
+    }
+}
+
+/// Gradient of [`rms_norm`] by `x`.
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+pub fn rms_norm_backward(dx: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32], eps: f32) {
+    let scale = inverse_rms(x, eps);
+    for ((dx, grad), weight) in dx.iter_mut().zip(grad).zip(weight) {
+        *dx = grad * weight;
+    }
+    let along = dot(dx, x) * scale * scale * scale / x.len() as f32;
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = *dx * scale - x * along;
+    }
+}
+
+/// Adds the gradient of [`rms_norm`] by its weight.
+pub fn rms_norm_weight_backward(dweight: &mut [f32], x: &[f32], grad: &[f32], eps: f32) {
+    let scale = inverse_rms(x, eps);
+    for ((dweight, x), grad) in dweight.iter_mut().zip(x).zip(grad) {
+        *dweight += grad * (x * scale);
+    }
+}
+
+/// `out = silu(gate) · up`.
+pub fn swiglu(out: &mut [f32], gate: &[f32], up: &[f32]) {
+    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *out = gate * sigmoid(*gate) * up;
+    }
+}
+
+/// Gradients of [`swiglu`] by `gate` and `up`.
+pub fn swiglu_backward(dgate: &mut [f32], dup: &mut [f32], gate: &[f32], up: &[f32], grad: &[f32]) {
+    for ((((dgate, dup), gate), up), grad) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(grad) {
+        let sigmoid = sigmoid(*gate);
+        let silu = gate * sigmoid;
+        *dup = grad * silu;
+        *dgate = grad * up * (sigmoid + silu * (1.0 - sigmoid));
+    }
+}
+
+/// Rotary positions (arXiv 2104.09864) in transformers' layout: number `i` of a head's first half turns with number `i` of
+/// its second half.
+#[derive(Clone, Debug)]
+pub struct Rope {
+    half: usize,
+    /// Cosines, then sines, per position.
+    table: Vec<f32>,
+}
+
+/// Which way [`Rope::rotate`] turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// As the model does.
+    Forward,
+    /// Back: the gradient.
+    Backward,
+}
+
+impl Rope {
+    /// Angles for `positions` positions of heads that are `head_dim` wide (even).
+    #[expect(clippy::cast_precision_loss, reason = "positions and widths are far below 2^24")]
+    pub fn new(theta: f32, head_dim: usize, positions: usize) -> Self {
+        let half = head_dim / 2;
+        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / theta.powf((2 * i) as f32 / head_dim as f32)).collect();
+        let mut table = Vec::with_capacity(positions * head_dim);
+        for position in 0..positions {
+            table.extend(frequencies.iter().map(|frequency| (position as f32 * frequency).cos()));
+            table.extend(frequencies.iter().map(|frequency| (position as f32 * frequency).sin()));
+        }
+        Self { half, table }
+    }
+
+    /// How many positions it has angles for.
+    pub fn positions(&self) -> usize {
+        self.table.len() / (2 * self.half)
+    }
+
+    /// Turns every head of a row in place.
+    pub fn rotate(&self, row: &mut [f32], position: usize, turn: Turn) {
+        let half = self.half;
+        let (cos, sin) = self.table[position * 2 * half..][..2 * half].split_at(half);
+        for head in row.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in 0..half {
+                let sin = if turn == Turn::Forward { sin[i] } else { -sin[i] };
+                let (x, y) = (first[i], second[i]);
+                first[i] = x * cos[i] - y * sin;
+                second[i] = y * cos[i] + x * sin;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The derivative of `f` at `x` by central differences in each coordinate.
+    fn slope(x: &[f32], f: impl Fn(&[f32]) -> f64) -> Vec<f32> {
+        let step = 1e-2f32;
+        (0..x.len())
+            .map(|i| {
+                let mut moved = x.to_vec();
+                moved[i] = x[i] + step;
+                let above = f(&moved);
+                moved[i] = x[i] - step;
+                ((above - f(&moved)) / f64::from(2.0 * step)) as f32
+            })
+            .collect()
+    }
+
+    fn wave(count: usize, phase: f32) -> Vec<f32> {
+        (0..count).map(|i| (i as f32 * 0.7 + phase).sin()).collect()
+    }
+
+    /// Central differences with this step are good to about 1e-3 on these functions.
+    fn assert_close(actual: &[f32], expected: &[f32]) {
+        for (actual, expected) in actual.iter().zip(expected) {
+            assert!((actual - expected).abs() < 2e-3, "{actual} is not {expected}");
+        }
+    }
+
+    fn weighted(out: &[f32], grad: &[f32]) -> f64 {
+        out.iter().zip(grad).map(|(out, grad)| f64::from(*out) * f64::from(*grad)).sum()
+    }
+
+    #[test]
+    fn exp_is_the_exponential() {
+        for i in -860..=880 {
+            let x = i as f32 / 10.0;
+            let expected = f64::from(x).exp();
+            // 3 units in the last place.
+            assert!((f64::from(exp(x)) / expected - 1.0).abs() < 3.6e-7, "exp({x})");
+        }
+    }
+
+    #[test]
+    fn softmax_sums_to_one_at_any_length() {
+        for length in [1, 2, 15, 16, 17, 100] {
+            let mut row = wave(length, 0.3);
+            let expected: Vec<f64> = row.iter().map(|x| f64::from(*x).exp()).collect();
+            let sum: f64 = expected.iter().sum();
+            assert!((f64::from(log_sum_exp(&row)) - sum.ln()).abs() < 1e-5);
+            assert!((f64::from(softmax(&mut row)) - sum.ln()).abs() < 1e-5);
+            for (row, expected) in row.iter().zip(&expected) {
+                assert!((f64::from(*row) - expected / sum).abs() < 1e-6);
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_are_the_slopes() {
+        let (x, weight, grad) = (wave(19, 0.1), wave(19, 1.0), wave(19, 2.0));
+        let norm = |x: &[f32], weight: &[f32]| {
+            let mut out = vec![0.0; x.len()];
+            rms_norm(&mut out, x, weight, 1e-5);
+            weighted(&out, &grad)
+        };
+        let mut dx = vec![0.0; 19];
+        rms_norm_backward(&mut dx, &x, &weight, &grad, 1e-5);
+        assert_close(&dx, &slope(&x, |x| norm(x, &weight)));
+        let mut dweight = vec![0.0; 19];
+        rms_norm_weight_backward(&mut dweight, &x, &grad, 1e-5);
+        assert_close(&dweight, &slope(&weight, |weight| norm(&x, weight)));
+
+        let glu = |gate: &[f32], up: &[f32]| {
+            let mut out = vec![0.0; gate.len()];
+            swiglu(&mut out, gate, up);
+            weighted(&out, &grad)
+        };
+        let (mut dgate, mut dup) = (vec![0.0; 19], vec![0.0; 19]);
+        swiglu_backward(&mut dgate, &mut dup, &x, &weight, &grad);
+        assert_close(&dgate, &slope(&x, |x| glu(x, &weight)));
+        assert_close(&dup, &slope(&weight, |weight| glu(&x, weight)));
+    }
+
+    #[test]
+    fn rope_turns_pairs_and_back() {
+        let rope = Rope::new(10_000.0, 8, 6);
+        assert_eq!(rope.positions(), 6);
+        let x = wave(16, 0.0);
+        let mut turned = x.clone();
+        rope.rotate(&mut turned, 5, Turn::Forward);
+        // The second pair of the second head: frequency 10000^(-2/8) = 0.1.
+        let (sin, cos) = 0.5f32.sin_cos();
+        assert_close(&[turned[9], turned[13]], &[x[9] * cos - x[13] * sin, x[13] * cos + x[9] * sin]);
+        rope.rotate(&mut turned, 5, Turn::Backward);
+        assert_close(&turned, &x);
+    }
+}

@@ -1,0 +1,129 @@
+//! The train kind: rows (and a base) → an adapter or a model.
+//!
+//! Knows settings, columns, files and progress; what a model is and how it learns is the engine's.
+
+mod recipe;
+
+pub use recipe::{
+    Architecture, Betas, EarlyStopping, Every, Keep, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings,
+    TrainRecipe, Warmup, WhenEmpty,
+};
+
+use super::{
+    Context, Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, optional_input,
+};
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::settings::{Fields, Group};
+
+/// Reads the settings of a train stage.
+pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
+    let recipe = TrainRecipe::read(fields, problems);
+    // `batch_size` is the recipe's here: of the hints only the number of threads is left.
+    let threads = fields.optional::<u32>("threads", problems);
+    let inputs = decode_data(fields, problems);
+    let base = optional_input(fields, "base", Form::Model, problems);
+    let (recipe, mut inputs, base) = (recipe?, inputs?, base?);
+    let recipe = check_combination(recipe, fields, base.is_some(), inputs.len() > 1, problems)?;
+    inputs.extend(base);
+    let hints = Hints { threads: threads?, ..Hints::default() };
+    Some(Stage { scorer: None, recipe: Recipe::Train(recipe), hints, inputs })
+}
+
+/// Reads `data` and `validation`: the rows to train on and, where there are any, those to evaluate on.
+fn decode_data(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
+    let validation = optional_input(fields, "validation", Form::ValidationRows, problems)?;
+    if let Some(value) = fields.take("data").filter(|value| !is_string(value)) {
+        let mut table = Fields::of(value, problems)?;
+        let data = input(&mut table, "train", Form::Rows, problems);
+        let inner = optional_input(&mut table, "validation", Form::ValidationRows, problems);
+        table.finish(problems)?;
+        let (data, inner) = (data?, inner?);
+        if let (Some(_), Some(second)) = (&inner, &validation) {
+            problems.at(second.span, "`validation` is set twice: here and in `data`");
+            return None;
+        }
+        let data = InputSpec { role: "data".to_string(), ..data };
+        return Some([data].into_iter().chain(inner.or(validation)).collect());
+    }
+    let data = input(fields, "data", Form::Rows, problems)?;
+    // A mix brings its own validation rows, unless one of its outputs is asked for by name.
+    let implied = match &data.source {
+        InputSource::Stage(reference) if reference.kind == Kind::Mix && reference.output.is_none() => {
+            Some(InputSpec { role: "validation".to_string(), form: Form::ValidationRows, ..data.clone() })
+        }
+        _ => None,
+    };
+    Some([data].into_iter().chain(validation.or(implied)).collect())
+}
+
+/// Settings that must or must not stand together.
+fn check_combination(
+    mut recipe: TrainRecipe,
+    fields: &Fields<'_>,
+    has_base: bool,
+    has_validation: bool,
+    problems: &mut Problems,
+) -> Option<TrainRecipe> {
+    let before = problems.len();
+    let mut problem = |message: &str, hint: &str| {
+        problems.push(Diagnostic::at(fields.span(), message).hint(hint));
+    };
+    match (has_base, &recipe.architecture) {
+        (true, Some(_)) => problem("`base` and `architecture` exclude each other", "a base brings its architecture"),
+        (false, None) => problem("`base` is missing", "name a model, or give an `architecture` to begin from nothing"),
+        _ => {}
+    }
+    match (has_base, &recipe.tokenizer) {
+        (true, Some(_)) => problem("`base` and `tokenizer` exclude each other", "a base brings its tokenizer"),
+        (false, None) if recipe.architecture.is_some() => {
+            problem("`tokenizer` is missing", "a new model needs one: `tokenizer = { bpe = 512 }`")
+        }
+        _ => {}
+    }
+    if recipe.lora.is_some() && !has_base {
+        problem("`lora` needs a `base`", "leave `lora` out to train all weights of a new model");
+    }
+    if recipe.when_empty == WhenEmpty::Base && !has_base {
+        problem("`when_empty = \"base\"` needs a `base`", "without rows there is nothing to begin from");
+    }
+    if recipe.early_stopping.is_some() && !has_validation {
+        problem("`early_stopping` needs validation rows", "set `validation`, or `split` in the mix");
+    }
+    if recipe.max_steps == Some(0) || (recipe.max_steps.is_none() && recipe.epochs == 0.0) {
+        problem("there is no step to train", "set `epochs` or `max_steps` above 0");
+    }
+    if let Some(shape) = &recipe.architecture {
+        let kv_heads = shape.kv_heads.unwrap_or(shape.heads);
+        if shape.hidden_size % (2 * shape.heads) != 0 {
+            problem("`hidden_size` must be a multiple of twice `heads`", "rotary positions turn pairs of numbers");
+        }
+        if kv_heads == 0 || shape.heads % kv_heads != 0 {
+            problem("`kv_heads` must divide `heads`", "each key head serves the same number of query heads");
+        }
+        if recipe.max_length > shape.max_positions {
+            problem("`max_length` is above the architecture's `max_positions`", "raise `max_positions`");
+        }
+    }
+    if problems.len() > before {
+        return None;
+    }
+    // One way to say one thing, so that equal trainings have equal keys.
+    recipe.micro_batch_size = recipe.micro_batch_size.min(recipe.batch_size);
+    if recipe.max_steps.is_some() {
+        recipe.epochs = 0.0;
+    }
+    Some(recipe)
+}
+
+/// Mistakes that would show themselves late.
+pub fn check(_recipe: &TrainRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
+    Vec::new()
+}
+
+/// Does the work.
+pub fn execute(_recipe: &TrainRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
+    anyhow::bail!("this titer was built without the engine (feature `candle`)")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! What can be set about a training, and how each setting is read.
+//!
+//! Defaults are those of the paper's LoRA runs (arXiv 2310.14103), with one exception that is said where it stands.
+
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::settings::{Decode, Fields, Value, ValueKind};
+use crate::stage::prompt::Template;
+use serde::{Deserialize, Serialize};
+
+crate::settings! {
+    /// Everything that can change a byte of a training's output, besides the rows and the base.
+    pub struct TrainRecipe {
+        /// The adapter's shape; absent: all weights are trained.
+        lora: Option<LoraSettings> = None,
+        /// The model's shape, where there is no base: its weights begin as random numbers.
+        architecture: Option<Architecture> = None,
+        /// The tokenizer's making, where there is no base.
+        tokenizer: Option<TokenizerSettings> = None,
+        /// The prompt around a row.
+        template: Template = Template::default(),
+        /// Which tokens the loss counts. The paper trains on all; answers only is what most of its readers expect.
+        loss_on: LossOn = LossOn::Answer,
+        /// Tokens of a row (prompt, answer and end) beyond this number are cut off.
+        max_length: u32 = 512 => 2..=1_048_576,
+        /// Passes over the rows; a fraction ends inside a pass.
+        epochs: f64 = 3.0 => 0.0..=1e6,
+        /// Optimiser steps, instead of `epochs`.
+        max_steps: Option<u64> = None,
+        /// Rows per optimiser step.
+        batch_size: u32 = 128 => 1..=1_048_576,
+        /// Rows that go through the model together; as many as make `batch_size` are accumulated.
+        micro_batch_size: u32 = 32 => 1..=1_048_576,
+        /// Peak learning rate.
+        learning_rate: f64 = 3e-4 => 0.0..=10.0,
+        /// How the learning rate falls after the warm-up.
+        schedule: Schedule = Schedule::Linear,
+        /// How long the learning rate rises.
+        warmup: Warmup = Warmup::Every(Every { epochs: 1.0, min: 4, max: Some(100) }),
+        /// AdamW's weight decay (on matrices only, not on norms).
+        weight_decay: f64 = 0.0 => 0.0..=10.0,
+        /// AdamW's decay of the first and second moment.
+        betas: Betas = Betas(0.9, 0.999),
+        /// AdamW's epsilon.
+        eps: f64 = 1e-8 => 1e-16..=1.0,
+        /// Gradients are scaled down to this norm over all parameters; 0: never.
+        max_grad_norm: f64 = 1.0 => 0.0..=1e6,
+        /// Seed of the order of rows, of new weights and of dropout.
+        seed: u64 = 42,
+        /// Optimiser steps between two evaluations.
+        evaluate_every: Every = Every { epochs: 1.0, min: 1, max: None },
+        /// When to stop before the end.
+        early_stopping: Option<EarlyStopping> = None,
+        /// Which weights are kept in the end.
+        keep: Keep = Keep::Best,
+        /// What to do when there is no row.
+        when_empty: WhenEmpty = WhenEmpty::Error,
+    }
+}
+
+impl TrainRecipe {
+    /// Whether the output is a model of its own, not an adapter that needs its base.
+    pub fn is_whole(&self) -> bool {
+        self.lora.is_none()
+    }
+}
+
+crate::settings! {
+    /// LoRA (arXiv 2106.09685), as PEFT does it: `y = W x + alpha / r · B A dropout(x)`.
+    pub struct LoraSettings {
+        /// Rank.
+        r: u32 = 8 => 1..=4096,
+        /// Scale, divided by the rank.
+        alpha: f64 = 16.0 => 0.0..=1e6,
+        /// Share of the adapter's inputs that are dropped.
+        dropout: f64 = 0.05 => 0.0..=0.99,
+        /// Names of the linear layers that get an adapter: the last part of the name (`q_proj`), or more of it.
+        targets: Targets = Targets(["k_proj", "o_proj", "q_proj", "v_proj"].map(String::from).to_vec()),
+    }
+}
+
+/// Names of linear layers: at least one, sorted, each once, so that their order is no part of a key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Targets(pub Vec<String>);
+
+impl Decode for Targets {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let mut names = Vec::<String>::decode(value, problems)?;
+        names.sort();
+        names.dedup();
+        if names.is_empty() || names.iter().any(String::is_empty) {
+            problems.at(value.span, "`targets` names no linear layer");
+            return None;
+        }
+        Some(Self(names))
+    }
+}
+
+crate::settings! {
+    /// Shape of a new Llama-family model.
+    pub struct Architecture {
+        /// Width of a token's vector.
+        hidden_size: u32 => 2..=65_536,
+        /// Blocks of attention and feed-forward.
+        layers: u32 => 1..=1024,
+        /// Query heads; must divide `hidden_size` into an even width.
+        heads: u32 => 1..=1024,
+        /// Key and value heads; must divide `heads`, and is `heads` where absent.
+        kv_heads: Option<u32> = None,
+        /// Width of the feed-forward layer.
+        intermediate_size: u32 => 1..=1_048_576,
+        /// Longest row in tokens.
+        max_positions: u32 = 512 => 2..=1_048_576,
+        /// Base of the rotary position's wavelengths.
+        rope_theta: f64 = 10_000.0 => 1.0..=1e9,
+        /// Whether the output layer is the embedding, transposed.
+        tie_embeddings: bool = true,
+        /// Epsilon of the RMS norms.
+        norm_eps: f64 = 1e-5 => 1e-12..=1.0,
+        /// Standard deviation of new weights.
+        initializer_range: f64 = 0.02 => 0.0..=10.0,
+    }
+}
+
+crate::settings! {
+    /// A tokenizer that is trained on the rows' prompts and answers.
+    pub struct TokenizerSettings {
+        /// Entries of the byte-level BPE vocabulary: 256 bytes, three special tokens, merges.
+        bpe: u32 => 259..=1_000_000,
+    }
+}
+
+crate::settings! {
+    /// When to stop before the last step.
+    pub struct EarlyStopping {
+        /// Evaluations in a row that may fail to improve on the best.
+        patience: u32 = 1 => 1..=1_000_000,
+    }
+}
+
+/// A number of optimiser steps, said in epochs and bounded; the bounds are in order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Every {
+    /// Passes over the rows.
+    pub epochs: f64,
+    /// At least so many steps.
+    pub min: u64,
+    /// At most so many steps.
+    pub max: Option<u64>,
+}
+
+impl Every {
+    /// The number of steps, where an epoch has `steps_per_epoch`.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive; casts saturate")]
+    pub fn steps(&self, steps_per_epoch: f64) -> u64 {
+        let steps = (self.epochs * steps_per_epoch).round() as u64;
+        steps.max(self.min).min(self.max.unwrap_or(u64::MAX))
+    }
+}
+
+impl Decode for Every {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let mut fields = Fields::of(value, problems)?;
+        let epochs = fields.or("epochs", || 1.0, problems);
+        let epochs = epochs.and_then(|epochs| fields.within("epochs", epochs, 0.0..=1e6, problems));
+        let min = fields.or("min", || 1, problems);
+        let min = min.and_then(|min| fields.within("min", min, 1..=1_000_000_000, problems));
+        let max = fields.optional::<u64>("max", problems);
+        fields.finish(problems)?;
+        let every = Self { epochs: epochs?, min: min?, max: max? };
+        if every.max.is_some_and(|max| max < every.min) {
+            problems.at(value.span, "`max` is less than `min`");
+            return None;
+        }
+        Some(every)
+    }
+}
+
+/// How long the learning rate rises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Warmup {
+    /// So many optimiser steps.
+    Steps(u64),
+    /// This share of all steps.
+    Ratio(f64),
+    /// So many epochs, bounded.
+    Every(Every),
+}
+
+impl Decode for Warmup {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        match &value.kind {
+            ValueKind::Integer(_) => u64::decode(value, problems).map(Self::Steps),
+            ValueKind::Table(table) if table.get("ratio").is_some() => {
+                let mut fields = Fields::of(value, problems)?;
+                let ratio = fields.required::<f64>("ratio", problems);
+                let ratio = ratio.and_then(|ratio| fields.within("ratio", ratio, 0.0..=1.0, problems));
+                fields.finish(problems)?;
+                ratio.map(Self::Ratio)
+            }
+            ValueKind::Table(_) => Every::decode(value, problems).map(Self::Every),
+            _ => {
+                let problem = format!("expected a number of steps or a table, found {}", value.describe());
+                problems.push(
+                    Diagnostic::at(value.span, problem)
+                        .hint("write `10`, `{ ratio = 0.05 }` or `{ epochs = 1, min = 4, max = 100 }`"),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// AdamW's `beta1` and `beta2`, each at least 0 and below 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Betas(pub f64, pub f64);
+
+impl Decode for Betas {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        match Vec::<f64>::decode(value, problems)?.as_slice() {
+            [first, second] if [first, second].iter().all(|beta| (0.0..1.0).contains(*beta)) => {
+                Some(Self(*first, *second))
+            }
+            _ => {
+                problems.at(value.span, "`betas` are two numbers, at least 0 and below 1");
+                None
+            }
+        }
+    }
+}
+
+/// Declares an enum of words: each variant with the text that stands for it in manifests and in keys.
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        pub enum $name { $( $(#[$variant_meta])* #[serde(rename = $word)] $variant, )* }
+
+        impl Decode for $name {
+            fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+                match String::decode(value, problems)?.as_str() {
+                    $( $word => Some(Self::$variant), )*
+                    other => {
+                        let problem = Diagnostic::at(value.span, format!("`{other}` is not known here"));
+                        problems.push(problem.suggest(other, [$($word),*]));
+                        None
+                    }
+                }
+            }
+        }
+    };
+}
+
+words! {
+    /// Which tokens the loss counts.
+    LossOn {
+        /// Those of the answer, and the end after it.
+        Answer = "answer",
+        /// Those of the prompt too.
+        All = "all",
+    }
+}
+
+words! {
+    /// How the learning rate falls after the warm-up.
+    Schedule {
+        /// In a straight line to zero at the last step.
+        Linear = "linear",
+        /// In half a cosine to zero at the last step.
+        Cosine = "cosine",
+        /// Not at all.
+        Constant = "constant",
+    }
+}
+
+words! {
+    /// Which weights are kept in the end.
+    Keep {
+        /// Those of the lowest evaluation loss; the last where nothing is evaluated.
+        Best = "best",
+        /// Those of the last step.
+        Last = "last",
+    }
+}
+
+words! {
+    /// What to do when there is no row.
+    WhenEmpty {
+        /// Nothing: the result is the base.
+        Base = "base",
+        /// Fail.
+        Error = "error",
+    }
+}

@@ -1,0 +1,97 @@
+//! How a train stage's settings are read.
+
+use super::*;
+use crate::diagnostic::Sources;
+use crate::settings::parse;
+
+/// Reads a train stage; the messages are those of the mistakes.
+fn read(text: &str) -> (Option<(TrainRecipe, Vec<InputSpec>)>, String) {
+    let mut sources = Sources::default();
+    let file = sources.add("m.toml", text);
+    let mut problems = Problems::default();
+    let value = parse(text, file, &mut problems).expect("syntax");
+    let stages = crate::stage::decode(Kind::Train, value.as_table().unwrap(), value.span, &mut problems);
+    let messages: Vec<String> = problems.into_vec().iter().map(|problem| sources.render(problem)).collect();
+    let stage = stages.map(|mut stages| stages.remove(0)).map(|stage| match stage.recipe {
+        Recipe::Train(recipe) => (recipe, stage.inputs),
+        other => panic!("not a training: {other:?}"),
+    });
+    (stage, messages.join(""))
+}
+
+fn roles(inputs: &[InputSpec]) -> Vec<(&str, Form)> {
+    inputs.iter().map(|input| (input.role.as_str(), input.form)).collect()
+}
+
+#[test]
+fn a_mix_brings_its_validation_rows() {
+    let (stage, problems) = read("data = 'mix.train'\nbase = 'models/base'\nlora = {}");
+    let (recipe, inputs) = stage.expect(&problems);
+    assert!(!recipe.is_whole());
+    assert_eq!(recipe.lora.unwrap().targets.0, ["k_proj", "o_proj", "q_proj", "v_proj"]);
+    assert_eq!((recipe.batch_size, recipe.micro_batch_size, recipe.learning_rate), (128, 32, 3e-4));
+    let expected = [("data", Form::Rows), ("validation", Form::ValidationRows), ("base", Form::Model)];
+    assert_eq!(roles(&inputs), expected);
+    assert_eq!(inputs[0].source, inputs[1].source);
+}
+
+#[test]
+fn a_file_or_a_named_output_brings_none() {
+    for data in ["'a.jsonl'", "'mix.train.test'"] {
+        let (stage, problems) = read(&format!("data = {data}\nbase = 'b'"));
+        assert_eq!(roles(&stage.expect(&problems).1), [("data", Form::Rows), ("base", Form::Model)]);
+    }
+    let (stage, problems) = read("data = { train = 'a.jsonl', validation = 'b.jsonl' }\nbase = 'b'");
+    let inputs = stage.expect(&problems).1;
+    assert_eq!(inputs[1].source, InputSource::Path("b.jsonl".to_string()));
+    assert_eq!(inputs[1].role, "validation");
+}
+
+#[test]
+fn a_new_model_needs_a_shape_and_a_tokenizer() {
+    let (_, problems) = read("data = 'mix.train'");
+    assert!(problems.contains("`base` is missing") && problems.contains("architecture"), "{problems}");
+    let shape = "architecture = { hidden_size = 128, layers = 3, heads = 4, intermediate_size = 344 }";
+    let (_, problems) = read(&format!("data = 'mix.train'\n{shape}"));
+    assert!(problems.contains("`tokenizer` is missing"), "{problems}");
+    let (stage, problems) = read(&format!("data = 'mix.train'\ntokenizer = {{ bpe = 512 }}\n{shape}"));
+    assert!(stage.expect(&problems).0.is_whole());
+    let odd = shape.replace("heads = 4", "heads = 5");
+    let (_, problems) = read(&format!("data = 'mix.train'\ntokenizer = {{ bpe = 512 }}\n{odd}"));
+    assert!(problems.contains("`hidden_size` must be a multiple of twice `heads`"), "{problems}");
+}
+
+#[test]
+fn warm_up_has_three_forms() {
+    let base = "data = 'mix.train'\nbase = 'b'\n";
+    let warmup = |text: &str| read(&format!("{base}warmup = {text}")).0.map(|(recipe, _)| recipe.warmup);
+    assert_eq!(warmup("10"), Some(Warmup::Steps(10)));
+    assert_eq!(warmup("{ ratio = 0.05 }"), Some(Warmup::Ratio(0.05)));
+    assert_eq!(
+        warmup("{ epochs = 2, min = 4, max = 100 }"),
+        Some(Warmup::Every(Every { epochs: 2.0, min: 4, max: Some(100) }))
+    );
+    assert_eq!(warmup("{ epochs = 1, min = 9, max = 3 }"), None);
+    assert!(read(&format!("{base}warmup = 'slow'")).1.contains("{ ratio = 0.05 }"));
+}
+
+#[test]
+fn equal_trainings_have_equal_recipes() {
+    let base = "data = 'mix.train'\nbase = 'b'\n";
+    let recipe = |text: &str| serde_json::to_string(&read(&format!("{base}{text}")).0.unwrap().0).unwrap();
+    assert_eq!(recipe("batch_size = 8"), recipe("batch_size = 8\nmicro_batch_size = 8"));
+    assert_eq!(recipe("max_steps = 8\nepochs = 2"), recipe("max_steps = 8"));
+    assert_eq!(recipe("threads = 1"), recipe("threads = 2"));
+    assert_ne!(recipe("batch_size = 8"), recipe("batch_size = 4"));
+}
+
+#[test]
+fn mistakes_are_shown_at_their_places() {
+    let (_, problems) =
+        read("data = 'a.jsonl'\nbase = 'b'\nschedule = 'lineer'\nbetas = [1.0, 2]\nlora = { rank = 3 }");
+    assert!(problems.contains("did you mean `linear`?") && problems.contains("m.toml:3:12"), "{problems}");
+    assert!(problems.contains("`betas` are two numbers"), "{problems}");
+    assert!(problems.contains("unknown setting `rank`"), "{problems}");
+    let (_, problems) = read("data = 'a.jsonl'\nbase = 'b'\nearly_stopping = { patience = 1 }");
+    assert!(problems.contains("needs validation rows"), "{problems}");
+}
