@@ -87,7 +87,7 @@ impl Kind {
             Kind::Train => &["data", "validation", "base"],
             Kind::Predict => &["model", "data"],
             Kind::Score => &["predictions"],
-            Kind::Aggregate => &["from"],
+            Kind::Aggregate => &["from", "from.*"],
         }
     }
 
