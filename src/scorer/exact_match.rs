@@ -1,10 +1,9 @@
 //! Exact match, with the options of HF evaluate's metric of that name.
 
-use super::text::{is_punctuation, is_space};
-use super::{Better, Definition, Metric, Params, Scorer};
+use super::text::is_space;
+use super::{Better, Definition, Metric, Params, Scorer, python_regex};
 use crate::diagnostic::Problems;
 use crate::settings::{Decode, Value};
-use anyhow::Context as _;
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +42,10 @@ pub struct Pattern(String);
 impl Decode for Pattern {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
         let text = String::decode(value, problems)?;
-        match Regex::new(&text) {
+        match python_regex::compile(&text) {
             Ok(_) => Some(Self(text)),
             Err(error) => {
-                problems.at(value.span, format!("`{text}` is not a regular expression: {error}"));
+                problems.at(value.span, format!("{error:#}"));
                 None
             }
         }
@@ -57,7 +56,7 @@ impl Params for ExactMatchParams {
     type Scorer = ExactMatch;
 
     fn scorer(self) -> anyhow::Result<ExactMatch> {
-        let compile = |pattern: &Pattern| Regex::new(&pattern.0).with_context(|| format!("pattern `{}`", pattern.0));
+        let compile = |pattern: &Pattern| python_regex::compile(&pattern.0);
         let regexes = self.regexes_to_ignore.iter().map(compile).collect::<anyhow::Result<_>>()?;
         Ok(ExactMatch { regexes, params: self })
     }
@@ -71,14 +70,34 @@ pub struct ExactMatch {
 }
 
 impl Scorer for ExactMatch {
-    fn score_row(&self, prediction: &str, reference: &str) -> Vec<Option<f64>> {
-        vec![Some(if self.normalise(prediction) == self.normalise(reference) { 1.0 } else { 0.0 })]
+    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
+        let equal = self.normalise(prediction)? == self.normalise(reference)?;
+        Ok(vec![Some(f64::from(u8::from(equal)))])
     }
 }
 
 impl ExactMatch {
-    fn normalise(&self, text: &str) -> String {
-        let _ = (is_space, is_punctuation);
-        text.to_string()
+    fn normalise(&self, text: &str) -> anyhow::Result<String> {
+        let mut text = text.to_string();
+        for regex in &self.regexes {
+            text = drop_nul(python_regex::remove(regex, &text)?);
+        }
+        if self.params.ignore_case {
+            text = text.to_lowercase();
+        }
+        if self.params.ignore_punctuation {
+            text.retain(|c| !c.is_ascii_punctuation());
+        }
+        if self.params.ignore_numbers {
+            text.retain(|c| !c.is_ascii_digit());
+        }
+        text = drop_nul(text);
+        Ok(if self.params.strip { text.trim_matches(is_space).to_string() } else { text })
     }
+}
+
+/// HF keeps its strings in numpy arrays, which forget the NUL characters at a string's end.
+fn drop_nul(mut text: String) -> String {
+    text.truncate(text.trim_end_matches('\0').len());
+    text
 }

@@ -5,14 +5,15 @@
 
 pub mod exact_match;
 mod porter;
+mod python_regex;
 pub mod rouge;
 mod text;
 pub mod token_f1;
 
 use crate::diagnostic::Problems;
-use crate::settings::{Decode, Fields, Group, Value};
-use serde::Serialize;
+use crate::settings::{Fields, Group};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[exact_match::DEFINITION, rouge::DEFINITION, token_f1::DEFINITION];
@@ -59,7 +60,8 @@ pub enum Better {
 /// A scorer with its parameters.
 pub trait Scorer {
     /// One value for each of the definition's metrics, in its order; `None` where the metric says nothing of this row.
-    fn score_row(&self, prediction: &str, reference: &str) -> Vec<Option<f64>>;
+    /// An error if the texts are more than the scorer can take.
+    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>>;
 }
 
 /// The scorer of that name.
@@ -85,6 +87,17 @@ trait Params: Group + Serialize + DeserializeOwned {
     fn scorer(self) -> anyhow::Result<Self::Scorer>;
 }
 
+/// The parameters of a scorer that has none.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoParams {}
+
+impl Group for NoParams {
+    fn read(_: &mut Fields<'_>, _: &mut Problems) -> Option<Self> {
+        Some(Self {})
+    }
+}
+
 /// [`Definition::read`] of a scorer whose parameters are `P`.
 fn read<P: Params>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = P::read(fields, problems)?;
@@ -96,3 +109,6 @@ fn build<P: Params>(params: serde_json::Value) -> anyhow::Result<Box<dyn Scorer>
     let params: P = serde_json::from_value(params)?;
     Ok(Box::new(params.scorer()?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,3 @@
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
-
-/// Whether `c` is in Python's `string.punctuation`.
-pub(super) fn is_punctuation(c: char) -> bool {
-    c.is_ascii_punctuation()
-}

@@ -1,7 +1,8 @@
 //! Token F1 as SQuAD defines it.
 
-use super::text::{is_punctuation, is_space};
-use super::{Better, Definition, Metric, Params, Scorer};
+use super::text::is_space;
+use super::{Better, Definition, Metric, NoParams, Params, Scorer, python_regex};
+use fancy_regex::Regex;
 use std::collections::BTreeMap;
 
 /// The line in the table.
@@ -11,30 +12,37 @@ pub const DEFINITION: Definition = Definition {
     summary: "F1 of the words that answer and reference share, without case, punctuation and articles",
     source: "SQuAD v1.1's official script as in HF evaluate 0.4.6, `metrics/squad`; its values / 100",
     metrics: &[Metric { name: "f1", range: (0.0, 1.0), better: Better::Higher }],
-    read: super::read::<TokenF1Params>,
-    build: super::build::<TokenF1Params>,
+    read: super::read::<NoParams>,
+    build: super::build::<NoParams>,
 };
 
-crate::settings! {
-    /// SQuAD's F1 has no parameters.
-    pub struct TokenF1Params {}
-}
-
-impl Params for TokenF1Params {
+impl Params for NoParams {
     type Scorer = TokenF1;
 
     fn scorer(self) -> anyhow::Result<TokenF1> {
-        Ok(TokenF1)
+        Ok(TokenF1 { articles: python_regex::compile(r"\b(a|an|the)\b")? })
     }
 }
 
 /// The scorer.
 #[derive(Debug)]
-pub struct TokenF1;
+pub struct TokenF1 {
+    articles: Regex,
+}
 
 impl Scorer for TokenF1 {
-    fn score_row(&self, prediction: &str, reference: &str) -> Vec<Option<f64>> {
-        vec![Some(f1(&normalise(prediction), &normalise(reference)))]
+    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
+        Ok(vec![Some(f1(&self.words(prediction)?, &self.words(reference)?))])
+    }
+}
+
+impl TokenF1 {
+    /// The words that count: lower case, without ASCII punctuation and articles.
+    fn words(&self, text: &str) -> anyhow::Result<Vec<String>> {
+        let mut text = text.to_lowercase();
+        text.retain(|c| !c.is_ascii_punctuation());
+        let text = python_regex::replace(&self.articles, &text, " ")?;
+        Ok(text.split(is_space).filter(|word| !word.is_empty()).map(str::to_string).collect())
     }
 }
 
@@ -43,11 +51,9 @@ fn f1(prediction: &[String], reference: &[String]) -> f64 {
     for token in reference {
         *unmatched.entry(token).or_default() += 1;
     }
-    let mut common = 0usize;
+    let mut common = 0_usize;
     for token in prediction {
-        if let Some(left) = unmatched.get_mut(token.as_str())
-            && *left > 0
-        {
+        if let Some(left @ 1..) = unmatched.get_mut(token.as_str()) {
             *left -= 1;
             common += 1;
         }
@@ -58,10 +64,4 @@ fn f1(prediction: &[String], reference: &[String]) -> f64 {
     let ratio = |whole: usize| common as f64 / whole as f64;
     let (precision, recall) = (ratio(prediction.len()), ratio(reference.len()));
     2.0 * precision * recall / (precision + recall)
-}
-
-/// The words that count: lower case, no ASCII punctuation, no `a`, `an`, `the`.
-fn normalise(text: &str) -> Vec<String> {
-    let text: String = text.to_lowercase().chars().filter(|c| !is_punctuation(*c)).collect();
-    text.split(is_space).map(str::to_string).collect()
 }
