@@ -6,6 +6,7 @@
 
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::report::figure::Scale;
 use crate::settings::{Decode, Fields, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
@@ -58,18 +59,6 @@ pub enum FigureKind {
     Line,
 }
 
-/// How the values of an axis are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scale {
-    /// Equal differences, equal distances.
-    Linear,
-    /// Equal ratios, equal distances; values must be above 0.
-    Log,
-    /// Logarithmic, but linear around 0, so that 0 has a place.
-    Symlog,
-}
-
 /// Names: in a manifest one string, or a list of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -91,25 +80,14 @@ impl Decode for Names {
 
 impl Decode for FigureKind {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        decode_choice(value, &[("line", Self::Line)], problems)
+        let text = String::decode(value, problems)?;
+        if text == "line" {
+            return Some(Self::Line);
+        }
+        let problem = Diagnostic::at(value.span, format!("unknown kind of figure `{text}`"));
+        problems.push(problem.suggest(&text, ["line"]));
+        None
     }
-}
-
-impl Decode for Scale {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let choices = [("linear", Self::Linear), ("log", Self::Log), ("symlog", Self::Symlog)];
-        decode_choice(value, &choices, problems)
-    }
-}
-
-fn decode_choice<T: Copy>(value: &Value, choices: &[(&str, T)], problems: &mut Problems) -> Option<T> {
-    let text = String::decode(value, problems)?;
-    let choice = choices.iter().find(|(name, _)| *name == text).map(|(_, choice)| *choice);
-    if choice.is_none() {
-        let problem = Diagnostic::at(value.span, format!("unknown value `{text}`"));
-        problems.push(problem.suggest(&text, choices.iter().map(|(name, _)| *name)));
-    }
-    choice
 }
 
 /// Reads the settings of an aggregate stage.
