@@ -1,20 +1,188 @@
-//! The aggregate kind.
+//! The aggregate kind: scores of many instances → one tidy table, and figures of it.
+//!
+//! Rows of all scores are joined on their axes and row id, grouped by axes and columns alike, and each metric of a group
+//! becomes a count, a mean, a standard deviation and a 95% confidence interval. The numbers and the drawing are done by
+//! [`crate::report`]; this module knows where they come from.
 
-use super::{Context, Input, Stage};
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::Fields;
+use super::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::report::figure::Scale;
+use crate::settings::{Decode, Fields, Value, ValueKind};
+use serde::{Deserialize, Serialize};
+
+/// Everything that can change a byte of the output of an aggregate stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateRecipe {
+    /// Axes and row columns whose values make the groups.
+    pub by: Names,
+    /// What is counted and what the interval is over: `row`, or an axis or column whose values are averaged first.
+    pub unit: String,
+    /// Metrics to keep: a metric's name, or a scorer's for all of its metrics. All if absent.
+    pub metrics: Option<Names>,
+    /// Which rows count: an expression over axes and columns, such as `n > 0`.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// Figures of the table.
+    pub figures: Vec<FigureRecipe>,
+}
 
 crate::settings! {
-    /// Everything that can change a byte of the output of a aggregate stage.
-    pub struct AggregateRecipe {}
+    /// A figure: the means of metrics over one of the `by` names, with their intervals as bands.
+    pub struct FigureRecipe {
+        /// What is drawn.
+        kind: FigureKind,
+        /// File name without its number and ending; by default the metrics' names.
+        name: Option<String> = None,
+        /// One of `by`, with numbers for values.
+        x: String,
+        /// Metrics, named as in [`AggregateRecipe::metrics`].
+        y: Names,
+        /// Those of `by` whose values each get a line of their own.
+        series: Names = Names::default(),
+        /// How x is laid out.
+        scale: Scale = Scale::Linear,
+        /// Text above the drawing.
+        title: Option<String> = None,
+        /// Text of the x axis; by default `x`.
+        x_label: Option<String> = None,
+        /// Text of the y axis; by default the metric's name.
+        y_label: Option<String> = None,
+    }
 }
 
-/// Reads the settings of a aggregate stage.
-pub fn decode(_fields: &mut Fields<'_>, _problems: &mut Problems) -> Option<Stage> {
-    None
+/// What a figure can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FigureKind {
+    /// Lines with confidence bands.
+    Line,
 }
 
-/// Mistakes that would show themselves late.
+/// Names: in a manifest one string, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Names(pub Vec<String>);
+
+impl Decode for Names {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let names = match &value.kind {
+            ValueKind::String(name) => vec![name.clone()],
+            _ => Vec::decode(value, problems)?,
+        };
+        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
+            problems.at(value.span, format!("`{}` is named twice", twice.1));
+            return None;
+        }
+        Some(Self(names))
+    }
+}
+
+impl Decode for FigureKind {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        if text == "line" {
+            return Some(Self::Line);
+        }
+        let problem = Diagnostic::at(value.span, format!("unknown kind of figure `{text}`"));
+        problems.push(problem.suggest(&text, ["line"]));
+        None
+    }
+}
+
+/// Reads the settings of an aggregate stage.
+pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
+    let inputs = decode_from(fields, problems);
+    let by = fields.or("by", Names::default, problems);
+    let unit = fields.or("unit", || "row".to_string(), problems);
+    let metrics = fields.optional("metrics", problems);
+    let filter = decode_filter(fields, problems);
+    let figures = decode_figures(by.as_ref(), fields, problems);
+    let recipe = AggregateRecipe { by: by?, unit: unit?, metrics: metrics?, filter: filter?, figures: figures? };
+    Some(Stage { scorer: None, recipe: Recipe::Aggregate(recipe), hints: Hints::default(), inputs: inputs? })
+}
+
+/// `from`: one stage or file, or a list of them.
+fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
+    let spec = |role: String, value: &Value, problems: &mut Problems| {
+        let source = InputSource::decode(value, problems)?;
+        Some(InputSpec { role, form: Form::Scores, source, gather: None, span: value.span })
+    };
+    let span = fields.span();
+    let Some(value) = fields.take("from") else {
+        problems.at(span, "`from` is missing");
+        return None;
+    };
+    match &value.kind {
+        ValueKind::Array(items) if items.is_empty() => {
+            problems.at(value.span, "`from` is empty");
+            None
+        }
+        ValueKind::Array(items) => {
+            let read = items.iter().enumerate().map(|(number, item)| spec(format!("from.{number}"), item, problems));
+            read.collect::<Vec<_>>().into_iter().collect()
+        }
+        _ => Some(vec![spec("from".to_string(), value, problems)?]),
+    }
+}
+
+/// `where`, whose syntax is checked here.
+fn decode_filter(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Option<String>> {
+    let Some(value) = fields.take("where") else { return Some(None) };
+    let text = String::decode(value, problems)?;
+    if let Err(error) = minijinja::Environment::new().compile_expression(&text) {
+        problems.at(value.span, format!("`{text}` is not an expression: {error}"));
+        return None;
+    }
+    Some(Some(text))
+}
+
+/// `figures`: a list of tables. Every point of a line must be one group, so x and series together are `by`.
+fn decode_figures(by: Option<&Names>, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<FigureRecipe>> {
+    let Some(value) = fields.take("figures") else { return Some(Vec::new()) };
+    let figures: Vec<FigureRecipe> = Vec::decode(value, problems)?;
+    let ValueKind::Array(items) = &value.kind else { return None };
+    let before = problems.len();
+    for (figure, item) in figures.iter().zip(items) {
+        if let Some(by) = by {
+            check_figure(figure, item, by, problems);
+        }
+    }
+    (problems.len() == before).then_some(figures)
+}
+
+fn check_figure(figure: &FigureRecipe, item: &Value, by: &Names, problems: &mut Problems) {
+    let place = |setting: &str| -> Span {
+        item.as_table().and_then(|table| table.get(setting)).map_or(item.span, |value| value.span)
+    };
+    let known = || by.0.iter().map(String::as_str);
+    if !by.0.contains(&figure.x) {
+        let problem = Diagnostic::at(place("x"), format!("`{}` is not in `by`", figure.x));
+        problems.push(problem.suggest(&figure.x, known()));
+    }
+    for name in &figure.series.0 {
+        if *name == figure.x {
+            problems.at(place("series"), format!("`{name}` is both `x` and `series`"));
+        } else if !by.0.contains(name) {
+            let problem = Diagnostic::at(place("series"), format!("`{name}` is not in `by`"));
+            problems.push(problem.suggest(name, known()));
+        }
+    }
+    if figure.y.0.is_empty() {
+        problems.at(place("y"), "`y` names no metric");
+    }
+    if let Some(rest) = by.0.iter().find(|name| **name != figure.x && !figure.series.0.contains(name)) {
+        let problem = Diagnostic::at(item.span, format!("`{rest}` of `by` is neither `x` nor in `series`"));
+        problems.push(problem.hint(format!("add `{rest}` to `series`, so that its values get lines of their own")));
+    }
+    if let Some(name) = &figure.name
+        && !super::is_name(name)
+    {
+        problems.at(place("name"), format!("`{name}` is no name: letters, digits, `_` and `-`"));
+    }
+}
+
+/// Mistakes that would show themselves late: none can be seen before the scores are there.
 pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
     Vec::new()
 }
