@@ -6,3 +6,5 @@
 
 pub mod kernels;
 pub mod matmul;
+pub mod prompt;
+pub mod tokenizer;
