@@ -4,8 +4,9 @@
 //! instance, in order, and says `cached`, `runs` (with the reason) or `waits` (its inputs do not exist yet).
 
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::key::{Change, Digest, KeyDocument, KeyInput};
-use crate::manifest::{Instance, Pipeline, ResolvedInput, Source};
+use crate::graph::upstream;
+use crate::key::{Change, Digest, KeyDocument, KeyInput, difference};
+use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
 use crate::stage::{Form, Input, Kind, Recipe};
 use crate::store::Store;
@@ -13,9 +14,6 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Version of how keys are made. Raising it makes every cached result unknown.
-const KEY_FORMAT: u32 = 1;
 
 /// The files of a model folder that a run reads; whatever else lies there (weights in another format, a readme, a
 /// repository's `.git`) changes no result.
@@ -122,13 +120,7 @@ impl<'a> Resolver<'a> {
                 digest: material.digest,
             })
             .collect();
-        KeyDocument {
-            format: KEY_FORMAT,
-            kind: recipe.kind().name().to_string(),
-            version: recipe.kind().version(),
-            recipe: inner(recipe),
-            inputs,
-        }
+        KeyDocument::new(recipe.kind().name(), recipe.kind().version(), inner(recipe), inputs)
     }
 
     /// The inputs that a check may read before anything runs: those that are files already.
@@ -252,8 +244,7 @@ impl<'a> Resolver<'a> {
         if files.is_empty() {
             anyhow::bail!("the folder holds none of the files of a model (`config.json`, `tokenizer.json`, …)");
         }
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(folder_digest(&files))
+        Ok(digest_of(&files))
     }
 
     fn output(
@@ -265,18 +256,17 @@ impl<'a> Resolver<'a> {
     ) -> Result<Material, Diagnostic> {
         let id = &self.pipeline.instances[instance].id;
         let name = format!("{id}.{output}");
-        let Some(made) = record.outputs.iter().find(|made| made.name == output) else {
+        let Some(made) = record.output(output) else {
             return Err(Diagnostic::at(input.span, format!("`{id}` has made no `{output}`")));
         };
-        let is_folder = id.kind.outputs().iter().any(|(name, path)| *name == output && path.ends_with('/'));
-        let (digest, place) = if is_folder {
+        let (digest, place) = if made.is_folder() {
             let files: Vec<FileEntry> = made
                 .files
                 .iter()
                 .map(|file| FileEntry { path: file_name(&file.path), ..file.clone() })
                 .filter(|file| is_read(input.form, &file.path))
                 .collect();
-            (folder_digest(&files), Place::Objects(files))
+            (digest_of(&files), Place::Objects(files))
         } else {
             let file = made.files.first().cloned();
             let Some(file) = file else {
@@ -286,6 +276,10 @@ impl<'a> Resolver<'a> {
         };
         Ok(Material { role: input.role.clone(), labels: input.labels.clone(), name, digest, place })
     }
+}
+
+fn digest_of(files: &[FileEntry]) -> Digest {
+    folder_digest(files.iter().map(|file| (file.path.as_str(), file.digest, file.size)))
 }
 
 /// The recipe without the name of its kind around it: the key document has that as a field of its own.
@@ -397,7 +391,7 @@ pub fn plan(
     forced: &BTreeSet<usize>,
 ) -> Result<Plan, Vec<Diagnostic>> {
     let Resolver { pipeline, store, .. } = resolver;
-    let last = store.last_run(&pipeline.name);
+    let last = store.last_run(&pipeline.name).unwrap_or_default();
     let mut problems = Problems::default();
     let mut checks = Checks::default();
     let nodes = pipeline.instances.len();
@@ -440,7 +434,10 @@ pub fn plan(
             let key = plan.keys.get(&node);
             Status::Runs(match (&resolved, &before) {
                 _ if record.is_some() => Reason::Lost,
-                (Some(document), Some(before)) => Reason::Changed(before.document.difference(document)),
+                (Some(document), Some(before)) => match store.document(&before.key).ok().flatten() {
+                    Some(old) => Reason::Changed(difference(&old, document)),
+                    None => Reason::New,
+                },
                 _ if key.is_some_and(|key| store.log_path(key).exists()) => Reason::Unfinished,
                 _ => Reason::New,
             })
@@ -460,15 +457,8 @@ pub fn plan(
     if problems.is_empty() { Ok(plan) } else { Err(problems.into_vec()) }
 }
 
-/// The instances that an instance reads.
-pub fn upstream(instance: &Instance) -> impl Iterator<Item = usize> + '_ {
-    instance.inputs.iter().filter_map(|input| match input.source {
-        Source::Output { instance, .. } => Some(instance),
-        Source::Path(_) => None,
-    })
-}
-
-fn missing_paths(resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
+/// Reports the paths of an instance that are not there.
+pub fn missing_paths(resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
     for input in &resolver.pipeline.instances[node].inputs {
         if let Source::Path(path) = &input.source
             && let Err(problem) = resolver.find(input, path)

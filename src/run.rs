@@ -7,9 +7,10 @@ mod job;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Event, Local, Report};
+use crate::graph::Graph;
 use crate::key::Digest;
 use crate::manifest::Pipeline;
-use crate::plan::{Known, Plan, Resolver, cost, upstream};
+use crate::plan::{Known, Plan, Resolver, cost};
 use crate::record::Record;
 use crate::schedule::{Counts, Outcome, Schedule};
 use crate::stage::Progress;
@@ -92,7 +93,6 @@ pub fn run(
 ) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
-    let upstream: Vec<Vec<usize>> = pipeline.instances.iter().map(|instance| upstream(instance).collect()).collect();
     let costs: Vec<u64> = pipeline.instances.iter().map(|instance| cost(instance.id.kind)).collect();
     let (sender, reports) = channel();
     let mut runner = Runner {
@@ -101,7 +101,7 @@ pub fn run(
         store,
         options,
         observer,
-        schedule: Schedule::new(upstream, &wanted, &costs, options.slots),
+        schedule: Schedule::new(Graph::of(pipeline).upstream(), &wanted, &costs, options.slots),
         planned: plan.known,
         known: vec![None; pipeline.instances.len()],
         keys: BTreeMap::new(),
@@ -188,7 +188,7 @@ impl Runner<'_> {
                     return self.finish(node, &Arc::new(record), &RunEvent::Cached, Outcome::Cached);
                 }
                 Ok(_) => {}
-                Err(error) => return self.fail(node, &format!("{error:#}"), None),
+                Err(error) => return self.fail(node, &error.to_string(), None),
             }
         }
         self.working.insert(key, node);
@@ -235,11 +235,11 @@ impl Runner<'_> {
         }
         let seconds = running.seconds();
         match running.commit(&self.pipeline.instances[node], self.store) {
-            Ok(Committed { record, differs: None }) => {
+            Ok(Committed::Canonical(record)) => {
                 self.finish(node, &Arc::new(record), &RunEvent::Ran(seconds), Outcome::Ran);
             }
-            Ok(Committed { record, differs: Some(differs) }) => {
-                self.finish(node, &Arc::new(record), &RunEvent::Observed(seconds, &differs), Outcome::Ran);
+            Ok(Committed::Observation { canonical, differing }) => {
+                self.finish(node, &Arc::new(canonical), &RunEvent::Observed(seconds, &differing), Outcome::Ran);
             }
             Err(error) => self.fail(node, &format!("{error:#}"), Some(node)),
         }
@@ -287,13 +287,10 @@ impl Runner<'_> {
 
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
     fn remember(&self) {
-        let mut last = self.store.last_run(&self.pipeline.name);
-        let before = last.clone();
+        let mut last = self.store.last_run(&self.pipeline.name).unwrap_or_default();
         last.extend(self.keys.iter().map(|(node, key)| (self.pipeline.instances[*node].id.to_string(), *key)));
-        if last != before {
-            let _ = self.store.set_last_run(&self.pipeline.name, &last);
-        }
-        let _ = self.store.save_stats();
+        let _ = self.store.set_last_run(&self.pipeline.name, &last);
+        self.store.save();
     }
 }
 

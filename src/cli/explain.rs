@@ -4,6 +4,7 @@ use super::args::Wanted;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
 use super::Exit;
+use crate::key::KeyDocument;
 use crate::plan::{Reason, Status};
 use crate::record::Record;
 use serde_json::json;
@@ -47,7 +48,7 @@ fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
 }
 
 pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: bool) -> Result<Exit, Failure> {
-    let last = project.store.last_run(&project.pipeline.name);
+    let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
     let mut answers = Vec::new();
     for node in project.select(selector)? {
         let id = project.pipeline.instances[node].id.to_string();
@@ -59,15 +60,16 @@ pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: b
             }
             continue;
         };
-        let record = project.store.get(key)?;
+        let record = project.store.get(key).map_err(anyhow::Error::from)?;
+        let document = project.store.document(key).map_err(anyhow::Error::from)?;
         let log_path = project.store.log_path(key);
         let log = std::fs::read_to_string(&log_path).unwrap_or_default();
         if as_json {
-            answers.push(json!({ "instance": id, "key": key.to_string(), "record": record, "log": log }));
+            answers.push(json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }));
         } else if only_log {
             out::say(log.trim_end());
         } else {
-            describe(&id, &key.to_string(), record.as_ref());
+            describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()));
             if !log.is_empty() {
                 out::say(format!("log: {}", out::relative_to_here(&log_path).display()));
                 log.lines().rev().take(5).collect::<Vec<_>>().iter().rev().for_each(|line| out::say(format!("  {line}")));
@@ -80,10 +82,10 @@ pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: b
     Ok(Exit::Done)
 }
 
-fn describe(id: &str, key: &str, record: Option<&Record>) {
+fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>) {
     out::say(styled(BOLD, id));
     out::say(format!("key: {key}"));
-    let Some(record) = record else {
+    let Some((record, document)) = made else {
         out::say("it did not finish");
         return;
     };
@@ -92,20 +94,20 @@ fn describe(id: &str, key: &str, record: Option<&Record>) {
         "made by `{}` at {} in {} on {} ({}, {} threads), titer {}",
         run.instance,
         run.started,
-        out::duration(run.seconds),
-        run.host,
+        out::duration(run.wall_seconds),
+        run.machine.host,
         run.device,
         run.threads,
-        run.version
+        run.program
     ));
     for warning in &run.warnings {
         out::say(format!("warning: {warning}"));
     }
     out::say("recipe:");
-    let recipe = serde_json::to_string_pretty(&record.document.recipe).unwrap_or_default();
+    let recipe = serde_json::to_string_pretty(&document.recipe).unwrap_or_default();
     recipe.lines().for_each(|line| out::say(format!("  {line}")));
     out::say("inputs:");
-    for input in &record.document.inputs {
+    for input in &document.inputs {
         let labels: Vec<String> = input.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
         out::say(format!("  {} {} {}", input.digest, input.role, styled(CALM, labels.join(","))));
     }

@@ -80,7 +80,7 @@ pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> 
         let seconds: f64 = entries
             .iter()
             .map(|(_, status)| match status {
-                Status::Cached(record) => record.run.seconds,
+                Status::Cached(record) => record.run.wall_seconds,
                 _ => 0.0,
             })
             .sum();
@@ -163,7 +163,7 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
             match status {
                 Status::Cached(record) => {
                     entry["status"] = "cached".into();
-                    entry["seconds"] = record.run.seconds.into();
+                    entry["seconds"] = record.run.wall_seconds.into();
                 }
                 Status::Runs(reason) => {
                     entry["status"] = "runs".into();

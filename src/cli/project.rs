@@ -60,7 +60,7 @@ impl Project {
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
-        let store = Store::open(cache.unwrap_or(&root.join("cache")))?;
+        let store = Store::open(cache.unwrap_or(&root.join("cache"))).map_err(anyhow::Error::from)?;
         Ok(Self { root, pipeline, sources, store })
     }
 

@@ -20,8 +20,9 @@ pub(super) fn run(
     let resolver = project.resolver();
     let (plan, forced) = project.plan(&resolver, wanted)?;
     let will_run = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_))).count();
-    if will_run > 0 {
-        project.store.require_writable()?;
+    if will_run > 0 && !project.store.writable() {
+        let cache = project.store.root().display();
+        return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
     }
     let interrupted = Arc::new(AtomicBool::new(false));
     if will_run > 0 {

@@ -4,7 +4,7 @@ use crate::exec::{Job, Local};
 use crate::key::KeyDocument;
 use crate::manifest::Instance;
 use crate::plan::{Material, Place};
-use crate::record::{FileEntry, RunInfo};
+use crate::record::{FileEntry, Machine, RunInfo};
 use crate::stage::Input;
 use crate::store::{Committed, Store, WorkDir};
 use anyhow::Context as _;
@@ -61,7 +61,16 @@ impl Running {
             inputs,
             output,
         };
-        let info = RunInfo::now(name, threads);
+        let info = RunInfo {
+            instance: name,
+            started: jiff::Timestamp::now().to_string(),
+            wall_seconds: 0.0,
+            machine: Machine::here(),
+            device: "cpu".to_string(),
+            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            program: env!("CARGO_PKG_VERSION").to_string(),
+            warnings: Vec::new(),
+        };
         self.started = Some(Started { at: Instant::now(), info, work, log });
         let work = self.started.as_ref().map(|started| started.work.path()).unwrap_or(Path::new(""));
         workers.start(node, &job, work, threads)
@@ -87,9 +96,10 @@ impl Running {
     pub(super) fn commit(&self, instance: &Instance, store: &Store) -> anyhow::Result<Committed> {
         let started = self.started.as_ref().context("a job that was not started cannot be committed")?;
         let mut info = started.info.clone();
-        info.seconds = self.seconds();
+        info.wall_seconds = self.seconds();
         info.warnings.clone_from(&self.warnings);
-        store.commit(&output_folder(started.work.path()), instance.id.kind.outputs(), &self.document, info)
+        let folder = output_folder(started.work.path());
+        Ok(store.commit(&folder, instance.id.kind.outputs(), &self.document, info)?)
     }
 }
 
@@ -102,7 +112,7 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
     let link = |file: &FileEntry, folder: &Path| -> anyhow::Result<PathBuf> {
         std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
         let path = folder.join(&file.path);
-        let object = std::path::absolute(store.object_path(&file.digest))?;
+        let object = std::path::absolute(store.path(&file.digest))?;
         std::os::unix::fs::symlink(object, &path).with_context(|| format!("creating `{}`", path.display()))?;
         Ok(path)
     };
@@ -123,8 +133,7 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
     materials.iter().enumerate().map(lay).collect()
 }
 
-/// Re-hashes what an expensive stage is about to read: a damaged object must not cost hours. It is set aside, so that
-/// the next run makes it anew.
+/// Re-hashes what an expensive stage is about to read: a damaged object must not cost hours.
 fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
     for material in materials {
         let files = match &material.place {
@@ -134,9 +143,8 @@ fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
         };
         for file in files {
             if !store.verify(&file.digest)? {
-                store.set_aside(&file.digest)?;
                 anyhow::bail!(
-                    "the cached `{}` was damaged (the bytes of `{}` are not those of its digest) and is set aside: run again, and it is made anew",
+                    "the cached `{}` is damaged: the bytes of `{}` are not those of its digest; run again, and it is made anew",
                     material.name,
                     file.path
                 );
