@@ -66,6 +66,8 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
     make_way(out, out)?;
     fs::create_dir_all(out).at("create", out)?;
     let out = &fs::canonicalize(out).at("open", out)?;
+    // Another process may show the same result at this moment. Where folders cannot be locked, luck must do.
+    let _lock = File::open(out).and_then(|folder| folder.lock().map(|()| folder));
     let marker_path = out.join(MARKER);
     // A marker that cannot be read knows nothing: what it listed is then left alone.
     let old = file::read_if_there(&marker_path)?;
