@@ -151,6 +151,17 @@ fn a_file_with_a_second_name_is_copied_so_that_the_other_name_cannot_change_the_
     assert_eq!(fs::metadata(store.path(&Digest::of(b"weights"))).unwrap().nlink(), 1);
 }
 
+/// `/dev/shm` is another file system than the temporary folder on any usual Linux; elsewhere there is nothing to test.
+#[test]
+fn outputs_on_another_file_system_are_copied() {
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let (_folder, store) = store();
+    write_outputs(elsewhere.path(), "weights");
+    let record = store.commit(elsewhere.path(), OUTPUTS, &document(1), run_info()).unwrap();
+    assert!(store.complete(record.record()));
+    assert!(store.verify(&Digest::of(b"weights")).unwrap());
+}
+
 #[test]
 fn a_lost_or_truncated_object_makes_the_key_run_again_and_then_it_is_cached() {
     let damages: [fn(&Path); 2] =

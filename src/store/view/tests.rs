@@ -76,6 +76,27 @@ fn a_copy_is_the_persons_to_spoil() {
 }
 
 #[test]
+fn two_processes_may_show_one_result_at_once() {
+    let (folder, store) = store();
+    let out = folder.path().join("out");
+    let record = committed(&store, "weights");
+    let other = Store::open(store.root()).unwrap();
+    for _ in 0..50 {
+        let barrier = std::sync::Barrier::new(2);
+        let look = |store: &Store| {
+            barrier.wait();
+            show(store, &out, &record).unwrap()
+        };
+        let changed = std::thread::scope(|scope| {
+            let there = scope.spawn(|| look(&other));
+            [look(&store), there.join().unwrap()]
+        });
+        assert_ne!(changed[0], changed[1], "the second one finds it done");
+        fs::remove_dir_all(&out).unwrap();
+    }
+}
+
+#[test]
 fn an_older_result_makes_way_and_a_persons_files_stay() {
     let (folder, store) = store();
     let out = folder.path().join("out");
