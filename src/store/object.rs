@@ -63,7 +63,7 @@ impl<'a> Put<'a> {
     pub(super) fn copy(&mut self, path: &Path) -> Result<(Digest, u64)> {
         let from = File::open(path).at("read", path)?;
         let mut to = tempfile::NamedTempFile::new_in(&self.temporary).at("write", &self.temporary)?;
-        let (digest, size) = file::hash_copy(from, &mut to).at("copy", path)?;
+        let (digest, size) = file::hash_copy(from, &mut to).at("copy into the cache", path)?;
         self.publish(to.as_file(), to.path(), digest, size)?;
         Ok((digest, size))
     }

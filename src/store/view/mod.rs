@@ -230,7 +230,9 @@ fn remove_empty_folders(out: &Path, path: &str) {
     }
 }
 
+/// The new marker has one name on its way, so that what a kill leaves of it is overwritten the next time.
 fn write_marker(path: &Path, marker: &Marker) -> Result<()> {
+    let new = path.with_extension("new");
     let text = serde_json::to_vec(marker).map_err(io::Error::other).at("write", path)?;
-    file::replace(path, &text, path.parent().unwrap_or(path))
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).at("write", path)
 }
