@@ -232,10 +232,10 @@ fn setting_changes(path: &str, old: Option<&Json>, new: Option<&Json>, changes: 
     let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
     match (old, new) {
         (Some(Json::Object(old)), Some(Json::Object(new))) => {
-            let set = |value: Option<&'_ Json>| value.is_some_and(|value| !value.is_null());
             for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
-                let (old, new) = (old.get(name), new.get(name));
-                setting_changes(&below(name), old.filter(|v| set(Some(v))), new.filter(|v| set(Some(v))), changes);
+                let old = old.get(name).filter(|value| !value.is_null());
+                let new = new.get(name).filter(|value| !value.is_null());
+                setting_changes(&below(name), old, new, changes);
             }
         }
         // Lists of tables (a mix's sources) are compared item by item, lists of plain values as wholes.
@@ -394,7 +394,7 @@ mod tests {
                 Digest::of(b"rows")
             )
         );
-        assert_eq!(document.key().to_string(), "PINNED");
+        assert_eq!(document.key().to_string(), "73f8a81c28a47b07f33be23644fd849316ba538ac0fa550c187d700446193a2a");
         let read: KeyDocument = serde_json::from_str(&document.canonical()).unwrap();
         assert_eq!(read.key(), document.key());
     }

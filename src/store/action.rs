@@ -35,8 +35,13 @@ impl Committed {
 impl Store {
     /// The canonical record of a key. One that cannot be read counts as absent, with a warning.
     pub fn get(&self, key: &Digest) -> Result<Option<Record>> {
-        let record = self.read_record(&self.action(key).join("record.json"))?;
-        Ok(record.filter(|record| record.key == *key))
+        let path = self.action(key).join("record.json");
+        let record = self.read_record(&path)?;
+        if record.as_ref().is_some_and(|record| record.key != *key) {
+            self.warn(format!("record `{}` is not used: it is of another key", path.display()));
+            return Ok(None);
+        }
+        Ok(record)
     }
 
     /// Whether all of a record's files are in the cache with their lengths. If not, the key is not cached.
@@ -100,7 +105,12 @@ impl Store {
                     }
                 });
             }
-            kept.push(Output { name: (*name).into(), path: (*path).into(), digest: digest_of(path, &entries), files: entries });
+            kept.push(Output {
+                name: (*name).into(),
+                path: (*path).into(),
+                digest: digest_of(path, &entries),
+                files: entries,
+            });
         }
         put.sync()?;
         self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document)
@@ -216,9 +226,9 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
 fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
     match files {
         [file] if !path.ends_with('/') => file.digest,
-        _ => folder_digest(files.iter().map(|file| {
-            (file.path.strip_prefix(path).unwrap_or(&file.path), file.digest, file.size)
-        })),
+        _ => folder_digest(
+            files.iter().map(|file| (file.path.strip_prefix(path).unwrap_or(&file.path), file.digest, file.size)),
+        ),
     }
 }
 
@@ -232,7 +242,9 @@ fn to_json(record: &Record, path: &Path) -> Result<Vec<u8>> {
 fn rename_new(from: &Path, to: &Path) -> Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(false),
-        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {
+            Ok(true)
+        }
         Err(error) => Err(error).at("write", to),
     }
 }

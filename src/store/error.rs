@@ -66,7 +66,9 @@ fn explain(doing: &str, path: &Path, cause: &io::Error) -> String {
     let path = path.display();
     match cause.kind() {
         io::ErrorKind::StorageFull => {
-            format!("cannot {doing} `{path}`: the disk is full; free some space and run again, finished stages are kept")
+            format!(
+                "cannot {doing} `{path}`: the disk is full; free some space and run again, finished stages are kept"
+            )
         }
         io::ErrorKind::QuotaExceeded => format!(
             "cannot {doing} `{path}`: the disk quota is used up; free some space and run again, finished stages are kept"

@@ -78,8 +78,7 @@ impl Store {
         let host = file::path_part(&rustix::system::uname().nodename().to_string_lossy());
         if writable {
             for folder in ["objects", "actions", "pipelines", "work", "logs", "local"] {
-                let folder = root.join(folder);
-                make_folder(&folder)?;
+                make_folder(&root.join(folder))?;
             }
             make_folder(&root.join("local").join(&host))?;
             work::remove_stale(&root.join("work"), &host);
@@ -111,7 +110,10 @@ impl Store {
     }
 
     fn warn(&self, message: String) {
-        lock(&self.warnings).push(message);
+        let mut warnings = lock(&self.warnings);
+        if !warnings.contains(&message) {
+            warnings.push(message);
+        }
     }
 
     /// A new scratch folder in the cache, so that what is written there can be moved into it.

@@ -6,6 +6,7 @@ use super::file;
 use crate::key::Digest;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -58,11 +59,11 @@ impl<'a> Put<'a> {
         Ok(Self { store, temporary: store.temporary()?, folders: BTreeSet::new() })
     }
 
-    /// Copies a file in.
+    /// Copies a file in. The copy has its last name when its first one would be removed.
     pub(super) fn copy(&mut self, path: &Path) -> Result<(Digest, u64)> {
         let from = File::open(path).at("read", path)?;
         let mut to = tempfile::NamedTempFile::new_in(&self.temporary).at("write", &self.temporary)?;
-        let (digest, size) = file::hash_copy(from, &mut to).at("copy", path)?;
+        let (digest, size) = file::hash_copy(from, &mut to).at("copy into the cache", path)?;
         self.publish(to.as_file(), to.path(), digest, size)?;
         Ok((digest, size))
     }
@@ -71,14 +72,14 @@ impl<'a> Put<'a> {
     /// through which it could be changed, it is copied.
     pub(super) fn adopt(&mut self, path: &Path) -> Result<(Digest, u64)> {
         let from = File::open(path).at("read", path)?;
-        let metadata = from.metadata().at("read", path)?;
-        let folder = fs::metadata(&self.temporary).at("read", &self.temporary)?;
-        if metadata.nlink() != 1 || metadata.dev() != folder.dev() {
+        if from.metadata().at("read", path)?.nlink() != 1 {
             return self.copy(path);
         }
-        let (digest, size) = file::hash_copy(&from, std::io::sink()).at("read", path)?;
-        self.publish(&from, path, digest, size)?;
-        Ok((digest, size))
+        let (digest, size) = file::hash_copy(&from, io::sink()).at("read", path)?;
+        match self.publish(&from, path, digest, size) {
+            Err(StoreError::Io { cause, .. }) if cause.kind() == io::ErrorKind::CrossesDevices => self.copy(path),
+            published => published.map(|()| (digest, size)),
+        }
     }
 
     /// Gives a complete file its name among the objects. An object that is there already is kept, a truncated one replaced.

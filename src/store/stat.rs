@@ -86,7 +86,9 @@ impl StatCache {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i128);
         let (digest, size) = file::hash_copy(&mut opened, io::sink()).at("read", path)?;
         let after = Stat::of(&opened.metadata().at("read", path)?);
-        if before == after && before.size == size && before.is_settled(now) {
+        // A path that is not UTF-8 could not be saved.
+        let can_be_kept = before == after && before.size == size && path.to_str().is_some();
+        if can_be_kept && before.is_settled(now) {
             self.entries.insert(path.to_path_buf(), Entry { stat: before, digest });
             self.changed = true;
         } else if self.entries.remove(path).is_some() {

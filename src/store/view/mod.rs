@@ -4,6 +4,9 @@
 //! through which an editor would change the object. A marker file remembers what was put there, so that nothing else is
 //! ever removed, and a second look costs one small read and a stat per file.
 
+#[cfg(test)]
+mod tests;
+
 use super::Store;
 use super::error::{At, Result, StoreError};
 use super::file;
@@ -19,6 +22,17 @@ use std::path::{Component, Path, PathBuf};
 
 /// Name of the marker file.
 const MARKER: &str = ".titer";
+
+/// A way of showing a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// A file of its own that shares the object's blocks until it is written.
+    Clone,
+    /// A symbolic link.
+    Link,
+    /// A file of its own.
+    Copy,
+}
 
 /// What was put into a folder.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -45,9 +59,15 @@ enum Shown {
 /// # Errors
 /// Something that titer did not put there stands in the way; an object is missing; the folder cannot be written.
 pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
+    show_by(&[Way::Clone, Way::Link, Way::Copy], store, out, record)
+}
+
+fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<bool> {
     make_way(out, out)?;
     fs::create_dir_all(out).at("create", out)?;
     let out = &fs::canonicalize(out).at("open", out)?;
+    // Another process may show the same result at this moment. Where folders cannot be locked, luck must do.
+    let _lock = File::open(out).and_then(|folder| folder.lock().map(|()| folder));
     let marker_path = out.join(MARKER);
     // A marker that cannot be read knows nothing: what it listed is then left alone.
     let old = file::read_if_there(&marker_path)?;
@@ -70,7 +90,7 @@ pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
     };
     let wrong: BTreeSet<&str> =
         files.iter().filter(|(path, (digest, _))| !is_right(path, digest)).map(|(path, _)| *path).collect();
-    let gone: Vec<&String> = old.files.keys().filter(|path| !files.contains_key(path.as_str())).collect();
+    let gone: Vec<String> = old.files.keys().filter(|path| !files.contains_key(path.as_str())).cloned().collect();
     let folders: Vec<PathBuf> = record
         .outputs
         .iter()
@@ -97,7 +117,6 @@ pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
     let mut marker = Marker { files: old.files };
     marker.files.extend(wrong.iter().map(|path| ((*path).to_string(), Shown::Unsure)));
     write_marker(&marker_path, &marker)?;
-    let gone: Vec<String> = marker.files.keys().filter(|path| !files.contains_key(path.as_str())).cloned().collect();
     for path in gone {
         remove(&out.join(&path))?;
         remove_empty_folders(out, &path);
@@ -114,32 +133,39 @@ pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
         if let Some(folder) = full.parent() {
             fs::create_dir_all(folder).at("create", folder)?;
         }
-        let shown = make(store, out, path, &digest)?;
+        let shown = make(store, out, path, &digest, ways)?;
         marker.files.insert(path.to_string(), shown);
     }
     write_marker(&marker_path, &marker)?;
     Ok(true)
 }
 
-/// Makes one file of the view, where nothing is.
-fn make(store: &Store, out: &Path, path: &str, digest: &Digest) -> Result<Shown> {
+/// Makes one file of the view, where nothing is, in the first way that the file system can go.
+fn make(store: &Store, out: &Path, path: &str, digest: &Digest, ways: &[Way]) -> Result<Shown> {
     let (full, object) = (out.join(path), store.path(digest));
-    let own_file = |made: File| -> Result<Shown> {
-        file::make_read_only(&made).at("write", &full)?;
-        Ok(Shown::File(*digest, Stat::of(&made.metadata().at("read", &full)?)))
-    };
-    let made = File::create_new(&full).at("write", &full)?;
-    if clone(&made, &object).is_ok() {
-        return own_file(made);
+    let mut refused = io::Error::from(io::ErrorKind::Unsupported);
+    for way in ways {
+        let made = match way {
+            Way::Clone => File::create_new(&full).and_then(|made| clone(&made, &object).map(|()| Some(made))),
+            Way::Link => symlink(link_target(store, out, path, digest), &full).map(|()| None),
+            Way::Copy => File::create_new(&full).and_then(|mut made| {
+                io::copy(&mut File::open(&object)?, &mut made)?;
+                Ok(Some(made))
+            }),
+        };
+        match made {
+            Ok(None) => return Ok(Shown::Link),
+            Ok(Some(made)) => {
+                file::make_read_only(&made).at("write", &full)?;
+                return Ok(Shown::File(*digest, Stat::of(&made.metadata().at("read", &full)?)));
+            }
+            Err(error) => {
+                refused = error;
+                remove(&full)?;
+            }
+        }
     }
-    remove(&full)?;
-    if symlink(link_target(store, out, path, digest), &full).is_ok() {
-        return Ok(Shown::Link);
-    }
-    let mut made = File::create_new(&full).at("write", &full)?;
-    let mut from = File::open(&object).at("read", &object)?;
-    io::copy(&mut from, &mut made).at("write", &full)?;
-    own_file(made)
+    Err(refused).at("write", &full)
 }
 
 /// Lets `made` share the blocks of the object, where the file system can do so.
@@ -204,7 +230,9 @@ fn remove_empty_folders(out: &Path, path: &str) {
     }
 }
 
+/// The new marker has one name on its way, so that what a kill leaves of it is overwritten the next time.
 fn write_marker(path: &Path, marker: &Marker) -> Result<()> {
+    let new = path.with_extension("new");
     let text = serde_json::to_vec(marker).map_err(io::Error::other).at("write", path)?;
-    file::replace(path, &text, path.parent().unwrap_or(path))
+    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).at("write", path)
 }
