@@ -180,7 +180,8 @@ impl<'a> Resolver<'a> {
 
     fn look(&self, form: Form, path: &str) -> Found {
         let full = self.root.join(path);
-        let unreadable = |error: &anyhow::Error| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
+        let unreadable =
+            |error: &dyn std::fmt::Display| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
         match form {
             Form::Model | Form::Tokenizer => {
                 if !full.is_dir() {

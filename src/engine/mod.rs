@@ -6,5 +6,9 @@
 
 pub mod kernels;
 pub mod matmul;
+pub mod model;
 pub mod prompt;
+pub mod random;
 pub mod tokenizer;
+pub mod train;
+pub mod weights;

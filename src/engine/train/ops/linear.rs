@@ -1,0 +1,205 @@
+//! Linear layers: frozen, with an adapter, trained.
+
+use super::{Values, gradient, output, values};
+use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
+use crate::engine::random::Random;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// `out (+)= scale · a · b` on whole slices.
+fn multiply(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (rows, cols): (usize, usize), scale: f32, write: Write) {
+    matmul(MatrixMut::new(out, rows, cols), a, b, scale, write, Threads::Pool);
+}
+
+/// `y = x W`, where W (`inputs × outputs`) is never trained: the gradient is that of `x` alone.
+#[derive(Debug)]
+pub struct FrozenLinear {
+    /// `inputs × outputs`.
+    pub weight: Arc<Vec<f32>>,
+    /// Width of `y`.
+    pub outputs: usize,
+}
+
+impl CustomOp1 for FrozenLinear {
+    fn name(&self) -> &'static str {
+        "frozen-linear"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (m, k) = layout.shape().dims2()?;
+        let n = self.outputs;
+        let mut y = vec![0.0; m * n];
+        let (x, weight) = (Matrix::new(values(storage, layout)?, m, k), Matrix::new(&self.weight, k, n));
+        multiply(&mut y, x, weight, (m, n), 1.0, Write::Set);
+        output(y, (m, n))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (m, k) = x.dims2()?;
+        let n = self.outputs;
+        let mut dx = vec![0.0; m * k];
+        let grad = Values::of(grad);
+        let (grad, weight) = (Matrix::new(grad.get()?, m, n), Matrix::new(&self.weight, k, n));
+        multiply(&mut dx, grad, weight.t(), (m, k), 1.0, Write::Set);
+        gradient(dx, x)
+    }
+}
+
+/// `y = x W` with W trained. W is `inputs × outputs`, or `outputs × inputs` where it is the embedding of a tied model.
+#[derive(Debug)]
+pub struct TrainedLinear {
+    /// Whether W is `outputs × inputs`.
+    pub transposed: bool,
+}
+
+impl TrainedLinear {
+    fn weight<'a>(&self, weight: &'a [f32], k: usize, n: usize) -> Matrix<'a> {
+        if self.transposed { Matrix::new(weight, n, k).t() } else { Matrix::new(weight, k, n) }
+    }
+}
+
+impl CustomOp2 for TrainedLinear {
+    fn name(&self) -> &'static str {
+        "trained-linear"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (m, k) = lx.shape().dims2()?;
+        let n = lw.shape().elem_count() / k;
+        let mut y = vec![0.0; m * n];
+        let (x, weight) = (Matrix::new(values(x, lx)?, m, k), self.weight(values(w, lw)?, k, n));
+        multiply(&mut y, x, weight, (m, n), 1.0, Write::Set);
+        output(y, (m, n))
+    }
+
+    fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (m, k) = x.dims2()?;
+        let n = w.elem_count() / k;
+        let (x_values, w_values, grad) = (Values::of(x), Values::of(w), Values::of(grad));
+        let (x_matrix, grad) = (Matrix::new(x_values.get()?, m, k), Matrix::new(grad.get()?, m, n));
+        let (mut dx, mut dw) = (vec![0.0; m * k], vec![0.0; k * n]);
+        multiply(&mut dx, grad, self.weight(w_values.get()?, k, n).t(), (m, k), 1.0, Write::Set);
+        if self.transposed {
+            multiply(&mut dw, grad.t(), x_matrix, (n, k), 1.0, Write::Set);
+        } else {
+            multiply(&mut dw, x_matrix.t(), grad, (k, n), 1.0, Write::Set);
+        }
+        Ok((gradient(dx, x)?, gradient(dw, w)?))
+    }
+}
+
+/// Dropout of a layer's input: which numbers fall out depends on seed, layer, step, row and position, and on nothing
+/// else, so neither batches nor threads change it.
+#[derive(Clone, Debug)]
+pub struct Dropout {
+    /// Share of the numbers that are dropped.
+    pub share: f64,
+    /// One generator per token.
+    pub tokens: Vec<Random>,
+}
+
+impl Dropout {
+    /// Drops numbers of `x` (`tokens × width`) and scales the others up. The gradient is the same function.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share is from 0 to 1")]
+    fn apply(&self, x: &[f32]) -> Vec<f32> {
+        let width = x.len() / self.tokens.len().max(1);
+        let threshold = (self.share * 2f64.powi(32)) as u32;
+        let scale = (1.0 / (1.0 - self.share)) as f32;
+        let mut out = vec![0.0; x.len()];
+        out.par_chunks_mut(width)
+            .zip(x.par_chunks(width))
+            .zip(&self.tokens)
+            .with_min_len(super::ROWS_PER_TASK)
+            .for_each(|((out, x), random)| {
+                // One draw serves two neighbours.
+                for (index, (out, x)) in out.chunks_mut(2).zip(x.chunks(2)).enumerate() {
+                    let bits = random.bits(index as u64);
+                    for ((out, x), bits) in out.iter_mut().zip(x).zip([bits as u32, (bits >> 32) as u32]) {
+                        *out = if bits < threshold { 0.0 } else { x * scale };
+                    }
+                }
+            });
+        out
+    }
+}
+
+/// `y = x W + scale · dropout(x) Aᵀ Bᵀ` with W frozen, A (`r × inputs`) and B (`outputs × r`) trained.
+#[derive(Debug)]
+pub struct LoraLinear {
+    /// `inputs × outputs`.
+    pub weight: Arc<Vec<f32>>,
+    /// alpha / r.
+    pub scale: f32,
+    /// Absent in evaluation.
+    pub dropout: Option<Dropout>,
+}
+
+impl LoraLinear {
+    /// `dropout(x)`; a second vector only where something is dropped.
+    fn dropped<'a>(&self, x: &'a [f32]) -> std::borrow::Cow<'a, [f32]> {
+        match &self.dropout {
+            Some(dropout) => dropout.apply(x).into(),
+            None => x.into(),
+        }
+    }
+}
+
+impl CustomOp3 for LoraLinear {
+    fn name(&self) -> &'static str {
+        "lora-linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        a: &CpuStorage,
+        la: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (m, k) = lx.shape().dims2()?;
+        let (n, r) = lb.shape().dims2()?;
+        let x = values(x, lx)?;
+        let (a, b) = (Matrix::new(values(a, la)?, r, k), Matrix::new(values(b, lb)?, n, r));
+        let (mut y, mut u) = (vec![0.0; m * n], vec![0.0; m * r]);
+        multiply(&mut y, Matrix::new(x, m, k), Matrix::new(&self.weight, k, n), (m, n), 1.0, Write::Set);
+        multiply(&mut u, Matrix::new(&self.dropped(x), m, k), a.t(), (m, r), 1.0, Write::Set);
+        multiply(&mut y, Matrix::new(&u, m, r), b.t(), (m, n), self.scale, Write::Add);
+        output(y, (m, n))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        a: &Tensor,
+        b: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (m, k) = x.dims2()?;
+        let (n, r) = b.dims2()?;
+        let (x_values, a_values, b_values, grad) = (Values::of(x), Values::of(a), Values::of(b), Values::of(grad));
+        let dropped = self.dropped(x_values.get()?);
+        let dropped = Matrix::new(&dropped, m, k);
+        let (a_matrix, b_matrix) = (Matrix::new(a_values.get()?, r, k), Matrix::new(b_values.get()?, n, r));
+        let grad = Matrix::new(grad.get()?, m, n);
+        let (mut u, mut du) = (vec![0.0; m * r], vec![0.0; m * r]);
+        multiply(&mut u, dropped, a_matrix.t(), (m, r), 1.0, Write::Set);
+        multiply(&mut du, grad, b_matrix, (m, r), self.scale, Write::Set);
+        let (u, du) = (Matrix::new(&u, m, r), Matrix::new(&du, m, r));
+
+        let (mut da, mut db) = (vec![0.0; r * k], vec![0.0; n * r]);
+        multiply(&mut da, du.t(), dropped, (r, k), 1.0, Write::Set);
+        multiply(&mut db, grad.t(), u, (n, r), self.scale, Write::Set);
+
+        let mut dx = vec![0.0; m * k];
+        multiply(&mut dx, du, a_matrix, (m, k), 1.0, Write::Set);
+        if let Some(dropout) = &self.dropout {
+            dx = dropout.apply(&dx);
+        }
+        multiply(&mut dx, grad, Matrix::new(&self.weight, k, n).t(), (m, k), 1.0, Write::Add);
+        Ok((gradient(dx, x)?, gradient(da, a)?, gradient(db, b)?))
+    }
+}

@@ -1,0 +1,62 @@
+//! The differentiable steps of a model, as candle operations with gradients of their own.
+//!
+//! candle's plain operations would do, but cost more: they compute gradients of frozen weights, and keep every
+//! intermediate. Here a step is what has one natural gradient. Every tensor is `tokens × width` and contiguous; the rows of
+//! a batch stand one after the other. Sums over tokens are taken in their order, so threads change no bit.
+
+mod attention;
+mod linear;
+mod loss;
+mod pointwise;
+
+pub use attention::Attention;
+pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
+pub use loss::{CrossEntropy, Lookup, SelectRows};
+pub use pointwise::{Add, FrozenNorm, SwiGlu, TrainedNorm};
+
+use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
+use std::sync::RwLockReadGuard;
+
+/// Rows of one piece of work: enough to be worth a thread's while, few enough to spread.
+const ROWS_PER_TASK: usize = 32;
+
+/// The numbers of a contiguous tensor on the CPU, as an operation's argument.
+fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    match layout.contiguous_offsets() {
+        Some((begin, end)) => Ok(&storage.as_slice::<f32>()?[begin..end]),
+        None => bail!("a tensor is not contiguous"),
+    }
+}
+
+/// The same of a tensor, for as long as this value lives.
+struct Values<'a> {
+    storage: RwLockReadGuard<'a, Storage>,
+    layout: &'a Layout,
+}
+
+impl<'a> Values<'a> {
+    fn of(tensor: &'a Tensor) -> Self {
+        let (storage, layout) = tensor.storage_and_layout();
+        Self { storage, layout }
+    }
+
+    fn get(&self) -> Result<&[f32]> {
+        match &*self.storage {
+            Storage::Cpu(storage) => values(storage, self.layout),
+            _ => bail!("a tensor is not on the CPU"),
+        }
+    }
+}
+
+/// What an operation gives back.
+fn output(values: Vec<f32>, shape: impl Into<Shape>) -> Result<(CpuStorage, Shape)> {
+    Ok((CpuStorage::F32(values), shape.into()))
+}
+
+/// A gradient, shaped like what it is the gradient of.
+fn gradient(values: Vec<f32>, like: &Tensor) -> Result<Option<Tensor>> {
+    Tensor::from_vec(values, like.shape(), like.device()).map(Some)
+}
+
+#[cfg(test)]
+mod tests;

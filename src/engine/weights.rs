@@ -1,0 +1,225 @@
+//! Weights in safetensors files: read with care, written so that equal weights are equal bytes.
+//!
+//! Knows files, names, shapes and number types; not what the tensors are for.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use memmap2::Mmap;
+use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The tensors of a folder, from one file or several.
+#[derive(Debug)]
+pub struct Weights {
+    files: Vec<(PathBuf, Mmap)>,
+    tensors: BTreeMap<String, Place>,
+}
+
+/// Where a tensor lies.
+#[derive(Clone, Debug)]
+struct Place {
+    file: usize,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: std::ops::Range<usize>,
+}
+
+impl Weights {
+    /// Opens `model.safetensors` of a folder, or the files that its `model.safetensors.index.json` names.
+    pub fn open_model(folder: &Path) -> Result<Self> {
+        let single = folder.join("model.safetensors");
+        if single.exists() {
+            return Self::open(&[single]);
+        }
+        let index = folder.join("model.safetensors.index.json");
+        ensure!(
+            index.exists(),
+            "`{}` has neither `model.safetensors` nor `model.safetensors.index.json`",
+            folder.display()
+        );
+        let text = std::fs::read_to_string(&index).with_context(|| format!("cannot read `{}`", index.display()))?;
+        let json: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", index.display()))?;
+        let map =
+            json["weight_map"].as_object().with_context(|| format!("`{}` has no `weight_map`", index.display()))?;
+        let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
+        names.sort_unstable();
+        names.dedup();
+        // A shard's name comes from a file that somebody else wrote: it must stay inside of the folder.
+        if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+            bail!("`{}` names `{name}`, which is no file of its own folder", index.display());
+        }
+        Self::open(&names.iter().map(|name| folder.join(name)).collect::<Vec<_>>())
+    }
+
+    /// Opens files; their headers must describe exactly the bytes that are there.
+    pub fn open(paths: &[PathBuf]) -> Result<Self> {
+        let mut weights = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        for path in paths {
+            let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+            #[expect(unsafe_code, reason = "mapping a file has no safe form")]
+            // SAFETY: models are inputs that nobody writes to while a stage runs; results in the cache are read-only.
+            let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read `{}`", path.display()))?;
+            let (header, metadata) = SafeTensors::read_metadata(&map)
+                .with_context(|| format!("`{}` is truncated, or no safetensors file", path.display()))?;
+            for name in metadata.offset_keys() {
+                let Some(info) = metadata.info(&name) else { continue };
+                let begin = size_of::<u64>() + header;
+                let bytes = begin + info.data_offsets.0..begin + info.data_offsets.1;
+                let place = Place { file: weights.files.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
+                if weights.tensors.insert(name.clone(), place).is_some() {
+                    bail!("`{}` has tensor `{name}` a second time", path.display());
+                }
+            }
+            weights.files.push((path.clone(), map));
+        }
+        Ok(weights)
+    }
+
+    /// Names that nobody took yet, with their shapes.
+    pub fn rest(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
+    }
+
+    /// Leaves tensors out that nobody needs.
+    pub fn ignore(&mut self, unneeded: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| !unneeded(name));
+    }
+
+    /// Takes a tensor as f32, row-major. Fails where it is missing, has another shape, or holds what is no number.
+    pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let first = self.files.first().map(|(path, _)| path.display().to_string()).unwrap_or_default();
+        let place = self.tensors.remove(name).with_context(|| format!("`{first}` has no tensor `{name}`"))?;
+        let (path, map) = &self.files[place.file];
+        let found = &place.shape;
+        ensure!(found == shape, "`{}`: tensor `{name}` has shape {found:?}, not {shape:?}", path.display());
+        let dtype = match place.dtype {
+            Dtype::F32 => DType::F32,
+            Dtype::F16 => DType::F16,
+            Dtype::BF16 => DType::BF16,
+            other => bail!("`{}`: tensor `{name}` holds {other:?}, not F32, F16 or BF16", path.display()),
+        };
+        let count = shape.iter().product();
+        let tensor = Tensor::from_raw_buffer(&map[place.bytes], dtype, &[count], &Device::Cpu)?;
+        let values = tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        ensure!(
+            values.iter().all(|value| value.is_finite()),
+            "`{}`: tensor `{name}` holds a value that is no finite number",
+            path.display()
+        );
+        Ok(values)
+    }
+}
+
+/// A tensor to be written: its name, shape and row-major values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor {
+    /// Name in the file.
+    pub name: String,
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+/// Writes tensors as f32 into a safetensors file that transformers and PEFT read (they ask for the `format` entry).
+pub fn write(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
+    let bytes: Vec<Vec<u8>> =
+        tensors.iter().map(|tensor| tensor.values.iter().flat_map(|value| value.to_le_bytes()).collect()).collect();
+    let views = tensors
+        .iter()
+        .zip(&bytes)
+        .map(|(tensor, bytes)| Ok((tensor.name.as_str(), TensorView::new(Dtype::F32, tensor.shape.clone(), bytes)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let metadata = Some([("format".to_string(), "pt".to_string())].into());
+    let file = safetensors::serialize(views, metadata)?;
+    std::fs::write(path, file).with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// A row-major `rows × cols` matrix as a row-major `cols × rows` one.
+pub fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
+    assert_eq!(values.len(), rows * cols, "a {rows} × {cols} matrix");
+    let mut out = vec![0.0; values.len()];
+    for (row, line) in values.chunks_exact(cols).enumerate() {
+        for (col, value) in line.iter().enumerate() {
+            out[col * rows + row] = *value;
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensors() -> Vec<NamedTensor> {
+        let tensor = |name: &str, shape: &[usize], values: &[f32]| NamedTensor {
+            name: name.to_string(),
+            shape: shape.to_vec(),
+            values: values.to_vec(),
+        };
+        vec![tensor("b", &[2, 3], &[1., 2., 3., 4., 5., 6.]), tensor("a", &[1], &[0.5])]
+    }
+
+    #[test]
+    fn what_is_written_is_read_once() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("model.safetensors"), &tensors()).unwrap();
+        let mut weights = Weights::open_model(folder.path()).unwrap();
+        assert_eq!(weights.take("b", &[2, 3]).unwrap(), [1., 2., 3., 4., 5., 6.]);
+        assert!(format!("{:#}", weights.take("b", &[2, 3]).unwrap_err()).contains("has no tensor `b`"));
+        assert_eq!(weights.rest().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+        let error = format!("{:#}", weights.take("a", &[2]).unwrap_err());
+        assert!(error.contains("`a` has shape [1], not [2]"), "{error}");
+    }
+
+    #[test]
+    fn half_precision_becomes_single() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        // 1.5 and -2 in bfloat16, and in IEEE half precision.
+        let (brain, half) = ([0xC0, 0x3F, 0x00, 0xC0], [0x00, 0x3E, 0x00, 0xC0]);
+        let brain = TensorView::new(Dtype::BF16, vec![2], &brain).unwrap();
+        let half = TensorView::new(Dtype::F16, vec![2], &half).unwrap();
+        let views = [("brain", brain), ("half", half)];
+        std::fs::write(&path, safetensors::serialize(views, None).unwrap()).unwrap();
+        let mut weights = Weights::open(&[path]).unwrap();
+        assert_eq!(weights.take("brain", &[2]).unwrap(), [1.5, -2.0]);
+        assert_eq!(weights.take("half", &[2]).unwrap(), [1.5, -2.0]);
+    }
+
+    #[test]
+    fn shards_are_found_and_stay_in_their_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let [b, a] = <[NamedTensor; 2]>::try_from(tensors()).unwrap();
+        write(&folder.path().join("1.safetensors"), &[b]).unwrap();
+        write(&folder.path().join("2.safetensors"), &[a]).unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        std::fs::write(&index, r#"{"weight_map": {"b": "1.safetensors", "a": "2.safetensors"}}"#).unwrap();
+        let mut weights = Weights::open_model(folder.path()).unwrap();
+        assert_eq!(weights.take("a", &[1]).unwrap(), [0.5]);
+        std::fs::write(&index, r#"{"weight_map": {"b": "../1.safetensors"}}"#).unwrap();
+        assert!(format!("{:#}", Weights::open_model(folder.path()).unwrap_err()).contains("../1.safetensors"));
+    }
+
+    #[test]
+    fn truncated_and_lying_files_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        write(&path, &tensors()).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let mut lying = whole.clone();
+        lying[7] = 0x7F;
+        for bytes in [&whole[..whole.len() - 1], &whole[..20], &whole[..3], &[], &lying] {
+            std::fs::write(&path, bytes).unwrap();
+            let error = format!("{:#}", Weights::open_model(folder.path()).unwrap_err());
+            assert!(error.contains("model.safetensors"), "{error}");
+        }
+        let infinite = NamedTensor { name: "x".into(), shape: vec![1], values: vec![f32::INFINITY] };
+        write(&path, &[infinite]).unwrap();
+        let error = Weights::open_model(folder.path()).unwrap().take("x", &[1]).unwrap_err();
+        assert!(format!("{error:#}").contains("no finite number"));
+    }
+}
