@@ -38,10 +38,16 @@ pub struct Line {
 }
 
 impl Table {
-    /// The table as one JSON object: `format`, `by`, `unit`, `columns` and `rows`, a list of values each.
-    pub fn to_json(&self) -> Value {
-        let rows: Vec<Value> = self.lines.iter().map(|line| Value::Array(cells(line))).collect();
-        json!({ "format": FORMAT, "by": self.by, "unit": self.unit, "columns": self.header(), "rows": rows })
+    /// The table as one JSON object: `format`, `by`, `unit`, `columns` and `rows`, a list of values on a line each.
+    pub fn to_json(&self) -> String {
+        let rows: Vec<String> = self.lines.iter().map(|line| format!("    {}", Value::Array(cells(line)))).collect();
+        format!(
+            "{{\n  \"format\": {FORMAT},\n  \"by\": {},\n  \"unit\": {},\n  \"columns\": {},\n  \"rows\": [\n{}\n  ]\n}}\n",
+            json!(self.by),
+            json!(self.unit),
+            json!(self.header()),
+            rows.join(",\n")
+        )
     }
 
     /// The same columns and rows as CSV (RFC 4180, but `\n`); what is null is empty.
@@ -118,44 +124,71 @@ fn escape(text: &str) -> String {
     text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
-/// The order of groups: null, booleans, numbers by size, strings, the rest by its text.
-pub fn order(a: &Value, b: &Value) -> Ordering {
-    let rank = |value: &Value| match value {
-        Value::Null => 0,
-        Value::Bool(_) => 1,
-        Value::Number(_) => 2,
-        Value::String(_) => 3,
-        Value::Array(_) => 4,
-        Value::Object(_) => 5,
-    };
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    rank(a).cmp(&rank(b)).then_with(|| match (a, b) {
-        (Value::Number(_), Value::Number(_)) => number(a).total_cmp(&number(b)),
-        (Value::String(a), Value::String(b)) => a.cmp(b),
-        _ => a.to_string().cmp(&b.to_string()),
-    })
+/// A value that groups are made of, in the order of groups: null, booleans, numbers by size, strings, the rest by its text.
+#[derive(Clone, Debug)]
+pub struct Label(pub Value);
+
+impl Label {
+    fn rank(&self) -> u8 {
+        match self.0 {
+            Value::Null => 0,
+            Value::Bool(_) => 1,
+            Value::Number(_) => 2,
+            Value::String(_) => 3,
+            Value::Array(_) => 4,
+            Value::Object(_) => 5,
+        }
+    }
 }
+
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank()).then_with(|| match (&self.0, &other.0) {
+            (Value::Number(a), Value::Number(b)) => {
+                a.as_f64().unwrap_or(f64::NAN).total_cmp(&b.as_f64().unwrap_or(f64::NAN))
+            }
+            (Value::String(a), Value::String(b)) => a.cmp(b),
+            (a, b) => a.to_string().cmp(&b.to_string()),
+        })
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Label {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::statistics::summarise;
     use super::*;
 
     fn table() -> Table {
-        let line = |group: Value, metric: &str, nulls, values: &[f64]| Line {
+        let line = |group: Value, metric: &str, nulls, summary| Line {
             group: vec![group],
             metric: metric.to_string(),
             nulls,
-            summary: summarise(values),
+            summary,
         };
+        let none = Summary { count: 0, mean: None, std: None, interval: None };
+        let one = Summary { count: 1, mean: Some(0.5), ..none };
+        let two = Summary { count: 2, std: Some(0.125), interval: Some((0.25, 0.75)), ..one };
         Table {
             by: vec!["task".to_string()],
             unit: "run".to_string(),
             metrics: vec!["em".to_string(), "rouge.rouge1".to_string()],
             lines: vec![
-                line(json!("a|b, c"), "em", 0, &[0.0, 1.0]),
-                line(json!("a|b, c"), "rouge.rouge1", 1, &[0.5]),
-                line(json!(7), "em", 2, &[]),
+                line(json!("a|b, c"), "em", 0, two),
+                line(json!("a|b, c"), "rouge.rouge1", 1, one),
+                line(json!(7), "em", 2, none),
             ],
         }
     }
@@ -165,7 +198,7 @@ mod tests {
         assert_eq!(
             table().to_csv().unwrap(),
             "task,metric,count,nulls,mean,std,ci_low,ci_high\n\
-             \"a|b, c\",em,2,0,0.5,0.7071067811865476,-5.853102368087347,6.853102368087347\n\
+             \"a|b, c\",em,2,0,0.5,0.125,0.25,0.75\n\
              \"a|b, c\",rouge.rouge1,1,1,0.5,,,\n\
              7,em,0,2,,,,\n"
         );
@@ -177,7 +210,7 @@ mod tests {
             table().to_markdown(),
             "| task | em | rouge.rouge1 |\n\
              | --- | ---: | ---: |\n\
-             | a\\|b, c | 0.500 ± 6.353 | 0.500 |\n\
+             | a\\|b, c | 0.500 ± 0.250 | 0.500 |\n\
              | 7 | — |  |\n\
              \n\
              Mean ± half of the 95% confidence interval over `run`.\n"
@@ -186,15 +219,17 @@ mod tests {
 
     #[test]
     fn json_has_the_same_columns_and_rows() {
-        let json = table().to_json();
+        let json: Value = serde_json::from_str(&table().to_json()).unwrap();
+        assert_eq!((&json["format"], &json["by"], &json["unit"]), (&json!(1), &json!(["task"]), &json!("run")));
         assert_eq!(json["columns"].as_array().unwrap().len(), json["rows"][0].as_array().unwrap().len());
         assert_eq!(json["rows"][2], json!([7, "em", 0, 2, null, null, null, null]));
     }
 
     #[test]
     fn numbers_are_ordered_by_size() {
-        let mut values = vec![json!("b"), json!(20), json!(null), json!(3.5), json!("a"), json!(0)];
-        values.sort_by(order);
+        let mut labels = [json!("b"), json!(20), json!(null), json!(3.5), json!("a"), json!(0)].map(Label);
+        labels.sort();
+        let values = labels.map(|label| label.0);
         assert_eq!(values, [json!(null), json!(0), json!(3.5), json!(20), json!("a"), json!("b")]);
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Axis {
     unit: f64,
     low: f64,
     high: f64,
+    /// Whether the ticks are multiples of a step.
+    evenly_spaced: bool,
     /// Values with a tick.
     pub(super) ticks: Vec<f64>,
 }
@@ -55,7 +57,8 @@ impl Axis {
         values.dedup();
         let unit = values.iter().map(|x| x.abs()).filter(|x| *x > 0.0).fold(f64::INFINITY, f64::min);
         let (low, high) = (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(1.0));
-        let mut axis = Self { scale, unit: if unit.is_finite() { unit } else { 1.0 }, low, high, ticks: Vec::new() };
+        let unit = if unit.is_finite() { unit } else { 1.0 };
+        let mut axis = Self { scale, unit, low, high, evenly_spaced: false, ticks: Vec::new() };
         axis.ticks = match scale {
             _ if values.len() <= OWN_TICKS => values,
             Scale::Linear => steps(low, high, nice_step((high - low) / 5.0)),
@@ -77,7 +80,7 @@ impl Axis {
         if bounded {
             (low, high) = (low.max(0.0), high.min(1.0));
         }
-        Self { scale: Scale::Linear, unit: 1.0, low, high, ticks: steps(low, high, step) }
+        Self { scale: Scale::Linear, unit: 1.0, low, high, evenly_spaced: true, ticks: steps(low, high, step) }
     }
 
     /// Where `value` stands: 0 at the axis' start, 1 at its end.
@@ -89,6 +92,19 @@ impl Axis {
     /// The value on the axis that is nearest to `value`.
     pub(super) fn clamp(&self, value: f64) -> f64 {
         value.clamp(self.low, self.high)
+    }
+
+    /// The ticks' values as texts. Those of multiples of a step have equally many decimals.
+    pub(super) fn texts(&self) -> Vec<String> {
+        let texts: Vec<String> = self.ticks.iter().map(|tick| tick_text(*tick)).collect();
+        let decimals = |text: &String| text.split_once('.').map_or(0, |(_, tail)| tail.len());
+        let most = texts.iter().map(decimals).max().unwrap_or(0);
+        let even = self.evenly_spaced && !texts.iter().any(|text| text.contains('e'));
+        let pad = |text: String| {
+            let (have, dot) = (decimals(&text), if text.contains('.') || most == 0 { "" } else { "." });
+            format!("{text}{dot}{}", "0".repeat(most - have))
+        };
+        if even { texts.into_iter().map(pad).collect() } else { texts }
     }
 
     fn warp(&self, value: f64) -> f64 {
@@ -124,8 +140,8 @@ fn steps(low: f64, high: f64, step: f64) -> Vec<f64> {
     (0..=count).map(|i| (first + f64::from(i)) * step).collect()
 }
 
-/// A tick's value as text: as short as tells it from its neighbours.
-pub(super) fn tick_text(value: f64) -> String {
+/// A tick's value as text, as short as can be.
+fn tick_text(value: f64) -> String {
     // Twelve digits hide what the multiplication by a step leaves behind (0.30000000000000004).
     let rounded: f64 = format!("{value:.11e}").parse().unwrap_or(value);
     let text = if rounded != 0.0 && (rounded.abs() >= 1e7 || rounded.abs() < 1e-4) {
@@ -164,8 +180,7 @@ mod tests {
     fn the_y_axis_stays_within_what_a_metric_can_be() {
         let axis = Axis::of_range(0.03, 0.97);
         assert_eq!((axis.low, axis.high), (0.0, 1.0));
-        let texts: Vec<String> = axis.ticks.iter().map(|tick| tick_text(*tick)).collect();
-        assert_eq!(texts, ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
+        assert_eq!(axis.texts(), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         let near = Axis::of_range(0.9, 0.93);
         assert!(near.low >= 0.89 && near.high <= 0.94, "{near:?}");
         assert_eq!(tick_text(-1500.0), "\u{2212}1500");

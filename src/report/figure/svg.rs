@@ -1,6 +1,6 @@
 //! A chart as SVG text.
 
-use super::scale::{Axis, Scale, tick_text};
+use super::scale::{Axis, Scale};
 use super::{Chart, Point};
 use std::fmt::Write as _;
 
@@ -25,7 +25,7 @@ pub(super) fn render(chart: &Chart) -> String {
     let points = || chart.series.iter().flat_map(|series| &series.points);
     let x_axis = Axis::of_values(points().map(|point| point.x), chart.scale);
     let y_axis = y_axis(points());
-    let left = 2.0 * GAP + FONT * 1.4 + y_axis.ticks.iter().map(|tick| width(&tick_text(*tick))).fold(0.0, f64::max);
+    let left = 2.0 * GAP + FONT * 1.4 + y_axis.texts().iter().map(|text| width(text)).fold(0.0, f64::max);
     let legend = legend_places(chart, left);
     let title_height = if chart.title.is_empty() { 0.0 } else { FONT * 1.8 };
     let legend_height = legend.last().map_or(0.0, |(_, y)| y + LEGEND_LINE);
@@ -99,21 +99,20 @@ impl Frame {
 
     fn draw_axes(&self, out: &mut Writer, chart: &Chart) {
         let Self { left, top, right, bottom, .. } = *self;
-        for tick in &self.y_axis.ticks {
+        for (tick, text) in self.y_axis.ticks.iter().zip(self.y_axis.texts()) {
             let y = self.y(*tick);
             out.line(format_args!(
                 "<path d=\"M{left:.2} {y:.2}H{right:.2}\" stroke=\"#e3e3e3\" stroke-width=\"0.8\"/>"
             ));
-            out.text(left - GAP, y + FONT * 0.35, "end", "", &tick_text(*tick));
+            out.text(left - GAP, y + FONT * 0.35, "end", "", &text);
         }
         out.line(format_args!(
             "<path d=\"M{left:.2} {top:.2}V{bottom:.2}H{right:.2}\" fill=\"none\" stroke=\"#555555\"/>"
         ));
         let mut free_from = f64::NEG_INFINITY;
-        for tick in &self.x_axis.ticks {
+        for (tick, text) in self.x_axis.ticks.iter().zip(self.x_axis.texts()) {
             let x = self.x(*tick);
             out.line(format_args!("<path d=\"M{x:.2} {bottom:.2}v4\" stroke=\"#555555\"/>"));
-            let text = tick_text(*tick);
             // A number that would run into the one before it is left out; its tick stays.
             if x - width(&text) / 2.0 >= free_from {
                 out.text(x, bottom + GAP + FONT, "middle", "", &text);
@@ -123,7 +122,7 @@ impl Frame {
         let scale = match chart.scale {
             Scale::Linear => "",
             Scale::Log => " (log scale)",
-            Scale::Symlog => " (log scale with 0)",
+            Scale::Symlog => " (symmetric log scale)",
         };
         let middle = f64::midpoint(left, right);
         out.text(middle, bottom + GAP + FONT * 2.4, "middle", "", &format!("{}{scale}", chart.x_label));

@@ -4,11 +4,23 @@
 //! becomes a count, a mean, a standard deviation and a 95% confidence interval. The numbers and the drawing are done by
 //! [`crate::report`]; this module knows where they come from.
 
+mod figures;
+mod gather;
+mod group;
+#[cfg(test)]
+mod tests;
+
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
-use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::report::figure::Scale;
+use crate::diagnostic::{Diagnostic, Problems, Span, closest};
+use crate::report::figure::{self, Scale};
+use crate::report::table::COLUMNS;
 use crate::settings::{Decode, Fields, Value, ValueKind};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use std::fs;
+
+/// The unit that is no axis and no column: a row of an instance.
+const ROW: &str = "row";
 
 /// Everything that can change a byte of the output of an aggregate stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -93,8 +105,8 @@ impl Decode for FigureKind {
 /// Reads the settings of an aggregate stage.
 pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
     let inputs = decode_from(fields, problems);
-    let by = fields.or("by", Names::default, problems);
-    let unit = fields.or("unit", || "row".to_string(), problems);
+    let by = decode_by(fields, problems);
+    let unit = decode_unit(by.as_ref(), fields, problems);
     let metrics = fields.optional("metrics", problems);
     let filter = decode_filter(fields, problems);
     let figures = decode_figures(by.as_ref(), fields, problems);
@@ -124,6 +136,29 @@ fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<I
         }
         _ => Some(vec![spec("from".to_string(), value, problems)?]),
     }
+}
+
+/// `by`; none of its names may be that of another column of the table.
+fn decode_by(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Names> {
+    let Some(value) = fields.take("by") else { return Some(Names::default()) };
+    let by = Names::decode(value, problems)?;
+    if let Some(name) = by.0.iter().find(|name| COLUMNS.contains(&name.as_str())) {
+        problems.at(value.span, format!("`{name}` in `by` is a column of the table itself"));
+        return None;
+    }
+    Some(by)
+}
+
+/// `unit`; a group of one unit would have no interval.
+fn decode_unit(by: Option<&Names>, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<String> {
+    let Some(value) = fields.take("unit") else { return Some(ROW.to_string()) };
+    let unit = String::decode(value, problems)?;
+    if by.is_some_and(|by| by.0.contains(&unit)) {
+        let problem = Diagnostic::at(value.span, format!("`{unit}` is in `by`, so each group has one unit only"));
+        problems.push(problem.hint(format!("take `{unit}` out of `by`, or leave `unit` out to count rows")));
+        return None;
+    }
+    Some(unit)
 }
 
 /// `where`, whose syntax is checked here.
@@ -187,7 +222,31 @@ pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
     Vec::new()
 }
 
-/// Does the work.
-pub fn execute(_recipe: &AggregateRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+/// Does the work: `table.json`, `table.csv`, `table.md` and the files of `figures/`.
+pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    let scores = gather::read(recipe, context.inputs)?;
+    let table = group::tabulate(recipe, &scores)?;
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(context.output.join(name), bytes).with_context(|| format!("cannot write `{name}`"))
+    };
+    write("table.json", table.to_json().as_bytes())?;
+    write("table.csv", table.to_csv()?.as_bytes())?;
+    write("table.md", table.to_markdown().as_bytes())?;
+    fs::create_dir_all(context.output.join("figures")).context("cannot make the folder `figures`")?;
+    for (number, recipe) in recipe.figures.iter().enumerate() {
+        let (name, chart) = figures::chart(number + 1, recipe, &table)?;
+        let svg = chart.to_svg();
+        write(&format!("figures/{name}.svg"), svg.as_bytes())?;
+        write(&format!("figures/{name}.png"), &figure::to_png(&svg)?)?;
+    }
+    Ok(())
+}
+
+/// An error of a person's about a name that the scores do not have.
+fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> anyhow::Error {
+    let hint = match closest(name, known.clone()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known are {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+    };
+    anyhow::anyhow!("{what} `{name}`: {hint}")
 }
