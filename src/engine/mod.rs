@@ -4,6 +4,8 @@
 //! [`matmul`], all row arithmetic through [`kernels`], and both keep a row's bits apart from its neighbours and from the
 //! number of threads. Knows no stages, manifests or caches: plain values in, models and numbers out.
 
+pub mod decoder;
+pub mod generate;
 pub mod kernels;
 pub mod matmul;
 pub mod model;

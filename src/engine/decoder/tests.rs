@@ -1,0 +1,169 @@
+//! Against transformers' values: the tiny random Llama of `tests/golden/engine/llama` (its README says how it was made),
+//! and a real checkpoint where there is one.
+
+use super::*;
+use crate::engine::generate::{Answer, Limits, StopReason, generate};
+use crate::engine::tokenizer::Tokenizer;
+use safetensors::SafeTensors;
+use std::path::{Path, PathBuf};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+}
+
+/// A tensor of the reference file: f32 values, or integers as ids.
+struct Reference(Vec<u8>);
+
+impl Reference {
+    fn read() -> Self {
+        Self(std::fs::read(golden("engine/llama/reference.safetensors")).unwrap())
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let bytes = file.tensor(name).unwrap().data().to_vec();
+        bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+    }
+
+    fn ids(&self, name: &str) -> Vec<u32> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let bytes = file.tensor(name).unwrap().data().to_vec();
+        bytes.as_chunks().0.iter().map(|bytes| u32::try_from(i64::from_le_bytes(*bytes)).unwrap()).collect()
+    }
+
+    /// Row `row` of the inputs, from where its text begins.
+    fn prompt(&self, row: usize) -> Vec<u32> {
+        let start = self.ids("starts")[row] as usize;
+        self.ids("ids")[row * 40 + start..(row + 1) * 40].to_vec()
+    }
+}
+
+fn tiny(layers: &[&str]) -> Decoder {
+    let paths: Vec<PathBuf> = layers.iter().map(|layer| golden(layer)).collect();
+    let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+    Decoder::new(Model::load(&paths).unwrap())
+}
+
+fn largest_difference(actual: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(actual.len(), expected.len());
+    actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// The required agreement of logits. They are of order 1 to 10 here; f32 sums in another order differ by about 1e-6.
+const TOLERANCE: f32 = 1e-4;
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let (decoder, reference) = (tiny(&["engine/llama"]), Reference::read());
+    for row in 0..4 {
+        let (prompt, mut cache) = (reference.prompt(row), Cache::default());
+        let logits = decoder.advance_all(&mut [Advance { cache: &mut cache, tokens: &prompt }]);
+        let difference = largest_difference(&logits, &reference.floats(&format!("logits_row{row}")));
+        assert!(difference <= TOLERANCE, "row {row}: {difference}");
+        assert_eq!(cache.positions(), prompt.len());
+    }
+}
+
+#[test]
+fn an_adapter_is_applied() {
+    let (decoder, reference) = (tiny(&["engine/llama", "engine/llama/adapter"]), Reference::read());
+    let ids = reference.ids("ids");
+    let mut caches = vec![Cache::default(); 4];
+    let mut rows: Vec<Advance<'_>> =
+        caches.iter_mut().zip(ids.chunks(40)).map(|(cache, tokens)| Advance { cache, tokens }).collect();
+    let difference = largest_difference(&decoder.advance_all(&mut rows), &reference.floats("lora_logits"));
+    assert!(difference <= TOLERANCE, "{difference}");
+}
+
+#[test]
+fn a_sequence_has_the_same_bits_alone_among_others_and_piece_by_piece() {
+    let (decoder, reference) = (tiny(&["engine/llama"]), Reference::read());
+    let prompts: Vec<Vec<u32>> = (0..4).map(|row| reference.prompt(row)).collect();
+    let bits = |logits: &[f32]| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+    let alone = |tokens: &[u32]| bits(&decoder.advance(&mut [Advance { cache: &mut Cache::default(), tokens }]));
+    for threads in [1, 2, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let mut caches = vec![Cache::default(); 4];
+        let mut rows: Vec<Advance<'_>> =
+            caches.iter_mut().zip(&prompts).map(|(cache, tokens)| Advance { cache, tokens }).collect();
+        let together = bits(&pool.install(|| decoder.advance(&mut rows)));
+        for (row, logits) in together.chunks_exact(decoder.vocab_size()).enumerate() {
+            assert!(logits == alone(&prompts[row]), "row {row}, {threads} threads");
+        }
+    }
+    let mut cache = Cache::default();
+    let pieces = [&prompts[0][..1], &prompts[0][1..7], &prompts[0][7..8], &prompts[0][8..]];
+    let mut last = Vec::new();
+    for tokens in pieces {
+        last = decoder.advance(&mut [Advance { cache: &mut cache, tokens }]);
+    }
+    assert!(bits(&last) == alone(&prompts[0]), "piece by piece");
+}
+
+fn answers(decoder: &Decoder, tokenizer: &Tokenizer, prompts: &[Vec<u32>], batch_size: usize) -> Vec<Answer> {
+    let limits = Limits { max_new_tokens: 24, stop: &[], batch_size };
+    generate(decoder, tokenizer, prompts, limits, |_, _| {}).unwrap()
+}
+
+#[test]
+fn greedy_answers_are_those_of_transformers() {
+    let (decoder, reference) = (tiny(&["engine/llama"]), Reference::read());
+    let tokenizer = Tokenizer::load(&golden("engine/llama")).unwrap();
+    let prompts: Vec<Vec<u32>> = (0..4).map(|row| reference.prompt(row)).collect();
+    for (row, answer) in answers(&decoder, &tokenizer, &prompts, 4).into_iter().enumerate() {
+        let mut expected = reference.ids(&format!("greedy_row{row}"));
+        let stop = if expected.pop_if(|token| *token == 2).is_some() { StopReason::Eos } else { StopReason::Length };
+        assert_eq!((answer.tokens, answer.stop), (expected, stop), "row {row}");
+    }
+}
+
+#[test]
+fn answers_depend_on_neither_batch_nor_order_nor_threads() {
+    let (decoder, reference) = (tiny(&["engine/llama"]), Reference::read());
+    let tokenizer = Tokenizer::load(&golden("engine/llama")).unwrap();
+    let ids = reference.ids("ids");
+    // Prompts of all lengths from 1 on, so that rows join and leave at different times.
+    let mut prompts: Vec<Vec<u32>> = (0..20).map(|i| ids[i * 7..i * 8 + 1].to_vec()).collect();
+    let alone = answers(&decoder, &tokenizer, &prompts, 1);
+    assert!(alone.iter().any(|answer| answer.tokens.len() == 24));
+    for batch_size in [3, 16] {
+        for threads in [1, 2] {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(|| answers(&decoder, &tokenizer, &prompts, batch_size)), alone);
+        }
+    }
+    prompts.reverse();
+    let mut reversed = answers(&decoder, &tokenizer, &prompts, 16);
+    reversed.reverse();
+    assert_eq!(reversed, alone);
+}
+
+#[test]
+fn a_real_checkpoint_tells_its_story() {
+    let folder = std::env::var_os("TITER_STORIES260K")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/stories260K-hf"), PathBuf::from);
+    if !folder.join("model.safetensors").exists() {
+        eprintln!("skipped: no model in `{}`; set TITER_STORIES260K", folder.display());
+        return;
+    }
+    let reference: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden("stories260k.json")).unwrap()).unwrap();
+    let ids = |name: &str| serde_json::from_value::<Vec<u32>>(reference[name].clone()).unwrap();
+    let decoder = Decoder::new(Model::load(&[&folder]).unwrap());
+    let tokenizer = Tokenizer::load(&folder).unwrap();
+
+    let all = decoder.advance_all(&mut [Advance { cache: &mut Cache::default(), tokens: &ids("ids") }]);
+    let expected: Vec<Vec<f32>> = serde_json::from_value(reference["logits"].clone()).unwrap();
+    for (position, expected) in ids("positions").into_iter().zip(expected) {
+        let logits = &all[position as usize * decoder.vocab_size()..][..decoder.vocab_size()];
+        let difference = largest_difference(logits, &expected);
+        assert!(difference <= TOLERANCE, "position {position}: {difference}");
+    }
+
+    assert_eq!(tokenizer.prefix(), [1]);
+    let limits = Limits { max_new_tokens: 200, stop: &[], batch_size: 1 };
+    let story = generate(&decoder, &tokenizer, &[tokenizer.prefix().to_vec()], limits, |_, _| {}).unwrap().remove(0);
+    assert_eq!(story.tokens, ids("greedy"));
+    assert_eq!(story.text, reference["text"].as_str().unwrap());
+    assert_eq!(story.stop, StopReason::Length);
+}
