@@ -23,3 +23,10 @@ pub fn check(_recipe: &MixRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
 pub fn execute(_recipe: &MixRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
     anyhow::bail!("not written yet")
 }
+
+impl MixRecipe {
+    /// Whether some rows go to the validation split.
+    pub fn has_validation(&self) -> bool {
+        true
+    }
+}
