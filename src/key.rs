@@ -21,6 +21,11 @@ impl Digest {
         blake3::hash(bytes).into()
     }
 
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first twelve digits: enough to tell digests apart by eye.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_string()
