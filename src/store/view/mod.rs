@@ -9,12 +9,12 @@ mod tests;
 
 use super::Store;
 use super::error::{At, Result, StoreError};
-use super::file;
+use super::file::{is_absent, make_read_only, read_if_there};
 use super::stat::Stat;
 use crate::key::Digest;
-use crate::record::Record;
+use crate::record::{FileEntry, Record};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -70,52 +70,25 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
     let _lock = File::open(out).and_then(|folder| folder.lock().map(|()| folder));
     let marker_path = out.join(MARKER);
     // A marker that cannot be read knows nothing: what it listed is then left alone.
-    let old = file::read_if_there(&marker_path)?;
-    let old: Marker = old.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let marker = read_if_there(&marker_path)?;
+    let mut marker: Marker = marker.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
 
-    let files: BTreeMap<&str, (Digest, u64)> = record
-        .outputs
-        .iter()
-        .flat_map(|output| &output.files)
-        .map(|file| (file.path.as_str(), (file.digest, file.size)))
-        .collect();
-    let is_right = |path: &str, digest: &Digest| match old.files.get(path) {
-        Some(Shown::Link) => {
-            fs::read_link(out.join(path)).is_ok_and(|target| target == link_target(store, out, path, digest))
-        }
-        Some(Shown::File(shown, stat)) => {
-            shown == digest && fs::symlink_metadata(out.join(path)).is_ok_and(|found| Stat::of(&found) == *stat)
-        }
-        Some(Shown::Unsure) | None => false,
-    };
-    let wrong: BTreeSet<&str> =
-        files.iter().filter(|(path, (digest, _))| !is_right(path, digest)).map(|(path, _)| *path).collect();
-    let gone: Vec<String> = old.files.keys().filter(|path| !files.contains_key(path.as_str())).cloned().collect();
-    let folders: Vec<PathBuf> = record
-        .outputs
-        .iter()
-        .filter(|output| output.is_folder())
-        .map(|output| out.join(&output.path))
-        .filter(|folder| !folder.is_dir())
-        .collect();
-    if wrong.is_empty() && gone.is_empty() && folders.is_empty() {
+    let files: BTreeMap<&str, &FileEntry> =
+        record.outputs.iter().flat_map(|output| &output.files).map(|file| (file.path.as_str(), file)).collect();
+    let folders: Vec<PathBuf> =
+        record.outputs.iter().filter(|output| output.is_folder()).map(|output| out.join(&output.path)).collect();
+    let wrong: Vec<&FileEntry> =
+        files.values().copied().filter(|file| !is_right(store, out, file, marker.files.get(&file.path))).collect();
+    let gone: Vec<String> = marker.files.keys().filter(|path| !files.contains_key(path.as_str())).cloned().collect();
+    if wrong.is_empty() && gone.is_empty() && folders.iter().all(|folder| folder.is_dir()) {
         return Ok(false);
     }
 
-    for path in &wrong {
-        let (digest, size) = files[path];
-        if !store.has(&digest, size) {
-            return Err(StoreError::MissingObject { digest, file: (*path).to_string() });
-        }
-        let full = out.join(path);
-        make_way(out, full.parent().unwrap_or(out))?;
-        if !old.files.contains_key(*path) && !may_replace(store, &full)? {
-            return Err(StoreError::Foreign(full));
-        }
+    for file in &wrong {
+        check(store, out, file, marker.files.contains_key(&file.path))?;
     }
     // The marker goes first, with all that is about to be here: after a kill these files are known to be titer's.
-    let mut marker = Marker { files: old.files };
-    marker.files.extend(wrong.iter().map(|path| ((*path).to_string(), Shown::Unsure)));
+    marker.files.extend(wrong.iter().map(|file| (file.path.clone(), Shown::Unsure)));
     write_marker(&marker_path, &marker)?;
     for path in gone {
         remove(&out.join(&path))?;
@@ -126,28 +99,48 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
         make_way(out, &folder)?;
         fs::create_dir_all(&folder).at("create", &folder)?;
     }
-    for path in wrong {
-        let (digest, _) = files[path];
-        let full = out.join(path);
-        remove(&full)?;
-        if let Some(folder) = full.parent() {
-            fs::create_dir_all(folder).at("create", folder)?;
-        }
-        let shown = make(store, out, path, &digest, ways)?;
-        marker.files.insert(path.to_string(), shown);
+    for file in wrong {
+        let shown = make(ways, store, out, file)?;
+        marker.files.insert(file.path.clone(), shown);
     }
     write_marker(&marker_path, &marker)?;
     Ok(true)
 }
 
-/// Makes one file of the view, where nothing is, in the first way that the file system can go.
-fn make(store: &Store, out: &Path, path: &str, digest: &Digest, ways: &[Way]) -> Result<Shown> {
-    let (full, object) = (out.join(path), store.path(digest));
+/// Whether the file is there as it was put there.
+fn is_right(store: &Store, out: &Path, file: &FileEntry, shown: Option<&Shown>) -> bool {
+    let full = out.join(&file.path);
+    match shown {
+        Some(Shown::Link) => fs::read_link(full).is_ok_and(|target| target == link_target(store, out, file)),
+        Some(Shown::File(digest, stat)) => {
+            *digest == file.digest && fs::symlink_metadata(full).is_ok_and(|found| Stat::of(&found) == *stat)
+        }
+        Some(Shown::Unsure) | None => false,
+    }
+}
+
+/// Looks for what would keep a file from being made, before anything is touched.
+fn check(store: &Store, out: &Path, file: &FileEntry, is_listed: bool) -> Result<()> {
+    if !store.has(&file.digest, file.size) {
+        return Err(StoreError::MissingObject { digest: file.digest, file: file.path.clone() });
+    }
+    let full = out.join(&file.path);
+    make_way(out, full.parent().unwrap_or(out))?;
+    if is_listed || may_replace(store, &full)? { Ok(()) } else { Err(StoreError::Foreign(full)) }
+}
+
+/// Makes one file of the view, in the first way that the file system can go.
+fn make(ways: &[Way], store: &Store, out: &Path, file: &FileEntry) -> Result<Shown> {
+    let (full, object) = (out.join(&file.path), store.path(&file.digest));
+    remove(&full)?;
+    if let Some(folder) = full.parent() {
+        fs::create_dir_all(folder).at("create", folder)?;
+    }
     let mut refused = io::Error::from(io::ErrorKind::Unsupported);
     for way in ways {
         let made = match way {
             Way::Clone => File::create_new(&full).and_then(|made| clone(&made, &object).map(|()| Some(made))),
-            Way::Link => symlink(link_target(store, out, path, digest), &full).map(|()| None),
+            Way::Link => symlink(link_target(store, out, file), &full).map(|()| None),
             Way::Copy => File::create_new(&full).and_then(|mut made| {
                 io::copy(&mut File::open(&object)?, &mut made)?;
                 Ok(Some(made))
@@ -156,8 +149,8 @@ fn make(store: &Store, out: &Path, path: &str, digest: &Digest, ways: &[Way]) ->
         match made {
             Ok(None) => return Ok(Shown::Link),
             Ok(Some(made)) => {
-                file::make_read_only(&made).at("write", &full)?;
-                return Ok(Shown::File(*digest, Stat::of(&made.metadata().at("read", &full)?)));
+                make_read_only(&made).at("write", &full)?;
+                return Ok(Shown::File(file.digest, Stat::of(&made.metadata().at("read", &full)?)));
             }
             Err(error) => {
                 refused = error;
@@ -181,8 +174,8 @@ fn clone(_made: &File, _object: &Path) -> io::Result<()> {
 }
 
 /// The object as seen from the folder of the link, so that a project can be moved as a whole. `out` is resolved.
-fn link_target(store: &Store, out: &Path, path: &str, digest: &Digest) -> PathBuf {
-    let (from, to) = (out.join(path), store.path(digest));
+fn link_target(store: &Store, out: &Path, file: &FileEntry) -> PathBuf {
+    let (from, to) = (out.join(&file.path), store.path(&file.digest));
     let from: Vec<Component<'_>> = from.parent().unwrap_or(out).components().collect();
     let to: Vec<Component<'_>> = to.components().collect();
     let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
@@ -205,7 +198,7 @@ fn make_way(out: &Path, folder: &Path) -> Result<()> {
 /// Whether what stands at a path that no marker lists may go: nothing, or a link to an object.
 fn may_replace(store: &Store, path: &Path) -> Result<bool> {
     match fs::symlink_metadata(path) {
-        Err(error) if file::is_absent(&error) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(true),
         Err(error) => Err(error).at("read", path),
         Ok(metadata) => Ok(metadata.is_symlink()
             && fs::canonicalize(path).is_ok_and(|target| target.starts_with(store.root().join("objects")))),
@@ -215,7 +208,7 @@ fn may_replace(store: &Store, path: &Path) -> Result<bool> {
 /// Removes a file or link, if it is there. A folder in its place is a person's.
 fn remove(path: &Path) -> Result<()> {
     match fs::symlink_metadata(path) {
-        Err(error) if file::is_absent(&error) => Ok(()),
+        Err(error) if is_absent(&error) => Ok(()),
         Ok(metadata) if metadata.is_dir() => Err(StoreError::Foreign(path.to_path_buf())),
         _ => fs::remove_file(path).at("remove", path),
     }

@@ -106,12 +106,13 @@ fn an_older_result_makes_way_and_a_persons_files_stay() {
 
     let work = store.work_dir().unwrap();
     fs::write(work.path().join("table.csv"), "n,em\n").unwrap();
-    fs::create_dir(work.path().join("figures")).unwrap();
-    let outputs = [("table", "table.csv"), ("figures", "figures/")];
+    // The same folder, but empty now.
+    fs::create_dir(work.path().join("model")).unwrap();
+    let outputs = [("table", "table.csv"), ("model", "model/")];
     let new = store.commit(work.path(), &outputs, &document(2), run_info()).unwrap();
     show(&store, &out, new.record()).unwrap();
     assert_eq!(listed(&out), ["notes.txt", "table.csv"]);
-    assert!(out.join("figures").is_dir() && !out.join("model").exists());
+    assert!(out.join("model").is_dir() && !out.join("model/deep").exists());
 }
 
 #[test]
