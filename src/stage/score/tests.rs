@@ -53,9 +53,9 @@ fn mistakes_are_shown_at_their_place() {
     assert!(text.contains("hint: did you mean `exact_match`?"), "{text}");
     let text = scorers("[scorers]\na = { kind = \"ruge\" }\nb = { kind = \"rouge\", stem = true }").unwrap_err();
     assert!(text.contains("m.toml:3:14") && text.contains("did you mean `rouge`?"), "{text}");
-    assert!(text.contains("unknown setting `stem`") && text.contains("m.toml:4:22"), "{text}");
+    assert!(text.contains("unknown setting `stem`") && text.contains("m.toml:4:23"), "{text}");
     let text = scorers("scorers = { em = { kind = \"exact_match\", regexes_to_ignore = [\"(\"] } }").unwrap_err();
-    assert!(text.contains("`(` is not a regular expression") && text.contains("m.toml:2:62"), "{text}");
+    assert!(text.contains("`(` is not a regular expression") && text.contains("m.toml:2:63"), "{text}");
     assert!(scorers("scorers = [\"rouge\", \"rouge\"]").unwrap_err().contains("scorer `rouge` is listed twice"));
     assert!(scorers("scorers = []").unwrap_err().contains("`scorers` is empty"));
     assert!(scorers("").unwrap_err().contains("`scorers` is missing"));
