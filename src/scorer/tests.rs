@@ -79,6 +79,8 @@ fn exact_match_may_strip_white_space_last() {
         exact_match::DEFINITION.build(&params).unwrap()
     };
     assert_eq!(scorer(false).score_row(" yes .", "yes").unwrap(), [Some(0.0)]);
+    // HF's numpy arrays forget NULs at the end.
+    assert_eq!(scorer(false).score_row("yes\0\0", "yes").unwrap(), [Some(1.0)]);
     assert_eq!(scorer(true).score_row(" yes \u{1f}.", "yes").unwrap(), [Some(1.0)]);
 }
 

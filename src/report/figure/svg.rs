@@ -19,7 +19,7 @@ const GAP: f64 = 6.0;
 const LEGEND_LINE: f64 = 16.0;
 /// Mean width of a character, as a part of the font size: texts are measured with some room to spare, because a viewer
 /// of the SVG may have another font.
-const CHARACTER: f64 = 0.56;
+const CHARACTER: f64 = 0.5;
 
 pub(super) fn render(chart: &Chart) -> String {
     let points = || chart.series.iter().flat_map(|series| &series.points);
@@ -48,8 +48,14 @@ pub(super) fn render(chart: &Chart) -> String {
         out.text(left, GAP + FONT, "start", &format!("font-size=\"{}\"", FONT + 1.0), &chart.title);
     }
     frame.draw_axes(&mut out, chart);
+    // Many bands lie over each other: together they must not hide the lines.
+    let opacity = match chart.series.len() {
+        0..=2 => 0.16,
+        3..=4 => 0.09,
+        _ => 0.05,
+    };
     for (number, series) in chart.series.iter().enumerate() {
-        frame.draw_band(&mut out, number, &series.points);
+        frame.draw_band(&mut out, number, &series.points, opacity);
     }
     for (number, series) in chart.series.iter().enumerate() {
         frame.draw_line(&mut out, number, &series.points);
@@ -131,7 +137,7 @@ impl Frame {
     }
 
     /// The band of neighbouring points that have intervals; a bar for one that stands alone.
-    fn draw_band(&self, out: &mut Writer, number: usize, points: &[Point]) {
+    fn draw_band(&self, out: &mut Writer, number: usize, points: &[Point], opacity: f64) {
         let colour = COLOURS[number % COLOURS.len()];
         for run in points.chunk_by(|a, b| a.interval.is_some() == b.interval.is_some()) {
             let ends: Vec<(f64, (f64, f64))> = run.iter().filter_map(|p| Some((self.x(p.x), p.interval?))).collect();
@@ -146,7 +152,8 @@ impl Frame {
                     let upper = ends.iter().map(|(x, (_, high))| (*x, self.y(*high)));
                     let lower = ends.iter().rev().map(|(x, (low, _))| (*x, self.y(*low)));
                     out.line(format_args!(
-                        "<path class=\"interval\" d=\"{}Z\" fill=\"{colour}\" fill-opacity=\"0.16\"/>",
+                        "<path class=\"interval\" d=\"{}Z\" fill=\"{colour}\" fill-opacity=\"{opacity}\" \
+                         stroke=\"{colour}\" stroke-opacity=\"0.35\" stroke-width=\"0.6\"/>",
                         path(upper.chain(lower))
                     ));
                 }
@@ -171,17 +178,14 @@ fn legend_places(chart: &Chart, left: f64) -> Vec<(f64, f64)> {
         return Vec::new();
     }
     let indent = if chart.legend.is_empty() { 0.0 } else { width(&chart.legend) + 10.0 };
-    let (mut x, mut y) = (left + indent, 0.0);
-    let mut places = Vec::new();
-    for series in &chart.series {
-        let entry = SAMPLE + 5.0 + width(&series.label);
-        if x + entry > WIDTH - RIGHT && x > left + indent {
-            (x, y) = (left + indent, y + LEGEND_LINE);
-        }
-        places.push((x, y));
-        x += entry + 12.0;
-    }
-    places
+    // Columns of one width, so that entries stand under each other.
+    let column = chart.series.iter().map(|series| SAMPLE + 17.0 + width(&series.label)).fold(0.0, f64::max);
+    let columns = ((WIDTH - RIGHT - left - indent + 12.0) / column).floor().max(1.0) as usize;
+    let place = |number: usize| {
+        let (row, place) = (number / columns, number % columns);
+        (left + indent + place as f64 * column, row as f64 * LEGEND_LINE)
+    };
+    (0..chart.series.len()).map(place).collect()
 }
 
 /// Length of a line's sample in the legend.

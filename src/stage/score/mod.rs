@@ -111,9 +111,23 @@ fn find(kind: &str, span: Span, problems: &mut Problems) -> Option<&'static scor
     definition
 }
 
-/// Mistakes that would show themselves late: none, what is scored is made by other stages or read whole at once.
-pub fn check(_recipe: &ScoreRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
-    Vec::new()
+/// How many rows of a file [`check`] looks at.
+const CHECKED_ROWS: usize = 1000;
+
+/// Mistakes that would show themselves late: files of answers whose rows lack what is compared.
+pub fn check(_recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+    inputs.iter().filter_map(|input| check_rows(input).err()).collect()
+}
+
+fn check_rows(input: &Input) -> Result<(), Diagnostic> {
+    let unreadable = |error: anyhow::Error| Diagnostic::new(format!("{error:#}"));
+    for item in row::read(&input.path, &input.name).map_err(unreadable)?.take(CHECKED_ROWS) {
+        let (line, row) = item.map_err(unreadable)?;
+        for column in [row::PREDICTION, row::OUTPUT] {
+            text(&row, column).map_err(|error| Diagnostic::in_file(&input.name, Some(line), error.to_string()))?;
+        }
+    }
+    Ok(())
 }
 
 /// Texts longer than this are not carried along: scores are for counting, the answers stay in the predictions.

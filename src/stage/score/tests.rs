@@ -53,23 +53,27 @@ fn mistakes_are_shown_at_their_place() {
     assert!(text.contains("hint: did you mean `exact_match`?"), "{text}");
     let text = scorers("[scorers]\na = { kind = \"ruge\" }\nb = { kind = \"rouge\", stem = true }").unwrap_err();
     assert!(text.contains("m.toml:3:14") && text.contains("did you mean `rouge`?"), "{text}");
-    assert!(text.contains("unknown setting `stem`") && text.contains("m.toml:4:22"), "{text}");
+    assert!(text.contains("unknown setting `stem`") && text.contains("m.toml:4:23"), "{text}");
     let text = scorers("scorers = { em = { kind = \"exact_match\", regexes_to_ignore = [\"(\"] } }").unwrap_err();
-    assert!(text.contains("`(` is not a regular expression") && text.contains("m.toml:2:62"), "{text}");
+    assert!(text.contains("`(` is not a regular expression") && text.contains("m.toml:2:63"), "{text}");
     assert!(scorers("scorers = [\"rouge\", \"rouge\"]").unwrap_err().contains("scorer `rouge` is listed twice"));
     assert!(scorers("scorers = []").unwrap_err().contains("`scorers` is empty"));
     assert!(scorers("").unwrap_err().contains("`scorers` is missing"));
     assert!(scorers("scorers = { \"a/b\" = \"rouge\" }").unwrap_err().contains("`a/b` is no name of a scorer"));
 }
 
+/// The file of `rows` (JSON lines), as a score stage reads it.
+fn answers(folder: &TempDir, rows: &str) -> Input {
+    let path = folder.path().join("predictions.jsonl");
+    std::fs::write(&path, rows).unwrap();
+    let (role, name) = ("predictions".to_string(), "predict.answers".to_string());
+    Input { role, labels: std::collections::BTreeMap::new(), name, path }
+}
+
 /// Scores `rows` (JSON lines) by `scorer` and gives `scores.jsonl` and `summary.json`.
 fn score(scorer: &str, rows: &str) -> anyhow::Result<(String, String)> {
-    let folder = TempDir::new()?;
-    let path = folder.path().join("predictions.jsonl");
-    std::fs::write(&path, rows)?;
-    let name = "predict.answers".to_string();
-    let inputs = [Input { role: "predictions".to_string(), labels: std::collections::BTreeMap::new(), name, path }];
-    let output = TempDir::new()?;
+    let (folder, output) = (TempDir::new()?, TempDir::new()?);
+    let inputs = [answers(&folder, rows)];
     let context = Context { inputs: &inputs, output: output.path(), hints: &Hints::default(), events: &Silent };
     let recipes = scorers(&format!("scorers = [\"{scorer}\"]")).map_err(anyhow::Error::msg)?;
     execute(&recipes[0].1, &context)?;
@@ -104,4 +108,15 @@ fn a_row_that_cannot_be_scored_is_named() {
     assert!(message.contains("predict.answers:2: the row has no `output`"), "{message}");
     let message = failure("{\"id\":\"b\",\"output\":\"\",\"prediction\":\"\",\"scores\":1}\n".to_string());
     assert!(message.contains("predict.answers:1: a column is named `scores`"), "{message}");
+}
+
+#[test]
+fn a_file_without_answers_is_found_before_anything_runs() {
+    let folder = TempDir::new().unwrap();
+    let recipe = &scorers("scorers = [\"rouge\"]").unwrap()[0].1;
+    let row = "{\"id\":\"a\",\"output\":\"x\",\"prediction\":\"y\"}\n";
+    assert_eq!(check(recipe, &[answers(&folder, row)]), []);
+    let found = check(recipe, &[answers(&folder, &format!("{row}{{\"id\":\"b\",\"output\":\"x\"}}\n"))]);
+    let message = "the row has no `prediction`: it has `id`, `output`";
+    assert_eq!(found, [Diagnostic::in_file("predict.answers", Some(2), message)]);
 }
