@@ -6,7 +6,6 @@
 use super::decoder::{Advance, Cache, Decoder};
 use super::tokenizer::Tokenizer;
 use anyhow::bail;
-use serde::{Deserialize, Serialize};
 
 /// Prompt tokens that may enter together, unless one prompt alone has more: bounds the memory of a step.
 const ENTERING_TOKENS: usize = 4096;
@@ -23,8 +22,7 @@ pub struct Limits<'a> {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StopReason {
     /// The model said so, by its end-of-text token.
     Eos,
@@ -32,6 +30,17 @@ pub enum StopReason {
     Stop,
     /// There was no room for more: the limit of tokens, or the model's context.
     Length,
+}
+
+impl StopReason {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopReason::Eos => "eos",
+            StopReason::Stop => "stop",
+            StopReason::Length => "length",
+        }
+    }
 }
 
 /// An answer.

@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Decode, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
@@ -111,15 +111,89 @@ impl<'a> Prompter<'a> {
             _ => true,
         });
         let name = if has_input { "with_input" } else { "without_input" };
-        Ok(self.environment.get_template(name)?.render(Serde(row))?)
+        let template = self.environment.get_template(name)?;
+        let missing = || template.undeclared_variables(false).into_iter().find(|name| !row.contains_key(name));
+        template.render(Serde(row)).map_err(|error| match missing() {
+            Some(column) if error.kind() == ErrorKind::UndefinedError => {
+                anyhow::anyhow!("the row has no column `{column}`, which the template names")
+            }
+            _ => anyhow::anyhow!("the template cannot be filled: {error:#}"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use serde_json::json;
+
+    fn row(value: serde_json::Value) -> Map<String, serde_json::Value> {
+        value.as_object().unwrap().clone()
     }
 
-    /// The columns that the template names, sorted.
-    pub fn columns(&self) -> Vec<String> {
-        let mut columns: Vec<String> =
-            self.environment.templates().flat_map(|(_, template)| template.undeclared_variables(false)).collect();
-        columns.sort();
-        columns.dedup();
-        columns
+    fn decode(text: &str) -> Result<Template, String> {
+        let mut sources = Sources::default();
+        let file = sources.add("m.toml", text);
+        let mut problems = Problems::default();
+        let table = crate::settings::parse(text, file, &mut problems).unwrap();
+        let template = Template::decode(table.as_table().unwrap().get("template").unwrap(), &mut problems);
+        template.ok_or_else(|| problems.into_vec().iter().map(|problem| sources.render(problem)).collect())
+    }
+
+    #[test]
+    fn the_built_in_templates_are_alpacas() {
+        let with = row(json!({"instruction": "Name it.", "input": "A <b> & {{ c }}", "output": "x"}));
+        let without = row(json!({"instruction": "Name it.", "input": ""}));
+        let short = Template::AlpacaShort;
+        let short = Prompter::new(&short).unwrap();
+        assert_eq!(
+            short.prompt(&with).unwrap(),
+            "### Instruction:\nName it.\n\n### Input:\nA <b> & {{ c }}\n\n### Response:\n"
+        );
+        assert_eq!(short.prompt(&without).unwrap(), "### Instruction:\nName it.\n\n### Response:\n");
+        let long = Template::Alpaca;
+        let long = Prompter::new(&long).unwrap();
+        assert_eq!(
+            long.prompt(&with).unwrap(),
+            "Below is an instruction that describes a task, paired with an input that provides further context. \
+             Write a response that appropriately completes the request.\n\n\
+             ### Instruction:\nName it.\n\n### Input:\nA <b> & {{ c }}\n\n### Response:\n"
+        );
+        assert_eq!(
+            long.prompt(&row(json!({"instruction": "Name it.", "input": null}))).unwrap(),
+            "Below is an instruction that describes a task. Write a response that appropriately completes the \
+             request.\n\n### Instruction:\nName it.\n\n### Response:\n"
+        );
+    }
+
+    #[test]
+    fn a_template_of_ones_own_sees_every_column() {
+        let own = decode("template = { with_input = \"{{ category }}: {{ input }}\\n\" }").unwrap();
+        let own = Prompter::new(&own).unwrap();
+        assert_eq!(own.prompt(&row(json!({"category": "sst2", "input": 3}))).unwrap(), "sst2: 3\n");
+        let error = own.prompt(&row(json!({"input": "x"}))).unwrap_err().to_string();
+        assert_eq!(error, "the row has no column `category`, which the template names");
+    }
+
+    #[test]
+    fn mistakes_are_shown_at_their_place() {
+        assert_eq!(decode("template = \"alpaca\"").unwrap(), Template::Alpaca);
+        let near = decode("template = \"alpaca_shot\"").unwrap_err();
+        assert!(near.contains("m.toml:1:12") && near.contains("did you mean `alpaca_short`?"), "{near}");
+        let syntax = decode("template = { with_input = \"{{ input\" }").unwrap_err();
+        assert!(syntax.contains("m.toml:1:12") && syntax.contains("the template cannot be read"), "{syntax}");
+        let missing = decode("template = { without_input = \"\" }").unwrap_err();
+        assert!(missing.contains("`with_input` is missing"), "{missing}");
+    }
+
+    #[test]
+    fn a_template_can_neither_read_files_nor_loop_for_ever() {
+        let include = decode("template = { with_input = \"{% include 'secret.txt' %}\" }").unwrap();
+        assert!(Prompter::new(&include).unwrap().prompt(&row(json!({"input": "x"}))).is_err());
+        let text = "{% for i in range(9000) %}{% for j in range(9000) %}{{ i * j }}{% endfor %}{% endfor %}";
+        let endless = decode(&format!("template = {{ with_input = \"{text}\" }}")).unwrap();
+        let error = Prompter::new(&endless).unwrap().prompt(&row(json!({"input": "x"}))).unwrap_err().to_string();
+        assert!(error.contains("fuel"), "{error}");
     }
 }

@@ -20,6 +20,12 @@ pub struct Linear {
     pub weight: Arc<Vec<f32>>,
 }
 
+impl Linear {
+    fn parameter(&mut self) -> Parameter<'_> {
+        Parameter { name: self.name.clone(), shape: vec![self.inputs, self.outputs], values: &mut self.weight }
+    }
+}
+
 /// One block: attention, then feed-forward, each added to what came in.
 #[derive(Clone, Debug)]
 pub struct Block {
@@ -53,6 +59,17 @@ impl Block {
     pub fn linears_mut(&mut self) -> [&mut Linear; 7] {
         [&mut self.q, &mut self.k, &mut self.v, &mut self.o, &mut self.gate, &mut self.up, &mut self.down]
     }
+}
+
+/// A weight of a model, to be changed.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// Name of its module in transformers.
+    pub name: String,
+    /// Its shape in memory.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub values: &'a mut Arc<Vec<f32>>,
 }
 
 /// A model.
@@ -187,6 +204,28 @@ impl Model {
             tensors.push(matrix(&self.head));
         }
         tensors
+    }
+
+    /// Every weight that a training of the whole model changes, in order, as it is kept in memory. The output layer of a
+    /// tied model is not among them: it is the embedding's copy.
+    pub fn parameters_mut(&mut self) -> Vec<Parameter<'_>> {
+        let Self { config, embedding, blocks, norm, head } = self;
+        let (vocab, hidden) = (config.vocab_size, config.hidden_size);
+        let vector = |name: String, values| Parameter { name, shape: vec![hidden], values };
+        let mut list =
+            vec![Parameter { name: "model.embed_tokens".to_string(), shape: vec![vocab, hidden], values: embedding }];
+        for (index, block) in blocks.iter_mut().enumerate() {
+            let Block { attention_norm, q, k, v, o, mlp_norm, gate, up, down } = block;
+            list.push(vector(format!("model.layers.{index}.input_layernorm"), attention_norm));
+            list.extend([q, k, v, o].map(Linear::parameter));
+            list.push(vector(format!("model.layers.{index}.post_attention_layernorm"), mlp_norm));
+            list.extend([gate, up, down].map(Linear::parameter));
+        }
+        list.push(vector("model.norm".to_string(), norm));
+        if !config.tie_embeddings {
+            list.push(head.parameter());
+        }
+        list
     }
 
     /// The linear layers of the blocks, in order: those that can carry an adapter.

@@ -9,7 +9,7 @@ mod llama;
 
 pub use adapter::{Adapter, AdapterConfig, Pair};
 pub use config::Config;
-pub use llama::{Block, Linear, Model};
+pub use llama::{Block, Linear, Model, Parameter};
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.
 pub const UNCHANGED: &str = "unchanged.json";

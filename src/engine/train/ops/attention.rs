@@ -2,7 +2,7 @@
 //!
 //! Nothing of the size of the scores is kept: the gradient computes them again.
 
-use super::{Values, gradient, output, values};
+use super::{gradient, output, values, values_of};
 use crate::engine::kernels::{self, Rope, Turn};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
@@ -196,9 +196,9 @@ impl CustomOp3 for Attention {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (query_width, key_width) = (self.query_width(), self.key_width());
-        let q_turned = self.turned(Values::of(q).get()?, query_width, Turn::Forward);
-        let k_turned = self.turned(Values::of(k).get()?, key_width, Turn::Forward);
-        let (v_values, grad) = (Values::of(v), Values::of(grad));
+        let q_turned = self.turned(values_of(q).get()?, query_width, Turn::Forward);
+        let k_turned = self.turned(values_of(k).get()?, key_width, Turn::Forward);
+        let (v_values, grad) = (values_of(v), values_of(grad));
         let (v_slice, grad) = (v_values.get()?, grad.get()?);
         let (mut dq, mut dk, mut dv) =
             (vec![0.0; q_turned.len()], vec![0.0; k_turned.len()], vec![0.0; k_turned.len()]);

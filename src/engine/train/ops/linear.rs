@@ -1,6 +1,6 @@
 //! Linear layers: frozen, with an adapter, trained.
 
-use super::{Values, gradient, output, values};
+use super::{gradient, output, values, values_of};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::random::Random;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
@@ -39,7 +39,7 @@ impl CustomOp1 for FrozenLinear {
         let (m, k) = x.dims2()?;
         let n = self.outputs;
         let mut dx = vec![0.0; m * k];
-        let grad = Values::of(grad);
+        let grad = values_of(grad);
         let (grad, weight) = (Matrix::new(grad.get()?, m, n), Matrix::new(&self.weight, k, n));
         multiply(&mut dx, grad, weight.t(), (m, k), 1.0, Write::Set);
         gradient(dx, x)
@@ -76,7 +76,7 @@ impl CustomOp2 for TrainedLinear {
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let (m, k) = x.dims2()?;
         let n = w.elem_count() / k;
-        let (x_values, w_values, grad) = (Values::of(x), Values::of(w), Values::of(grad));
+        let (x_values, w_values, grad) = (values_of(x), values_of(w), values_of(grad));
         let (x_matrix, grad) = (Matrix::new(x_values.get()?, m, k), Matrix::new(grad.get()?, m, n));
         let (mut dx, mut dw) = (vec![0.0; m * k], vec![0.0; k * n]);
         multiply(&mut dx, grad, self.weight(w_values.get()?, k, n).t(), (m, k), 1.0, Write::Set);
@@ -180,7 +180,7 @@ impl CustomOp3 for LoraLinear {
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (m, k) = x.dims2()?;
         let (n, r) = b.dims2()?;
-        let (x_values, a_values, b_values, grad) = (Values::of(x), Values::of(a), Values::of(b), Values::of(grad));
+        let (x_values, a_values, b_values, grad) = (values_of(x), values_of(a), values_of(b), values_of(grad));
         let dropped = self.dropped(x_values.get()?);
         let dropped = Matrix::new(&dropped, m, k);
         let (a_matrix, b_matrix) = (Matrix::new(a_values.get()?, r, k), Matrix::new(b_values.get()?, n, r));

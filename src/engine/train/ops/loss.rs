@@ -1,6 +1,6 @@
 //! The two ends of a model: tokens in, loss out.
 
-use super::{Values, gradient, output, values};
+use super::{gradient, output, values, values_of};
 use crate::engine::kernels;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -28,7 +28,7 @@ impl CustomOp1 for Lookup {
     fn bwd(&self, table: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let (rows, width) = table.dims2()?;
         let mut dtable = vec![0.0; rows * width];
-        for (id, grad) in self.ids.iter().zip(Values::of(grad).get()?.chunks(width)) {
+        for (id, grad) in self.ids.iter().zip(values_of(grad).get()?.chunks(width)) {
             let row = &mut dtable[*id as usize * width..][..width];
             row.iter_mut().zip(grad).for_each(|(row, grad)| *row += grad);
         }
@@ -58,7 +58,7 @@ impl CustomOp1 for SelectRows {
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let width = x.dims2()?.1;
         let mut dx = vec![0.0; x.elem_count()];
-        for (row, grad) in self.rows.iter().zip(Values::of(grad).get()?.chunks(width)) {
+        for (row, grad) in self.rows.iter().zip(values_of(grad).get()?.chunks(width)) {
             dx[*row as usize * width..][..width].copy_from_slice(grad);
         }
         gradient(dx, x)
@@ -94,7 +94,7 @@ impl CustomOp1 for CrossEntropy {
     fn bwd(&self, logits: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let width = logits.dims2()?.1;
         let scale = grad.to_scalar::<f32>()? * self.scale as f32;
-        let mut dlogits = Values::of(logits).get()?.to_vec();
+        let mut dlogits = values_of(logits).get()?.to_vec();
         dlogits.par_chunks_mut(width).zip(self.labels.par_iter()).for_each(|(row, label)| {
             kernels::softmax(row);
             row[*label as usize] -= 1.0;

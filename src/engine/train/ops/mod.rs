@@ -15,7 +15,7 @@ pub use loss::{CrossEntropy, Lookup, SelectRows};
 pub use pointwise::{Add, FrozenNorm, SwiGlu, TrainedNorm};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
-use std::sync::RwLockReadGuard;
+use std::ops::Deref;
 
 /// Rows of one piece of work: enough to be worth a thread's while, few enough to spread.
 const ROWS_PER_TASK: usize = 32;
@@ -29,17 +29,17 @@ fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
 }
 
 /// The same of a tensor, for as long as this value lives.
-struct Values<'a> {
-    storage: RwLockReadGuard<'a, Storage>,
+struct Values<'a, Guard> {
+    storage: Guard,
     layout: &'a Layout,
 }
 
-impl<'a> Values<'a> {
-    fn of(tensor: &'a Tensor) -> Self {
-        let (storage, layout) = tensor.storage_and_layout();
-        Self { storage, layout }
-    }
+fn values_of(tensor: &Tensor) -> Values<'_, impl Deref<Target = Storage>> {
+    let (storage, layout) = tensor.storage_and_layout();
+    Values { storage, layout }
+}
 
+impl<Guard: Deref<Target = Storage>> Values<'_, Guard> {
     fn get(&self) -> Result<&[f32]> {
         match &*self.storage {
             Storage::Cpu(storage) => values(storage, self.layout),

@@ -1,6 +1,6 @@
 //! What happens to each token, or each number, by itself: norms, SwiGLU, sums.
 
-use super::{ROWS_PER_TASK, Values, gradient, output, values};
+use super::{ROWS_PER_TASK, gradient, output, values, values_of};
 use crate::engine::kernels;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -48,7 +48,7 @@ impl CustomOp1 for FrozenNorm {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        gradient(norm_backward(Values::of(x).get()?, &self.weight, Values::of(grad).get()?, self.eps), x)
+        gradient(norm_backward(values_of(x).get()?, &self.weight, values_of(grad).get()?, self.eps), x)
     }
 }
 
@@ -69,7 +69,7 @@ impl CustomOp2 for TrainedNorm {
     }
 
     fn bwd(&self, x: &Tensor, w: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (x_values, w_values, grad) = (Values::of(x), Values::of(w), Values::of(grad));
+        let (x_values, w_values, grad) = (values_of(x), values_of(w), values_of(grad));
         let (x_slice, weight, grad) = (x_values.get()?, w_values.get()?, grad.get()?);
         let width = weight.len();
         let mut dw = vec![0.0; width];
@@ -99,7 +99,7 @@ impl CustomOp2 for SwiGlu {
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (gate_values, up_values, grad) = (Values::of(gate), Values::of(up), Values::of(grad));
+        let (gate_values, up_values, grad) = (values_of(gate), values_of(up), values_of(grad));
         let (gate_slice, up_slice, grad) = (gate_values.get()?, up_values.get()?, grad.get()?);
         let (mut dgate, mut dup) = (vec![0.0; grad.len()], vec![0.0; grad.len()]);
         let inputs = gate_slice.par_chunks(NUMBERS_PER_TASK).zip(up_slice.par_chunks(NUMBERS_PER_TASK));

@@ -1,0 +1,208 @@
+//! Logits, losses, gradients and a training against transformers, PEFT and torch (`tests/golden/engine`).
+
+use super::*;
+use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
+use safetensors::SafeTensors;
+use std::path::PathBuf;
+
+struct Golden {
+    folder: PathBuf,
+    file: Vec<u8>,
+}
+
+impl Golden {
+    fn llama() -> Self {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
+        let file = std::fs::read(folder.join("reference.safetensors")).unwrap();
+        Self { folder, file }
+    }
+
+    fn bytes<const SIZE: usize>(&self, name: &str) -> Vec<[u8; SIZE]> {
+        let tensors = SafeTensors::deserialize(&self.file).unwrap();
+        let data = tensors.tensor(name).unwrap().data();
+        data.chunks_exact(SIZE).map(|bytes| bytes.try_into().unwrap()).collect()
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.bytes(name).into_iter().map(f32::from_le_bytes).collect()
+    }
+
+    fn model(&self) -> Model {
+        Model::load(&[&self.folder]).unwrap()
+    }
+
+    fn adapter(&self) -> Adapter {
+        Adapter::read(&self.folder.join("adapter")).unwrap()
+    }
+
+    /// The graph of the base with the reference's adapter.
+    fn lora(&self) -> Graph {
+        let adapter = self.adapter();
+        let start = |linear: &Linear| Ok(adapter.pairs[&linear.name].clone());
+        Graph::with_pairs(&self.model(), adapter.config.clone(), 0, start).unwrap()
+    }
+
+    /// The four rows of 40 tokens with their labels.
+    fn examples(&self) -> Vec<Example> {
+        let ids: Vec<u32> =
+            self.bytes("ids").into_iter().map(|id| u32::try_from(i64::from_le_bytes(id)).unwrap()).collect();
+        let labels: Vec<i64> = self.bytes("labels").into_iter().map(i64::from_le_bytes).collect();
+        let rows = ids.chunks(40).zip(labels.chunks(40)).map(|(ids, labels)| {
+            let begin = labels.iter().position(|label| *label >= 0).unwrap();
+            let end = labels.iter().rposition(|label| *label >= 0).unwrap() + 1;
+            Example { ids: ids.to_vec(), counted: begin..end }
+        });
+        rows.collect()
+    }
+
+    fn batch(&self) -> Batch {
+        Batch::new((0..).zip(&self.examples()))
+    }
+}
+
+fn logits(graph: &Graph, batch: &Batch) -> Vec<f32> {
+    numbers(&graph.logits(&graph.hidden(batch, None).unwrap()).unwrap())
+}
+
+fn numbers(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+#[test]
+fn logits_are_those_of_transformers() {
+    let golden = Golden::llama();
+    let whole = Graph::whole(golden.model()).unwrap();
+    // 1e-4 is what issue 2 promises; f32 sums in another order give about 1e-6.
+    assert!(distance(&logits(&whole, &golden.batch()), &golden.floats("logits")) < 1e-5);
+    assert!(distance(&logits(&golden.lora(), &golden.batch()), &golden.floats("lora_logits")) < 1e-5);
+    // Rows of other lengths, in one batch: each as if alone.
+    let starts: Vec<usize> =
+        golden.bytes("starts").into_iter().map(|start| i64::from_le_bytes(start) as usize).collect();
+    let rows: Vec<Example> = golden
+        .examples()
+        .iter()
+        .zip(&starts)
+        .map(|(row, start)| Example { ids: row.ids[*start..].to_vec(), counted: 0..0 })
+        .collect();
+    let expected: Vec<f32> = (0..4).flat_map(|row| golden.floats(&format!("logits_row{row}"))).collect();
+    assert!(distance(&logits(&whole, &Batch::new((0..).zip(&rows))), &expected) < 1e-5);
+}
+
+#[test]
+fn losses_do_not_depend_on_micro_batches() {
+    let golden = Golden::llama();
+    let whole = Graph::whole(golden.model()).unwrap();
+    let expected = f64::from(golden.floats("loss")[0]);
+    for micro_batch in [1, 3, 4] {
+        let loss = evaluate(&whole, &golden.examples(), micro_batch).unwrap();
+        assert!((loss / expected - 1.0).abs() < 1e-6, "{loss} is not {expected}");
+    }
+}
+
+#[test]
+fn gradients_are_those_of_peft() {
+    let golden = Golden::llama();
+    let graph = golden.lora();
+    let batch = golden.batch();
+    let loss = graph.loss(&batch, 1.0 / batch.labels.len() as f64, Some(0)).unwrap();
+    assert!((loss.to_scalar::<f32>().unwrap() - golden.floats("lora_loss")[0]).abs() < 1e-5);
+    let grads = loss.backward().unwrap();
+    assert_eq!(graph.parameters().len(), 2 * 4 * 2);
+    for parameter in graph.parameters() {
+        let expected = golden.floats(&format!("grad.base_model.model.{}.weight", parameter.name));
+        let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
+        let error = distance(&numbers(grads.get(&parameter.var).unwrap()), &expected);
+        assert!(error < 1e-5 * largest, "{}: {error} of {largest}", parameter.name);
+    }
+}
+
+#[test]
+fn twenty_steps_of_lora_are_those_of_peft() {
+    let golden = Golden::llama();
+    let expected: Vec<f64> = golden.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect();
+    for micro_batch_size in [4, 1] {
+        let config = TrainConfig {
+            batch_size: 4,
+            micro_batch_size,
+            rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
+            adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
+            max_grad_norm: 1.0,
+            seed: 1,
+            evaluate_every: 1,
+            patience: None,
+            keep_best: false,
+        };
+        let mut losses = Vec::new();
+        train(&golden.lora(), &golden.examples(), &[], &config, &mut |moment| {
+            if let Moment::Step { loss, .. } = moment {
+                losses.push(*loss);
+            }
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(losses.len(), 20);
+        for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+            // 1e-3 is what issue 2 promises; 1e-5 is what is reached.
+            assert!((loss / expected - 1.0).abs() < 1e-5, "step {step}: {loss} is not {expected}");
+        }
+    }
+}
+
+#[test]
+fn all_weights_learn_along_their_slopes() {
+    // Central differences along the gradient: the loss must change by the gradient's squared length.
+    let golden = Golden::llama();
+    let batch = golden.batch();
+    for tied in [false, true] {
+        let mut model = golden.model();
+        if tied {
+            model.config.tie_embeddings = true;
+        }
+        let graph = Graph::whole(model).unwrap();
+        let loss = || graph.loss(&batch, 1.0 / batch.labels.len() as f64, Some(0)).unwrap();
+        let grads = loss().backward().unwrap();
+        assert_eq!(graph.parameters().len(), 1 + 2 * 9 + 1 + usize::from(!tied));
+        for parameter in graph.parameters() {
+            let (values, grad) = (numbers(&parameter.var), numbers(grads.get(&parameter.var).unwrap()));
+            let squared: f64 = grad.iter().map(|value| f64::from(*value) * f64::from(*value)).sum();
+            let step = 2e-2 / squared.sqrt();
+            let at = |sign: f64| {
+                let moved: Vec<f32> = values.iter().zip(&grad).map(|(x, g)| x + (sign * step) as f32 * g).collect();
+                parameter.var.set(&Tensor::from_vec(moved, parameter.var.shape(), &Device::Cpu).unwrap()).unwrap();
+                f64::from(loss().to_scalar::<f32>().unwrap())
+            };
+            let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
+            at(0.0);
+            // A step of length 0.02 bends the loss by up to about 1%.
+            assert!((slope / squared - 1.0).abs() < 2e-2, "{}: {slope} is not {squared}", parameter.name);
+        }
+    }
+}
+
+#[test]
+fn a_target_that_names_no_layer_is_told_with_those_that_do() {
+    let model = Golden::llama().model();
+    let check = |targets: &[&str]| check_targets(&model, &targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+    check(&["q_proj", "mlp.down_proj", "model.layers.1.self_attn.o_proj"]).unwrap();
+    for wrong in ["proj", "query_key_value", "model.layers.2.mlp.up_proj"] {
+        let error = check(&["q_proj", wrong]).unwrap_err().to_string();
+        assert!(error.contains(wrong) && error.contains("q_proj, k_proj, v_proj, o_proj, gate_proj"), "{error}");
+    }
+}
+
+#[test]
+fn new_adapters_start_where_the_base_is() {
+    let golden = Golden::llama();
+    let config = AdapterConfig { r: 4, alpha: 8.0, dropout: 0.5, targets: vec!["down_proj".to_string()] };
+    let graph = Graph::adapter(&golden.model(), config, 3).unwrap();
+    assert!(distance(&logits(&graph, &golden.batch()), &golden.floats("logits")) < 1e-5);
+    let a = numbers(&graph.parameters()[0].var);
+    let largest = a.iter().map(|value| value.abs()).fold(0.0, f32::max);
+    // Uniform within 1/√64.
+    assert!(largest <= 0.125 && largest > 0.12, "{largest}");
+}

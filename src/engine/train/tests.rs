@@ -1,0 +1,159 @@
+//! What a training promises: it learns, its bytes depend on the seed alone, it stops when it should.
+
+use super::*;
+use crate::engine::model::{AdapterConfig, Config, Model};
+use serde_json::json;
+
+fn model() -> Model {
+    let json = json!({
+        "model_type": "llama", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 48, "vocab_size": 24, "max_position_embeddings": 64,
+        "tie_word_embeddings": true, "initializer_range": 0.1,
+    });
+    Model::random(&Config::from_json(&json).unwrap(), 5).unwrap()
+}
+
+/// Rows of different lengths that count up from a random start: each next token can be learned.
+fn examples(count: u64, seed: u64) -> Vec<Example> {
+    let random = Random::new(seed, "test rows");
+    let row = |index: u64| {
+        let (start, length) = (random.bits(2 * index) % 20, 5 + random.bits(2 * index + 1) % 12);
+        let ids: Vec<u32> = (start..start + length).map(|id| u32::try_from(id % 24).unwrap()).collect();
+        Example { counted: 2..ids.len(), ids }
+    };
+    (0..count).map(row).collect()
+}
+
+fn config(steps: u64) -> TrainConfig {
+    TrainConfig {
+        batch_size: 8,
+        micro_batch_size: 3,
+        rate: LearningRate { peak: 1e-2, warmup: 2, steps, decay: Decay::Linear },
+        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
+        max_grad_norm: 1.0,
+        seed: 7,
+        evaluate_every: 5,
+        patience: None,
+        keep_best: true,
+    }
+}
+
+fn adapter_graph(dropout: f64) -> Graph {
+    let targets = ["q_proj", "v_proj", "down_proj"].map(String::from).to_vec();
+    Graph::adapter(&model(), AdapterConfig { r: 4, alpha: 8.0, dropout, targets }, 3).unwrap()
+}
+
+fn run(graph: &Graph, config: &TrainConfig) -> (Outcome, Vec<Moment>) {
+    let mut moments = Vec::new();
+    let mut observe = |moment: &Moment| {
+        moments.push(moment.clone());
+        Ok(())
+    };
+    let outcome = train(graph, &examples(40, 1), &examples(10, 2), config, &mut observe).unwrap();
+    (outcome, moments)
+}
+
+fn with_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+#[test]
+fn a_new_model_learns_to_count() {
+    let (outcome, moments) = run(&Graph::whole(model()).unwrap(), &config(60));
+    let losses: Vec<f64> = moments
+        .iter()
+        .filter_map(|moment| match moment {
+            Moment::Evaluation { loss, .. } => Some(*loss),
+            Moment::Step { .. } => None,
+        })
+        .collect();
+    // From ln 24 = 3.2 of blind guessing.
+    assert!(losses.len() == 12 && losses[0] > 1.5 && losses[11] < 0.2, "{losses:?}");
+    assert_eq!((outcome.steps, outcome.stopped_early), (60, false));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_with_any_number_of_threads() {
+    let bits = |threads: usize, seed: u64, dropout: f64| {
+        with_threads(threads, || {
+            let config = TrainConfig { seed, ..config(6) };
+            let (outcome, moments) = run(&adapter_graph(dropout), &config);
+            let bits: Vec<Vec<u32>> =
+                outcome.values.iter().map(|values| values.iter().map(|value| value.to_bits()).collect()).collect();
+            (bits, moments)
+        })
+    };
+    let reference = bits(1, 7, 0.1);
+    assert_eq!(reference, bits(1, 7, 0.1));
+    assert_eq!(reference, bits(2, 7, 0.1));
+    assert_ne!(reference.0, bits(1, 8, 0.1).0);
+    assert_ne!(reference.0, bits(1, 7, 0.0).0);
+    let whole = |threads| with_threads(threads, || run(&Graph::whole(model()).unwrap(), &config(6)));
+    assert_eq!(whole(1), whole(2));
+}
+
+#[test]
+fn patience_ends_a_training_and_the_best_weights_are_kept() {
+    // A rate that only makes things worse.
+    let rate = LearningRate { peak: 3.0, warmup: 0, steps: 50, decay: Decay::Constant };
+    let config = TrainConfig { rate, evaluate_every: 1, patience: Some(3), max_grad_norm: 0.0, ..config(50) };
+    let (outcome, moments) = run(&adapter_graph(0.0), &config);
+    assert!(outcome.stopped_early && outcome.steps < 50);
+    let (lowest, step) = outcome.best.unwrap();
+    assert_eq!((outcome.kept_step, outcome.steps), (step, step + 3));
+    let graph = adapter_graph(0.0);
+    for (parameter, values) in graph.parameters().iter().zip(&outcome.values) {
+        let tensor = Tensor::from_slice(values, parameter.var.shape(), parameter.var.device()).unwrap();
+        parameter.var.set(&tensor).unwrap();
+    }
+    assert_eq!(evaluate(&graph, &examples(10, 2), 3).unwrap(), lowest);
+    let steps = moments.iter().filter(|moment| matches!(moment, Moment::Step { .. })).count();
+    assert_eq!(steps as u64, outcome.steps);
+}
+
+#[test]
+fn every_row_is_seen_once_per_epoch() {
+    // 40 rows in batches of 12: three full steps and one of 4 rows.
+    let config = TrainConfig { batch_size: 12, ..config(8) };
+    let (_, moments) = run(&adapter_graph(0.0), &config);
+    let all: u64 = examples(40, 1).iter().map(|example| example.ids.len() as u64).sum();
+    let steps: Vec<(f64, u64)> = moments
+        .iter()
+        .filter_map(|moment| match moment {
+            Moment::Step { epoch, tokens, .. } => Some((*epoch, *tokens)),
+            Moment::Evaluation { .. } => None,
+        })
+        .collect();
+    for epoch in [0, 4] {
+        assert_eq!(steps[epoch..epoch + 4].iter().map(|(_, tokens)| tokens).sum::<u64>(), all);
+    }
+    assert_eq!((steps[3].0, steps[7].0), (1.0, 2.0));
+    assert_ne!(steps[0].1, steps[4].1, "both epochs have one order");
+}
+
+#[test]
+fn divergence_stops_with_the_step() {
+    let rate = LearningRate { peak: 1e30, warmup: 0, steps: 50, decay: Decay::Constant };
+    let graph = Graph::whole(model()).unwrap();
+    let error = train(&graph, &examples(8, 1), &[], &TrainConfig { rate, ..config(50) }, &mut |_| Ok(()));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("step 2") && error.contains("learning_rate"), "{error}");
+}
+
+#[test]
+fn rows_without_answers_are_passed_over() {
+    let silent = Example { ids: vec![1, 2, 3], counted: 3..3 };
+    let none = train(&adapter_graph(0.0), std::slice::from_ref(&silent), &[], &config(3), &mut |_| Ok(()));
+    assert!(none.unwrap_err().to_string().contains("no row has a token to learn"));
+    let mut rows = examples(3, 1);
+    rows.push(silent);
+    let mut tokens = 0;
+    train(&adapter_graph(0.0), &rows, &[], &config(1), &mut |moment| {
+        if let Moment::Step { tokens: seen, .. } = moment {
+            tokens += seen;
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(tokens, rows[..3].iter().map(|row| row.ids.len() as u64).sum::<u64>());
+}

@@ -1,0 +1,137 @@
+//! The predict kind: a model answers rows, greedily.
+//!
+//! Knows the settings, the columns and the files; how tokens are made is the engine's.
+
+#[cfg(feature = "candle")]
+mod answer;
+
+use super::prompt::{Prompter, Template};
+use super::{Context, Form, Hints, Input, Recipe, Stage, input};
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::row;
+use crate::settings::{Decode, Fields, Group, Value};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+crate::settings! {
+    /// Everything that can change a byte of the output of a predict stage, besides the model and the rows.
+    pub struct PredictRecipe {
+        /// Most tokens of an answer.
+        max_new_tokens: u32 = 128 => 1..=65_536,
+        /// Most tokens of a prompt. Of a longer one the *input* is cut from its end, so that the response marker stays.
+        max_prompt_tokens: u32 = 512 => 1..=1_048_576,
+        /// The prompt around a row; must be the one that the model was trained with.
+        template: Template = Template::default(),
+        /// Texts that end an answer; they are not part of it.
+        stop: StopTexts = StopTexts(vec!["###".to_string()]),
+        /// Whether white space around the answer is removed.
+        strip: bool = true,
+    }
+}
+
+/// Texts that end an answer; none of them is empty.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StopTexts(pub Vec<String>);
+
+impl Decode for StopTexts {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let texts = Vec::<String>::decode(value, problems)?;
+        if texts.iter().any(String::is_empty) {
+            problems.at(value.span, "a stop text is empty: it would end every answer at once");
+            return None;
+        }
+        Some(Self(texts))
+    }
+}
+
+/// Reads the settings of a predict stage.
+pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
+    let recipe = PredictRecipe::read(fields, problems);
+    let hints = Hints::read(fields, problems);
+    let hints = hints.and_then(|hints| {
+        fields.within("batch_size", hints.batch_size.unwrap_or(1), 1..=4096, problems)?;
+        Some(hints)
+    });
+    let model = input(fields, "model", Form::Model, problems);
+    let data = input(fields, "data", Form::Rows, problems);
+    Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs: vec![model?, data?] })
+}
+
+/// Rows of a file that are looked at before anything runs.
+const CHECKED_ROWS: usize = 1000;
+
+/// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.
+pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+    let mut problems = Problems::default();
+    for input in inputs {
+        match input.role.as_str() {
+            "data" => problems_of_rows(recipe, input).into_iter().for_each(|problem| problems.push(problem)),
+            "model.0" => {
+                for file in ["config.json", "tokenizer.json"] {
+                    problem_of_json(input, file).into_iter().for_each(|problem| problems.push(problem));
+                }
+            }
+            _ => {}
+        }
+    }
+    problems.into_vec()
+}
+
+/// The first row that the template cannot be filled with.
+fn problems_of_rows(recipe: &PredictRecipe, input: &Input) -> Option<Diagnostic> {
+    let prompter = match Prompter::new(&recipe.template) {
+        Ok(prompter) => prompter,
+        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
+    };
+    let rows = match row::read(&input.path, &input.name) {
+        Ok(rows) => rows,
+        Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+    };
+    for item in rows.take(CHECKED_ROWS) {
+        let (line, row) = match item {
+            Ok(row) => row,
+            Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+        };
+        if let Err(error) = prompter.prompt(&row) {
+            let columns: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
+            return Some(
+                Diagnostic::in_file(&input.name, Some(line), format!("{error:#}"))
+                    .hint(format!("the row has the columns {}", columns.join(", "))),
+            );
+        }
+    }
+    None
+}
+
+/// What is wrong with a file of a model folder that must be a JSON object.
+fn problem_of_json(input: &Input, file: &str) -> Option<Diagnostic> {
+    let name = Path::new(&input.name).join(file);
+    let object = match fs::read(input.path.join(file)) {
+        Ok(bytes) => serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&bytes),
+        Err(error) => {
+            let problem = Diagnostic::in_file(name, None, format!("`{}` is no model folder: {error}", input.name));
+            return Some(problem.hint("a model folder holds `config.json`, `model.safetensors` and `tokenizer.json`"));
+        }
+    };
+    let error = object.err()?;
+    Some(Diagnostic::in_file(name, u64::try_from(error.line()).ok(), format!("`{file}` is no JSON object: {error}")))
+}
+
+/// Does the work: answers every row and writes `predictions.jsonl` and `summary.json`.
+#[cfg(feature = "candle")]
+pub fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    answer::execute(recipe, context)
+}
+
+/// Says that the work cannot be done.
+#[cfg(not(feature = "candle"))]
+pub fn execute(_recipe: &PredictRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
+    anyhow::bail!("this titer was built without the engine (feature `candle`)")
+}
+
+#[cfg(test)]
+mod tests;
