@@ -120,9 +120,8 @@ pub fn check(_recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
 }
 
 fn check_rows(input: &Input) -> Result<(), Diagnostic> {
-    let unreadable = |error: anyhow::Error| Diagnostic::new(format!("{error:#}"));
-    for item in row::read(&input.path, &input.name).map_err(unreadable)?.take(CHECKED_ROWS) {
-        let (line, row) = item.map_err(unreadable)?;
+    for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
+        let (line, row) = item?;
         for column in [row::PREDICTION, row::OUTPUT] {
             text(&row, column).map_err(|error| Diagnostic::in_file(&input.name, Some(line), error.to_string()))?;
         }
