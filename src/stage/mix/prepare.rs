@@ -2,6 +2,7 @@
 
 use super::recipe::{Instruction, SourceRecipe};
 use crate::row::{self, ID, INPUT, INSTRUCTION, OUTPUT, Row};
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
@@ -118,7 +119,7 @@ impl<'a> Preparation<'a> {
     }
 
     fn render(&self, name: &str, row: &Row) -> Result<String, minijinja::Error> {
-        self.environment.get_template(name)?.render(row)
+        self.environment.get_template(name)?.render(Serde(row))
     }
 }
 
