@@ -3,7 +3,9 @@
 //! Every template, the built-in ones too, is two Jinja texts: one for rows with an input, one for rows without. They see
 //! the row's columns as variables. Rendering is pure text; what tokens come of it is the engine's business.
 
+use super::Input;
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::row;
 use crate::settings::{Decode, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -120,6 +122,38 @@ impl<'a> Prompter<'a> {
             _ => anyhow::anyhow!("the template cannot be filled: {error:#}"),
         })
     }
+}
+
+/// Rows of a file that are looked at before anything runs.
+const CHECKED_ROWS: usize = 1000;
+
+/// The first row of a file that cannot be read, that the template cannot be filled with, or that lacks one of the columns
+/// `needed` besides.
+pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) -> Option<Diagnostic> {
+    let prompter = match Prompter::new(template) {
+        Ok(prompter) => prompter,
+        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
+    };
+    let rows = match row::read(&input.path, &input.name) {
+        Ok(rows) => rows,
+        Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+    };
+    for item in rows.take(CHECKED_ROWS) {
+        let (line, row) = match item {
+            Ok(row) => row,
+            Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+        };
+        let missing = needed.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null));
+        let problem = match (missing, prompter.prompt(&row)) {
+            (Some(column), _) => format!("the row has no `{column}`"),
+            (None, Err(error)) => format!("{error:#}"),
+            (None, Ok(_)) => continue,
+        };
+        let columns: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
+        let hint = format!("the row has the columns {}", columns.join(", "));
+        return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
+    }
+    None
 }
 
 #[cfg(test)]

@@ -187,7 +187,9 @@ fn all_weights_learn_along_their_slopes() {
 #[test]
 fn a_target_that_names_no_layer_is_told_with_those_that_do() {
     let model = Golden::llama().model();
-    let check = |targets: &[&str]| check_targets(&model, &targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+    let check =
+        |targets: &[&str]| model.config.check_targets(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+    assert!(model.config.linear_names().eq(model.linears().map(|linear| linear.name.clone())));
     check(&["q_proj", "mlp.down_proj", "model.layers.1.self_attn.o_proj"]).unwrap();
     for wrong in ["proj", "query_key_value", "model.layers.2.mlp.up_proj"] {
         let error = check(&["q_proj", wrong]).unwrap_err().to_string();
