@@ -89,19 +89,16 @@ fn problems_of_rows(recipe: &PredictRecipe, input: &Input) -> Option<Diagnostic>
     };
     let rows = match row::read(&input.path, &input.name) {
         Ok(rows) => rows,
-        Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+        Err(error) => return Some(error.into()),
     };
     for item in rows.take(CHECKED_ROWS) {
         let (line, row) = match item {
             Ok(row) => row,
-            Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+            Err(error) => return Some(error.into()),
         };
         if let Err(error) = prompter.prompt(&row) {
-            let columns: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-            return Some(
-                Diagnostic::in_file(&input.name, Some(line), format!("{error:#}"))
-                    .hint(format!("the row has the columns {}", columns.join(", "))),
-            );
+            let problem = Diagnostic::in_file(&input.name, Some(line), format!("{error:#}"));
+            return Some(problem.hint(format!("the row has the columns {}", row::columns(&row))));
         }
     }
     None
