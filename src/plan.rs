@@ -133,7 +133,9 @@ impl<'a> Resolver<'a> {
         files
             .flatten()
             .filter_map(|material| match material.place {
-                Place::Path(path) => Some(Input { role: material.role, labels: material.labels, name: material.name, path }),
+                Place::Path(path) => {
+                    Some(Input { role: material.role, labels: material.labels, name: material.name, path })
+                }
                 Place::Object(_) | Place::Objects(_) => None,
             })
             .collect()
@@ -195,7 +197,9 @@ impl<'a> Resolver<'a> {
             _ if is_glob(path) => {
                 let files = self.glob(path).map_err(|error| unreadable(&error))?;
                 if files.is_empty() {
-                    return Err(Box::new(Diagnostic::new(format!("no file matches `{path}`")).hint(self.relative_to())));
+                    return Err(Box::new(
+                        Diagnostic::new(format!("no file matches `{path}`")).hint(self.relative_to()),
+                    ));
                 }
                 let digest = |(full, name): (PathBuf, String)| {
                     let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
@@ -271,7 +275,10 @@ impl<'a> Resolver<'a> {
         } else {
             let file = made.files.first().cloned();
             let Some(file) = file else {
-                return Err(Diagnostic::at(input.span, format!("the record of `{id}` is damaged: `{output}` has no file")));
+                return Err(Diagnostic::at(
+                    input.span,
+                    format!("the record of `{id}` is damaged: `{output}` has no file"),
+                ));
             };
             (file.digest, Place::Object(file))
         };
@@ -386,11 +393,7 @@ impl Plan {
 ///
 /// # Errors
 /// All inputs that are missing or cannot be read, and what the stages' own checks find in the instances that would run.
-pub fn plan(
-    resolver: &Resolver<'_>,
-    wanted: &[usize],
-    forced: &BTreeSet<usize>,
-) -> Result<Plan, Vec<Diagnostic>> {
+pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>) -> Result<Plan, Vec<Diagnostic>> {
     let Resolver { pipeline, store, .. } = resolver;
     let last = store.last_run(&pipeline.name).unwrap_or_default();
     let mut problems = Problems::default();

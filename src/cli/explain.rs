@@ -1,9 +1,9 @@
 //! `titer why` and `titer show`: one instance in depth.
 
+use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::key::KeyDocument;
 use crate::plan::{Reason, Status};
 use crate::record::Record;
@@ -65,14 +65,22 @@ pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: b
         let log_path = project.store.log_path(key);
         let log = std::fs::read_to_string(&log_path).unwrap_or_default();
         if as_json {
-            answers.push(json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }));
+            answers.push(
+                json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }),
+            );
         } else if only_log {
             out::say(log.trim_end());
         } else {
             describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()));
             if !log.is_empty() {
                 out::say(format!("log: {}", out::relative_to_here(&log_path).display()));
-                log.lines().rev().take(5).collect::<Vec<_>>().iter().rev().for_each(|line| out::say(format!("  {line}")));
+                log.lines()
+                    .rev()
+                    .take(5)
+                    .collect::<Vec<_>>()
+                    .iter()
+                    .rev()
+                    .for_each(|line| out::say(format!("  {line}")));
             }
         }
     }

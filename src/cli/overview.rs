@@ -1,9 +1,9 @@
 //! `titer check`, `titer plan` and `titer status`: the whole pipeline at a glance.
 
+use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::plan::{Plan, Status};
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -44,7 +44,8 @@ impl Project {
             Ok(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => text,
                 Err(error) => {
-                    let line = error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                    let line =
+                        error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
                     let problem = Diagnostic::in_file(&args.path, Some(line as u64 + 1), "the manifest is not UTF-8");
                     return Err(Failure::Problems(vec![problem], sources));
                 }

@@ -46,7 +46,10 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> Vec<Axis> {
             ValueKind::Array(items) => list(items, problems),
             ValueKind::Table(fields) => named(fields, problems),
             _ => {
-                problems.at(value.span, format!("the axis `{}` is {}: expected a list of values", key.name, value.describe()));
+                problems.at(
+                    value.span,
+                    format!("the axis `{}` is {}: expected a list of values", key.name, value.describe()),
+                );
                 continue;
             }
         };
@@ -86,7 +89,8 @@ fn named(fields: &Table, problems: &mut Problems) -> Vec<Level> {
     for (key, value) in &fields.entries {
         match value.as_table() {
             Some(own) => levels.push(Level { value: AxisValue::String(key.name.clone()), fields: Some(own.clone()) }),
-            None => problems.at(value.span, format!("`{}` is {}: expected a table of its fields", key.name, value.describe())),
+            None => problems
+                .at(value.span, format!("`{}` is {}: expected a table of its fields", key.name, value.describe())),
         }
     }
     levels

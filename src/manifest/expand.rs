@@ -50,7 +50,10 @@ pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pip
 
 fn check_names(document: &Document, problems: &mut Problems) {
     if document.stages.is_empty() {
-        problems.push(Diagnostic::new("the manifest has no stage").hint("begin with a `[mix.NAME]`; `titer init` writes an example"));
+        problems.push(
+            Diagnostic::new("the manifest has no stage")
+                .hint("begin with a `[mix.NAME]`; `titer init` writes an example"),
+        );
     }
 }
 
@@ -68,7 +71,9 @@ fn targets(
             for (text, span) in targets {
                 match select(pipeline, text) {
                     Ok(picked) => nodes.extend(picked),
-                    Err(problem) => problems.push(Diagnostic { place: Some(crate::diagnostic::Place::Span(*span)), ..problem }),
+                    Err(problem) => {
+                        problems.push(Diagnostic { place: Some(crate::diagnostic::Place::Span(*span)), ..problem })
+                    }
                 }
             }
         }
@@ -87,14 +92,10 @@ struct Expansion<'a> {
 }
 
 impl Expansion<'_> {
-    fn stage(
-        &mut self,
-        stage: &StageText,
-        references: &[resolve::Written],
-        problems: &mut Problems,
-    ) -> Option<Made> {
+    fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let mut table = stage.table.clone();
-        let over = take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
+        let over =
+            take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
         let only = take(&mut table, "only");
         let placeholders = placeholder::names(&table);
         if stage.kind.takes_seed() {
@@ -165,7 +166,8 @@ impl Expansion<'_> {
             let coordinates: BTreeMap<String, AxisValue> =
                 axes.iter().zip(&combination).map(|(axis, level)| (axis.name.clone(), level.value.clone())).collect();
             for part in decoded.as_ref()? {
-                let resolver = resolve::Resolver { document: self.document, made: &self.made, instances: &self.instances };
+                let resolver =
+                    resolve::Resolver { document: self.document, made: &self.made, instances: &self.instances };
                 let inputs = match resolver.inputs(part, stage.kind, &coordinates, problems) {
                     Resolved::Inputs(inputs) => inputs,
                     Resolved::OutsideTheJoin => break,

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn numbers_order_as_numbers() {
-        let mut values = [AxisValue::Integer(100), AxisValue::Float(0.5), AxisValue::String("a".into()), AxisValue::Integer(20)];
+        let mut values =
+            [AxisValue::Integer(100), AxisValue::Float(0.5), AxisValue::String("a".into()), AxisValue::Integer(20)];
         values.sort();
         assert_eq!(values.map(|value| value.to_string()), ["0.5", "20", "100", "a"]);
         assert_eq!(AxisValue::Integer(1), AxisValue::Float(1.0));

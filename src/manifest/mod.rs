@@ -30,12 +30,7 @@ pub struct Overrides {
 ///
 /// # Errors
 /// All mistakes, in the order of their places.
-pub fn load(
-    name: &str,
-    text: &str,
-    overrides: &Overrides,
-    sources: &mut Sources,
-) -> Result<Pipeline, Vec<Diagnostic>> {
+pub fn load(name: &str, text: &str, overrides: &Overrides, sources: &mut Sources) -> Result<Pipeline, Vec<Diagnostic>> {
     let mut problems = Problems::default();
     let pipeline = document::read(name, text, overrides, sources, &mut problems)
         .and_then(|document| expand::expand(&document, &mut problems));

@@ -130,9 +130,10 @@ fn is_path(text: &str) -> bool {
 
 /// Fills in all placeholders of a table.
 pub(super) fn fill(table: &Table, scope: &Scope<'_>, problems: &mut Problems) -> Table {
-    let entries = table.entries.iter().filter_map(|(key, value)| {
-        Some((key.clone(), fill_value(value, key.name == EXPRESSION, scope, problems)?))
-    });
+    let entries = table
+        .entries
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), fill_value(value, key.name == EXPRESSION, scope, problems)?)));
     Table { entries: entries.collect() }
 }
 
@@ -140,22 +141,16 @@ pub(super) fn fill(table: &Table, scope: &Scope<'_>, problems: &mut Problems) ->
 fn fill_value(value: &Value, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
     let kind = match &value.kind {
         ValueKind::String(text) => return fill_string(text, value.span, expression, scope, problems),
-        ValueKind::Array(items) => ValueKind::Array(
-            items.iter().filter_map(|item| fill_value(item, expression, scope, problems)).collect(),
-        ),
+        ValueKind::Array(items) => {
+            ValueKind::Array(items.iter().filter_map(|item| fill_value(item, expression, scope, problems)).collect())
+        }
         ValueKind::Table(table) => ValueKind::Table(fill(table, scope, problems)),
         other => other.clone(),
     };
     Some(Value { kind, span: value.span })
 }
 
-fn fill_string(
-    text: &str,
-    span: Span,
-    expression: bool,
-    scope: &Scope<'_>,
-    problems: &mut Problems,
-) -> Option<Value> {
+fn fill_string(text: &str, span: Span, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
     let pieces = pieces(text, expression);
     if let ([Piece::Name(name)], false) = (pieces.as_slice(), expression) {
         let found = scope.look_up(name, span, problems)?;
@@ -169,7 +164,8 @@ fn fill_string(
                 let found = scope.look_up(name, span, problems)?;
                 match (&found.kind, expression) {
                     (ValueKind::Array(_) | ValueKind::Table(_), false) => {
-                        problems.at(span, format!("`{{{name}}}` is {} and cannot stand inside a text", found.describe()));
+                        problems
+                            .at(span, format!("`{{{name}}}` is {} and cannot stand inside a text", found.describe()));
                         return None;
                     }
                     (ValueKind::String(text), false) => filled.push_str(text),
@@ -258,7 +254,8 @@ mod tests {
             params: [("base", table.get("base").unwrap())].into(),
             levels: [("target", &target), ("n", &n)].into(),
         };
-        let value = Value { kind: ValueKind::Table(fill(stage.as_table().unwrap(), &scope, &mut problems)), span: stage.span };
+        let value =
+            Value { kind: ValueKind::Table(fill(stage.as_table().unwrap(), &scope, &mut problems)), span: stage.span };
         (value.to_json(), problems.into_vec().iter().map(|problem| sources.render(problem)).collect())
     }
 
@@ -282,7 +279,10 @@ mod tests {
     fn what_a_placeholder_cannot_mean_is_said() {
         let (_, problems) = filled("a = \"{m}\"\nb = \"{n.x}\"\nc = \"x{target.columns}\"");
         let text = problems.join("");
-        assert!(text.contains("`{m}` is neither an axis nor a parameter") && text.contains("did you mean `n`?"), "{text}");
+        assert!(
+            text.contains("`{m}` is neither an axis nor a parameter") && text.contains("did you mean `n`?"),
+            "{text}"
+        );
         assert!(text.contains("the values of axis `n` have no fields"), "{text}");
         assert!(text.contains("a table and cannot stand inside a text"), "{text}");
     }
@@ -290,7 +290,9 @@ mod tests {
     #[test]
     fn names_are_found_wherever_they_stand() {
         let mut problems = Problems::default();
-        let stage = parse("a = [{ b = \"x{n}\" }]\nwhere = \"$target.path == 'y'\"\nc = \"{{ no }}\"", 0, &mut problems).unwrap();
+        let stage =
+            parse("a = [{ b = \"x{n}\" }]\nwhere = \"$target.path == 'y'\"\nc = \"{{ no }}\"", 0, &mut problems)
+                .unwrap();
         let names: Vec<String> = names(stage.as_table().unwrap()).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["n", "target"]);
     }

@@ -88,8 +88,7 @@ fn find(document: &Document, reference: &Reference, span: Span, problems: &mut P
     let found = document.stages.iter().position(named);
     if found.is_none() {
         let name = reference.stage();
-        let known: Vec<String> =
-            document.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
+        let known: Vec<String> = document.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
         let problem = Diagnostic::at(span, format!("there is no stage `{name}`"));
         problems.push(problem.suggest(&name, known.iter().map(String::as_str)));
     }
@@ -213,7 +212,8 @@ impl Resolver<'_> {
                 }
                 InputSource::Stage(reference) => reference,
             };
-            let Some(made) = find(self.document, reference, spec.span, problems).and_then(|stage| self.made.get(&stage))
+            let Some(made) =
+                find(self.document, reference, spec.span, problems).and_then(|stage| self.made.get(&stage))
             else {
                 return Resolved::Wrong;
             };

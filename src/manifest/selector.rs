@@ -17,7 +17,8 @@ impl Selector {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (head, pins) = match text.split_once('[') {
             Some((head, rest)) => {
-                let inner = rest.strip_suffix(']').ok_or_else(|| format!("`{text}` has a `[` but does not end with `]`"))?;
+                let inner =
+                    rest.strip_suffix(']').ok_or_else(|| format!("`{text}` has a `[` but does not end with `]`"))?;
                 (head, parse_pins(inner)?)
             }
             None => (text, Vec::new()),
@@ -64,7 +65,8 @@ pub fn select(pipeline: &Pipeline, text: &str) -> Result<Vec<usize>, Diagnostic>
         .filter(|id| id.kind == selector.kind && selector.name.as_ref().is_none_or(|name| *name == id.name))
         .collect();
     if of_stage.is_empty() {
-        let stages: Vec<String> = pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
+        let stages: Vec<String> =
+            pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
         return Err(problem.suggest(text, stages.iter().map(String::as_str)));
     }
     let names: Vec<String> = of_stage.iter().map(ToString::to_string).collect();

@@ -46,7 +46,8 @@ type Item = Result<(u64, Row), ReadError>;
 /// # Errors
 /// If the file cannot be opened, or has another ending. A row that cannot be read is an error in its place.
 pub fn read(path: &Path, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
-    let ending = |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let ending =
+        |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let is_gzip = ending(path) == "gz";
     let format = if is_gzip { ending(Path::new(path.file_stem().unwrap_or_default())) } else { ending(path) };
     let file = File::open(path).map_err(|error| ReadError::new(name, None, format!("cannot be opened: {error}")))?;
@@ -60,7 +61,9 @@ pub fn read(path: &Path, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, R
         other => Err(ReadError::new(
             name,
             None,
-            format!("the ending `{other}` is not known: rows are read from .jsonl, .json, .csv and .tsv, also with .gz"),
+            format!(
+                "the ending `{other}` is not known: rows are read from .jsonl, .json, .csv and .tsv, also with .gz"
+            ),
         )),
     }
 }
@@ -143,7 +146,11 @@ fn json_array(source: impl Read, name: &str) -> Result<Box<dyn Iterator<Item = I
     })))
 }
 
-fn csv_rows(source: impl Read + 'static, name: &str, delimiter: u8) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
+fn csv_rows(
+    source: impl Read + 'static,
+    name: &str,
+    delimiter: u8,
+) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
     let name = name.to_string();
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(source);
     let headers = reader.headers().map_err(|error| csv_error(&name, &error))?.clone();

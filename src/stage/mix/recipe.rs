@@ -177,12 +177,14 @@ fn decode_source(number: usize, value: &Value, problems: &mut Problems) -> Optio
     let columns = fields.or("columns", BTreeMap::new, problems);
     let instruction = match fields.take("instruction") {
         None => Some(None),
-        Some(value) => decode_instruction(number, value, inputs[0].as_ref(), problems).map(|(instruction, template)| {
-            if let Some(template) = template {
-                inputs.push(Some(template));
-            }
-            Some(instruction)
-        }),
+        Some(value) => {
+            decode_instruction(number, value, inputs[0].as_ref(), problems).map(|(instruction, template)| {
+                if let Some(template) = template {
+                    inputs.push(Some(template));
+                }
+                Some(instruction)
+            })
+        }
     };
     let set = fields.or("set", BTreeMap::new, problems);
     let bind = checked(&mut fields, "bind", problems, |text| match regex::Regex::new(text) {
@@ -290,11 +292,15 @@ fn decode_instruction(
             let path = folder.map_or(name.clone(), |folder| format!("{folder}/{name}"));
             let role = format!("source.{number}.template");
             let source = InputSource::Path(path);
-            Some((Instruction::Template, Some(InputSpec { role, form: Form::File, source, gather: None, span: value.span })))
+            Some((
+                Instruction::Template,
+                Some(InputSpec { role, form: Form::File, source, gather: None, span: value.span }),
+            ))
         }
         _ => {
             let problem = Diagnostic::at(value.span, "an instruction is a text, a column or a template");
-            problems.push(problem.hint("write a text, `{ column = \"question\" }` or `{ template = \"instruction.j2\" }`"));
+            problems
+                .push(problem.hint("write a text, `{ column = \"question\" }` or `{ template = \"instruction.j2\" }`"));
             None
         }
     }

@@ -65,7 +65,8 @@ fn rows(prefix: &str, count: usize) -> String {
 fn the_rows_of_a_small_take_are_the_first_of_a_large_one() {
     let data = rows("a", 200);
     let taken = |n: usize| {
-        let text = format!("sources = [{{ path = \"a.jsonl\", take = {n} }}]\nsplit = {{ validation = 0.1, test = 0.2 }}");
+        let text =
+            format!("sources = [{{ path = \"a.jsonl\", take = {n} }}]\nsplit = {{ validation = 0.1, test = 0.2 }}");
         mix(&text, &[("a.jsonl", &data)]).unwrap().splits
     };
     let (small, large) = (taken(20), taken(80));
@@ -143,13 +144,18 @@ fn filters_and_limits_are_counted() {
     let text = "sources = [{ path = \"a.jsonl\", where = \"kind in ['x'] and output != ''\" }]\nmax_words = 3";
     let mixed = mix(text, &[("a.jsonl", data)]).unwrap();
     assert_eq!(mixed.splits[0].len(), 1);
-    assert_eq!((&mixed.stats["sources"][0]["filtered"], &mixed.stats["sources"][0]["too_long"]), (&1.into(), &1.into()));
+    assert_eq!(
+        (&mixed.stats["sources"][0]["filtered"], &mixed.stats["sources"][0]["too_long"]),
+        (&1.into(), &1.into())
+    );
 }
 
 #[test]
 fn shares_zero_and_too_many() {
     let data = rows("a", 40);
-    let of = |take: &str| mix(&format!("sources = [{{ path = \"a.jsonl\", take = {take} }}]"), &[("a.jsonl", &data)]).unwrap();
+    let of = |take: &str| {
+        mix(&format!("sources = [{{ path = \"a.jsonl\", take = {take} }}]"), &[("a.jsonl", &data)]).unwrap()
+    };
     assert_eq!(of("0.25").splits[0].len(), 10);
     assert_eq!(of("0").splits[0].len(), 0);
     assert_eq!(of("\"all\"").splits[0].len(), 40);
