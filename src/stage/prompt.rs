@@ -5,11 +5,7 @@
 
 use super::Input;
 use crate::diagnostic::{Diagnostic, Problems};
-<<<<<<< HEAD
-use crate::row;
-=======
 use crate::row::{self, Row};
->>>>>>> h-predict
 use crate::settings::{Decode, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
@@ -135,12 +131,12 @@ pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) ->
     };
     let rows = match row::read(&input.path, &input.name) {
         Ok(rows) => rows,
-        Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+        Err(error) => return Some(error.into()),
     };
     for item in rows.take(CHECKED_ROWS) {
         let (line, row) = match item {
             Ok(row) => row,
-            Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+            Err(error) => return Some(error.into()),
         };
         let missing = needed.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null));
         let problem = match (missing, prompter.prompt(&row)) {
@@ -148,8 +144,7 @@ pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) ->
             (None, Err(error)) => format!("{error:#}"),
             (None, Ok(_)) => continue,
         };
-        let columns: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-        let hint = format!("the row has the columns {}", columns.join(", "));
+        let hint = format!("the row has the columns {}", row::columns(&row));
         return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
     }
     None

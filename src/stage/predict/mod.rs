@@ -77,32 +77,6 @@ pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     problems.into_vec()
 }
 
-<<<<<<< HEAD
-=======
-/// The first row that the template cannot be filled with.
-fn problems_of_rows(recipe: &PredictRecipe, input: &Input) -> Option<Diagnostic> {
-    let prompter = match Prompter::new(&recipe.template) {
-        Ok(prompter) => prompter,
-        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
-    };
-    let rows = match row::read(&input.path, &input.name) {
-        Ok(rows) => rows,
-        Err(error) => return Some(error.into()),
-    };
-    for item in rows.take(CHECKED_ROWS) {
-        let (line, row) = match item {
-            Ok(row) => row,
-            Err(error) => return Some(error.into()),
-        };
-        if let Err(error) = prompter.prompt(&row) {
-            let problem = Diagnostic::in_file(&input.name, Some(line), format!("{error:#}"));
-            return Some(problem.hint(format!("the row has the columns {}", row::columns(&row))));
-        }
-    }
-    None
-}
-
->>>>>>> h-predict
 /// What is wrong with a file of a model folder that must be a JSON object.
 fn problem_of_json(input: &Input, file: &str) -> Option<Diagnostic> {
     let name = Path::new(&input.name).join(file);
