@@ -1,1 +1,484 @@
-//! The key room.
+//! The key of a stage: what is hashed, how, and in what two keys differ.
+//!
+//! Pure: knows neither files nor stages. A recipe is JSON here, an input is a role and a digest.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+/// Version of the key's own form; part of every key.
+pub const FORMAT: u32 = 1;
+
+/// A BLAKE3 digest; 64 lower-case hexadecimal digits as text and in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of some bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        blake3::hash(bytes).into()
+    }
+
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first twelve digits: enough to tell digests apart by eye.
+    pub fn short(&self) -> String {
+        self.to_string()[..12].to_string()
+    }
+}
+
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 64 hexadecimal digits.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a digest: 64 hexadecimal digits are expected")]
+pub struct NotADigest(String);
+
+impl FromStr for Digest {
+    type Err = NotADigest;
+
+    fn from_str(text: &str) -> Result<Self, NotADigest> {
+        blake3::Hash::from_hex(text).map(Self::from).map_err(|_| NotADigest(text.to_string()))
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// JSON in one form only: no white space, object entries sorted by name (by bytes of UTF-8), entries that are null left
+/// out. So a setting that is new and not set changes no key.
+pub fn canonical(value: &Json) -> String {
+    let mut text = String::new();
+    write_canonical(value, &mut text);
+    text
+}
+
+fn write_canonical(value: &Json, text: &mut String) {
+    match value {
+        Json::Object(entries) => {
+            let mut entries: Vec<_> = entries.iter().filter(|(_, value)| !value.is_null()).collect();
+            entries.sort_by_key(|(name, _)| *name);
+            text.push('{');
+            for (i, (name, value)) in entries.into_iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Json::from(name.as_str()).to_string());
+                text.push(':');
+                write_canonical(value, text);
+            }
+            text.push('}');
+        }
+        Json::Array(items) => {
+            text.push('[');
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 {
+                    text.push(',');
+                }
+                write_canonical(item, text);
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+/// Everything that a stage's output depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDocument {
+    /// [`FORMAT`] of the program that made it.
+    pub format: u32,
+    /// Name of the kind of stage.
+    pub kind: String,
+    /// Version of what the kind does.
+    pub version: u32,
+    /// All settings that can change a byte of the output.
+    pub recipe: Json,
+    /// What is read.
+    pub inputs: Vec<KeyInput>,
+}
+
+/// One input, by content.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyInput {
+    /// What the stage calls it.
+    pub role: String,
+    /// Axis values that show in the output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Json>,
+    /// Digest of the content.
+    pub digest: Digest,
+}
+
+impl KeyDocument {
+    /// A document of this [`FORMAT`]. Inputs are put in order of their roles; those of one role keep their order, which
+    /// is part of the key.
+    pub fn new(kind: impl Into<String>, version: u32, recipe: Json, mut inputs: Vec<KeyInput>) -> Self {
+        inputs.sort_by(|a, b| a.role.cmp(&b.role));
+        Self { format: FORMAT, kind: kind.into(), version, recipe, inputs }
+    }
+
+    /// The text that is hashed: [`canonical`] JSON of the document.
+    pub fn canonical(&self) -> String {
+        // Cannot fail: no map here has keys other than strings, and a digest is a string.
+        canonical(&serde_json::to_value(self).unwrap_or_default())
+    }
+
+    /// BLAKE3 of [`KeyDocument::canonical`].
+    pub fn key(&self) -> Digest {
+        Digest::of(self.canonical().as_bytes())
+    }
+}
+
+/// One difference between two key documents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// Another form of keys: the program was changed.
+    Format {
+        /// Before.
+        old: u32,
+        /// Now.
+        new: u32,
+    },
+    /// Another kind of stage.
+    Kind {
+        /// Before.
+        old: String,
+        /// Now.
+        new: String,
+    },
+    /// The kind does its work in another way than it did.
+    Version {
+        /// Before.
+        old: u32,
+        /// Now.
+        new: u32,
+    },
+    /// A setting.
+    Setting {
+        /// Where in the recipe: `lora.r`, `sources.0.take`; empty for the recipe as a whole.
+        path: String,
+        /// Before; none if it was not set.
+        old: Option<Json>,
+        /// Now; none if it is not set.
+        new: Option<Json>,
+    },
+    /// The content of an input; an input that came or went.
+    Input {
+        /// Its role.
+        role: String,
+        /// Its labels.
+        labels: BTreeMap<String, Json>,
+        /// Its place, from 0, among inputs of the same role and labels, where there are several.
+        index: Option<usize>,
+        /// Before; none if there was no such input.
+        old: Option<Digest>,
+        /// Now; none if there is no such input.
+        new: Option<Digest>,
+    },
+    /// The same inputs of one role in another order.
+    Order {
+        /// The role.
+        role: String,
+    },
+}
+
+/// In what two documents differ; empty if and only if their keys are equal.
+pub fn difference(old: &KeyDocument, new: &KeyDocument) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if old.format != new.format {
+        changes.push(Change::Format { old: old.format, new: new.format });
+    }
+    if old.kind != new.kind {
+        changes.push(Change::Kind { old: old.kind.clone(), new: new.kind.clone() });
+    }
+    if old.version != new.version {
+        changes.push(Change::Version { old: old.version, new: new.version });
+    }
+    setting_changes("", Some(&old.recipe), Some(&new.recipe), &mut changes);
+    input_changes(&old.inputs, &new.inputs, &mut changes);
+    changes
+}
+
+fn setting_changes(path: &str, old: Option<&Json>, new: Option<&Json>, changes: &mut Vec<Change>) {
+    let below = |name: &str| if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
+    match (old, new) {
+        (Some(Json::Object(old)), Some(Json::Object(new))) => {
+            for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+                let old = old.get(name).filter(|value| !value.is_null());
+                let new = new.get(name).filter(|value| !value.is_null());
+                setting_changes(&below(name), old, new, changes);
+            }
+        }
+        // Lists of tables (a mix's sources) are compared item by item, lists of plain values as wholes.
+        (Some(Json::Array(old)), Some(Json::Array(new)))
+            if !old.is_empty() && !new.is_empty() && old.iter().chain(new).all(Json::is_object) =>
+        {
+            for i in 0..old.len().max(new.len()) {
+                setting_changes(&below(&i.to_string()), old.get(i), new.get(i), changes);
+            }
+        }
+        _ if old.map(canonical) != new.map(canonical) => {
+            changes.push(Change::Setting { path: path.to_string(), old: old.cloned(), new: new.cloned() });
+        }
+        _ => {}
+    }
+}
+
+fn input_changes(old: &[KeyInput], new: &[KeyInput], changes: &mut Vec<Change>) {
+    let roles: BTreeSet<&str> = old.iter().chain(new).map(|input| input.role.as_str()).collect();
+    for role in roles {
+        let of_role = |inputs: &'_ [KeyInput]| -> Vec<KeyInput> {
+            inputs.iter().filter(|input| input.role == role).cloned().collect()
+        };
+        let (old, new) = (of_role(old), of_role(new));
+        if old == new {
+            continue;
+        }
+        let (before, after) = (by_labels(&old), by_labels(&new));
+        let found = changes.len();
+        for labels in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+            let digests = |side: &'_ BTreeMap<String, Vec<KeyInput>>| side.get(labels).cloned().unwrap_or_default();
+            let (before, after) = (digests(&before), digests(&after));
+            let count = before.len().max(after.len());
+            for i in 0..count {
+                let (old, new) = (before.get(i), after.get(i));
+                let Some(either) = new.or(old) else { continue };
+                if old.map(|input| input.digest) != new.map(|input| input.digest) {
+                    changes.push(Change::Input {
+                        role: role.to_string(),
+                        labels: either.labels.clone(),
+                        index: (count > 1).then_some(i),
+                        old: old.map(|input| input.digest),
+                        new: new.map(|input| input.digest),
+                    });
+                }
+            }
+        }
+        if changes.len() == found {
+            changes.push(Change::Order { role: role.to_string() });
+        }
+    }
+}
+
+/// Inputs by the text of their labels, each list in order.
+fn by_labels(inputs: &[KeyInput]) -> BTreeMap<String, Vec<KeyInput>> {
+    let mut groups: BTreeMap<String, Vec<KeyInput>> = BTreeMap::new();
+    for input in inputs {
+        groups.entry(label_text(&input.labels)).or_default().push(input.clone());
+    }
+    groups
+}
+
+/// `n=20,run=1`
+fn label_text(labels: &BTreeMap<String, Json>) -> String {
+    let parts: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={}", plain(value))).collect();
+    parts.join(",")
+}
+
+/// A value as a person writes it: strings without quotes.
+fn plain(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => canonical(other),
+    }
+}
+
+/// A setting's value for one line of a message.
+fn shown(value: Option<&Json>) -> String {
+    const LONGEST: usize = 60;
+    let text = value.map_or_else(|| "not set".to_string(), canonical);
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST - 1).chain(['…']).collect()
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Format { old, new } => write!(f, "format of keys: {old} → {new}"),
+            Change::Kind { old, new } => write!(f, "kind: {old} → {new}"),
+            Change::Version { old, new } => write!(f, "version of the kind: {old} → {new}"),
+            Change::Setting { path, old, new } => {
+                let path = if path.is_empty() { "recipe" } else { path };
+                let (old, new) = (shown(old.as_ref()), shown(new.as_ref()));
+                // Two long values may differ beyond what is shown.
+                if old == new { write!(f, "{path}: changed") } else { write!(f, "{path}: {old} → {new}") }
+            }
+            Change::Input { role, labels, index, old, new } => {
+                f.write_str(role)?;
+                if !labels.is_empty() {
+                    write!(f, "[{}]", label_text(labels))?;
+                }
+                if let Some(index) = index {
+                    write!(f, " ({})", index + 1)?;
+                }
+                f.write_str(match (old, new) {
+                    (None, _) => ": added",
+                    (_, None) => ": removed",
+                    _ => ": content changed",
+                })
+            }
+            Change::Order { role } => write!(f, "{role}: same inputs in another order"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn input(role: &str, labels: Json, content: &str) -> KeyInput {
+        let labels = serde_json::from_value(labels).unwrap();
+        KeyInput { role: role.into(), labels, digest: Digest::of(content.as_bytes()) }
+    }
+
+    fn document(recipe: Json, inputs: Vec<KeyInput>) -> KeyDocument {
+        KeyDocument::new("train", 1, recipe, inputs)
+    }
+
+    fn lines(old: &KeyDocument, new: &KeyDocument) -> Vec<String> {
+        let lines: Vec<String> = difference(old, new).iter().map(ToString::to_string).collect();
+        assert_eq!(lines.is_empty(), old.key() == new.key(), "a difference is shown exactly if the keys differ");
+        lines
+    }
+
+    #[test]
+    fn canonical_text_has_one_form() {
+        let value = json!({"b": 1, "a": {"z": null, "y": [1.0, null, "é\n"]}, "c": null});
+        assert_eq!(canonical(&value), r#"{"a":{"y":[1.0,null,"é\n"]},"b":1}"#);
+    }
+
+    /// Keys are on people's disks: a change of this value throws all caches away, so it must be meant.
+    #[test]
+    fn a_key_is_pinned() {
+        let document = document(
+            json!({"seed": 42, "lora": {"r": 8, "alpha": 16.5}, "base": null}),
+            vec![input("data", json!({}), "rows"), input("base", json!({"n": 20}), "weights")],
+        );
+        assert_eq!(
+            document.canonical(),
+            format!(
+                r#"{{"format":1,"inputs":[{{"digest":"{}","labels":{{"n":20}},"role":"base"}},{{"digest":"{}","role":"data"}}],"kind":"train","recipe":{{"lora":{{"alpha":16.5,"r":8}},"seed":42}},"version":1}}"#,
+                Digest::of(b"weights"),
+                Digest::of(b"rows")
+            )
+        );
+        assert_eq!(document.key().to_string(), "73f8a81c28a47b07f33be23644fd849316ba538ac0fa550c187d700446193a2a");
+        let read: KeyDocument = serde_json::from_str(&document.canonical()).unwrap();
+        assert_eq!(read.key(), document.key());
+    }
+
+    #[test]
+    fn a_digest_survives_text() {
+        let digest = Digest::of(b"");
+        // BLAKE3 of nothing, from the reference test vectors.
+        assert_eq!(digest.to_string(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+        assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert!("af13".parse::<Digest>().unwrap_err().to_string().contains("`af13`"));
+    }
+
+    #[test]
+    fn order_of_roles_does_not_matter_but_order_within_a_role_does() {
+        let (a, b) = (input("source", json!({}), "a"), input("source", json!({}), "b"));
+        let base = input("base", json!({}), "w");
+        let one = document(json!({}), vec![a.clone(), base.clone(), b.clone()]);
+        let two = document(json!({}), vec![base.clone(), a.clone(), b.clone()]);
+        let three = document(json!({}), vec![base, b, a]);
+        assert_eq!(one.key(), two.key());
+        assert_ne!(two.key(), three.key());
+    }
+
+    #[test]
+    fn settings_are_compared_by_path() {
+        let old = document(json!({"lora": {"r": 8, "on": ["q"]}, "sources": [{"take": 80}], "gone": 1}), vec![]);
+        let new = document(
+            json!({"lora": {"r": 8, "on": ["q", "v"]}, "sources": [{"take": 100}, {"take": 3}], "unset": null}),
+            vec![],
+        );
+        assert_eq!(
+            lines(&old, &new),
+            [
+                "gone: 1 → not set",
+                r#"lora.on: ["q"] → ["q","v"]"#,
+                "sources.0.take: 80 → 100",
+                r#"sources.1: not set → {"take":3}"#
+            ]
+        );
+        let long = |end: &str| document(json!({"template": format!("{}{end}", "x".repeat(100))}), vec![]);
+        assert_eq!(lines(&long("a"), &long("b")), ["template: changed"]);
+        assert!(lines(&old, &old).is_empty());
+        // Null is 'not set' in an object, but a value of its own in a list.
+        assert!(lines(&document(json!({"a": null}), vec![]), &document(json!({}), vec![])).is_empty());
+        assert_eq!(lines(&document(json!([{}]), vec![]), &document(json!([{}, null]), vec![])).len(), 1);
+        assert_eq!(
+            lines(&document(json!({}), vec![]), &KeyDocument::new("mix", 2, json!({}), vec![])),
+            ["kind: train → mix", "version of the kind: 1 → 2"]
+        );
+    }
+
+    #[test]
+    fn inputs_are_compared_by_role_and_labels() {
+        let old = document(
+            json!({}),
+            vec![
+                input("source.0", json!({}), "a"),
+                input("source.0", json!({}), "b"),
+                input("scores", json!({"n": 20}), "x"),
+                input("scores", json!({"n": 80}), "y"),
+            ],
+        );
+        let new = document(
+            json!({}),
+            vec![
+                input("source.0", json!({}), "a"),
+                input("source.0", json!({}), "c"),
+                input("scores", json!({"n": 80}), "y"),
+                input("scores", json!({"n": "big"}), "x"),
+                input("base", json!({}), "w"),
+            ],
+        );
+        assert_eq!(
+            lines(&old, &new),
+            ["base: added", "scores[n=20]: removed", "scores[n=big]: added", "source.0 (2): content changed"]
+        );
+        let mut swapped = old.clone();
+        swapped.inputs.swap(0, 1);
+        assert_eq!(lines(&old, &swapped), ["scores: same inputs in another order"]);
+    }
+}

@@ -1,1 +1,300 @@
-//! The run room.
+//! The loop of a run: asks the [`Schedule`] what is next, gives jobs to workers, commits what they made.
+//!
+//! Everything that a person sees goes through an [`Observer`]; nothing here prints. All changes of state are the
+//! schedule's; all writing to the cache is the store's.
+
+mod job;
+
+use crate::diagnostic::Diagnostic;
+use crate::exec::{Event, Local, Report};
+use crate::graph::Graph;
+use crate::key::Digest;
+use crate::manifest::Pipeline;
+use crate::plan::{Known, Plan, Resolver, cost};
+use crate::record::Record;
+use crate::schedule::{Counts, Outcome, Schedule};
+use crate::stage::Progress;
+use crate::store::{Committed, Store, view};
+use job::Running;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// How a run is to be done.
+#[derive(Debug)]
+pub struct Options {
+    /// The titer binary, for workers.
+    pub program: PathBuf,
+    /// How many jobs may work at once, and how many threads they have together.
+    pub slots: usize,
+    /// Whether independent stages go on after a failure.
+    pub keep_going: bool,
+    /// The instances that run even if they are cached.
+    pub forced: BTreeSet<usize>,
+    /// The folder in which results are shown.
+    pub out: PathBuf,
+}
+
+/// What a run tells while it goes.
+#[derive(Debug)]
+pub enum RunEvent<'a> {
+    /// An instance's outputs were in the cache.
+    Cached,
+    /// It has started, on that many threads.
+    Started(usize),
+    /// How far it is.
+    Progress(&'a Progress),
+    /// Something that the person should know.
+    Warned(&'a str),
+    /// It ran in that many seconds.
+    Ran(f64),
+    /// It ran although its key was made before: an observation. The outputs that differ from the canonical ones.
+    Observed(f64, &'a [String]),
+    /// Another instance with the same key ran.
+    Shared,
+    /// It failed: why, and where its log is, if it has one.
+    Failed(&'a str, Option<&'a Path>),
+    /// Something that it reads failed.
+    Blocked,
+}
+
+/// Who is told.
+pub trait Observer {
+    /// Something happened to an instance.
+    fn event(&mut self, node: usize, event: &RunEvent<'_>, counts: Counts);
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// How many instances ended how.
+    pub counts: Counts,
+    /// Whether the person stopped it.
+    pub interrupted: bool,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+/// Runs what `plan` says. `interrupted` may be set at any time from outside.
+///
+/// # Errors
+/// Only what makes the run impossible as a whole; a stage's failure is in the summary.
+pub fn run(
+    resolver: &Resolver<'_>,
+    pipeline: &Pipeline,
+    store: &Store,
+    plan: Plan,
+    options: &Options,
+    observer: &mut dyn Observer,
+    interrupted: &AtomicBool,
+) -> anyhow::Result<Summary> {
+    let started = Instant::now();
+    let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
+    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| cost(instance.id.kind)).collect();
+    let (sender, reports) = channel();
+    let mut runner = Runner {
+        resolver,
+        pipeline,
+        store,
+        options,
+        observer,
+        schedule: Schedule::new(Graph::of(pipeline).upstream(), &wanted, &costs, options.slots),
+        planned: plan.known,
+        known: vec![None; pipeline.instances.len()],
+        keys: BTreeMap::new(),
+        working: BTreeMap::new(),
+        running: BTreeMap::new(),
+        workers: Local::new(options.program.clone(), sender),
+        stopping: false,
+    };
+    let was_interrupted = runner.go(&reports, interrupted);
+    runner.remember();
+    Ok(Summary {
+        counts: runner.schedule.counts(),
+        interrupted: was_interrupted,
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+struct Runner<'a> {
+    resolver: &'a Resolver<'a>,
+    pipeline: &'a Pipeline,
+    store: &'a Store,
+    options: &'a Options,
+    observer: &'a mut dyn Observer,
+    schedule: Schedule,
+    /// Records that the plan found.
+    planned: Known,
+    /// Records of what is done in this run.
+    known: Known,
+    /// The key of every instance that got so far.
+    keys: BTreeMap<usize, Digest>,
+    /// Which instance makes a key, of those queued or running.
+    working: BTreeMap<Digest, usize>,
+    running: BTreeMap<usize, Running>,
+    workers: Local,
+    /// After a failure without `keep_going`: nothing new starts, what runs is waited for.
+    stopping: bool,
+}
+
+impl Runner<'_> {
+    /// Returns whether it was interrupted.
+    fn go(&mut self, reports: &Receiver<Report>, interrupted: &AtomicBool) -> bool {
+        loop {
+            while let Some(node) = self.schedule.next_ready() {
+                self.look_up(node);
+            }
+            while !self.stopping
+                && let Some((node, slots)) = self.schedule.next_queued()
+            {
+                self.start(node, slots);
+            }
+            if !self.schedule.is_busy() {
+                return false;
+            }
+            if interrupted.load(Ordering::SeqCst) {
+                self.workers.kill();
+                return true;
+            }
+            match reports.recv_timeout(Duration::from_millis(50)) {
+                Ok(report) => self.report(report),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+    }
+
+    /// A ready instance: its key is known now; is its result?
+    fn look_up(&mut self, node: usize) {
+        if let Some(record) = self.planned[node].take() {
+            return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+        }
+        let materials = match self.resolver.materials(node, &self.known) {
+            Ok(materials) => materials,
+            Err(problems) => return self.fail(node, &words(&problems), None),
+        };
+        let document = self.resolver.document(node, &materials);
+        let key = document.key();
+        self.keys.insert(node, key);
+        if let Some(&leader) = self.working.get(&key) {
+            return self.schedule.queue(node, Some(leader));
+        }
+        if !self.options.forced.contains(&node) {
+            match self.store.get(&key) {
+                Ok(Some(record)) if self.store.complete(&record) => {
+                    return self.finish(node, &Arc::new(record), &RunEvent::Cached, Outcome::Cached);
+                }
+                Ok(_) => {}
+                Err(error) => return self.fail(node, &error.to_string(), None),
+            }
+        }
+        self.working.insert(key, node);
+        self.running.insert(node, Running::new(document, materials));
+        self.schedule.queue(node, None);
+    }
+
+    fn start(&mut self, node: usize, slots: usize) {
+        let Some(running) = self.running.get_mut(&node) else { return };
+        let instance = &self.pipeline.instances[node];
+        match running.start(node, instance, self.store, &self.workers, slots) {
+            Ok(()) => {
+                self.schedule.start(node, slots);
+                self.tell(node, &RunEvent::Started(slots));
+            }
+            Err(error) => self.fail(node, &format!("{error:#}"), None),
+        }
+    }
+
+    fn report(&mut self, Report { node, event }: Report) {
+        let Some(running) = self.running.get_mut(&node) else { return };
+        match event {
+            Event::Progress(progress) => self.tell(node, &RunEvent::Progress(&progress)),
+            Event::Warn(message) => {
+                running.warn(&message);
+                self.tell(node, &RunEvent::Warned(&message));
+            }
+            Event::Log(message) => running.log(&message),
+            Event::Done => self.commit(node),
+            Event::Failed(message) => {
+                running.log(&format!("error: {message}"));
+                self.fail(node, &message, Some(node));
+            }
+        }
+    }
+
+    fn commit(&mut self, node: usize) {
+        // A file of the person's that changed under the worker's hands would give a result under a wrong key.
+        self.resolver.forget();
+        let unchanged = self.resolver.materials(node, &self.known).ok();
+        let Some(running) = self.running.get(&node) else { return };
+        if unchanged.is_none_or(|materials| self.resolver.document(node, &materials) != running.document) {
+            return self.fail(node, "an input file was changed while it was read; run again", Some(node));
+        }
+        let seconds = running.seconds();
+        match running.commit(&self.pipeline.instances[node], self.store) {
+            Ok(Committed::Canonical(record)) => {
+                self.finish(node, &Arc::new(record), &RunEvent::Ran(seconds), Outcome::Ran);
+            }
+            Ok(Committed::Observation { canonical, differing }) => {
+                self.finish(node, &Arc::new(canonical), &RunEvent::Observed(seconds, &differing), Outcome::Ran);
+            }
+            Err(error) => self.fail(node, &format!("{error:#}"), Some(node)),
+        }
+    }
+
+    fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) {
+        self.release(node);
+        self.keys.insert(node, record.key);
+        let followers = self.schedule.done(node, outcome);
+        self.settle(node, record, event);
+        for follower in followers {
+            self.settle(follower, record, &RunEvent::Shared);
+        }
+    }
+
+    /// The outputs of an instance are there: others may read them, and the person finds them under `out/`.
+    fn settle(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>) {
+        self.known[node] = Some(Arc::clone(record));
+        self.tell(node, event);
+        let folder = self.options.out.join(self.pipeline.instances[node].id.folder());
+        if let Err(error) = view::show(self.store, &folder, record) {
+            self.tell(node, &RunEvent::Warned(&format!("cannot show the results: {error:#}")));
+        }
+    }
+
+    fn fail(&mut self, node: usize, message: &str, logged: Option<usize>) {
+        self.release(node);
+        self.stopping = !self.options.keep_going;
+        let log = logged.and_then(|node| self.keys.get(&node)).map(|key| self.store.log_path(key));
+        let blocked = self.schedule.fail(node);
+        self.tell(node, &RunEvent::Failed(message, log.as_deref()));
+        for node in blocked {
+            self.tell(node, &RunEvent::Blocked);
+        }
+    }
+
+    fn release(&mut self, node: usize) {
+        self.running.remove(&node);
+        self.working.retain(|_, worker| *worker != node);
+    }
+
+    fn tell(&mut self, node: usize, event: &RunEvent<'_>) {
+        self.observer.event(node, event, self.schedule.counts());
+    }
+
+    /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
+    fn remember(&self) {
+        let mut last = self.store.last_run(&self.pipeline.name).unwrap_or_default();
+        last.extend(self.keys.iter().map(|(node, key)| (self.pipeline.instances[*node].id.to_string(), *key)));
+        let _ = self.store.set_last_run(&self.pipeline.name, &last);
+        self.store.save();
+    }
+}
+
+fn words(problems: &[Diagnostic]) -> String {
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    messages.join("; ")
+}

@@ -1,1 +1,85 @@
-//! The cli room.
+//! Words in, words out: the command line, and the only room that prints or reads the environment.
+
+mod args;
+mod explain;
+mod init;
+mod out;
+mod overview;
+mod progress;
+mod project;
+mod run;
+
+use args::{Cli, Command};
+use clap::{CommandFactory as _, Parser as _};
+use project::{Failure, Project};
+use std::process::ExitCode;
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All that was wanted is there.
+    Done = 0,
+    /// A stage failed.
+    StageFailed = 1,
+    /// A mistake in the manifest, its data or the call; nothing was run.
+    Usage = 2,
+    /// Stopped by the person.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(Failure::Problems(problems, sources)) => {
+            if json {
+                out::json(&out::problems_json(&problems, &sources));
+            } else {
+                out::problems(&problems, &sources);
+            }
+            Exit::Usage.into()
+        }
+        Err(Failure::Other(error)) => {
+            if json {
+                out::json(&serde_json::json!({ "problems": [{ "message": format!("{error:#}") }] }));
+            } else {
+                out::complain(format!("{} {error:#}", out::styled(out::BAD, "error:")));
+            }
+            Exit::Usage.into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { command, json, cache } = cli;
+    let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref());
+    match command {
+        Command::Init { path } => init::write(&path, json),
+        Command::Check(manifest) => overview::check(&load(&manifest)?, json),
+        Command::Plan { manifest, wanted } => overview::plan(&load(&manifest)?, &wanted, json),
+        Command::Status(manifest) => overview::status(&load(&manifest)?, json),
+        Command::Run { manifest, wanted, keep_going, jobs } => {
+            run::run(&load(&manifest)?, &wanted, keep_going, jobs, json)
+        }
+        Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
+        Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Worker => {
+            // The kernel ends a worker whose parent is gone; the work of a stage that nobody waits for is waste.
+            let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+            crate::exec::serve(std::io::stdin().lock(), std::io::stdout())?;
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -8,11 +8,10 @@
 //! A prompt that is too long loses the end of its *input* (then of its instruction), never the response marker.
 
 use super::tokenizer::Tokenizer;
+use crate::row::{self, Row};
 use crate::stage::prompt::{Prompter, Template};
 use anyhow::{Context as _, bail};
-use serde_json::{Map, Value};
-
-type Row = Map<String, Value>;
+use std::borrow::Cow;
 
 /// Turns rows into tokens by one tokenizer and one template.
 #[derive(Debug)]
@@ -54,7 +53,7 @@ impl<'a> PromptEncoder<'a> {
             return Ok(Prompt { ids, cut: false });
         }
         let mut row = row.clone();
-        for column in ["input", "instruction"] {
+        for column in [row::INPUT, row::INSTRUCTION] {
             if let Some(ids) = self.shorten(&mut row, column, limit)? {
                 return Ok(Prompt { ids, cut: true });
             }
@@ -66,7 +65,7 @@ impl<'a> PromptEncoder<'a> {
     /// prediction to make room for the answer, but not below half of `limit`; an answer that is longer still loses its
     /// end, and then ends without an end-of-text token.
     pub fn example(&self, row: &Row, limit: usize) -> anyhow::Result<Example> {
-        let answer = text(row, "output").context("the row has no `output` to learn from")?;
+        let answer = row::text(row, row::OUTPUT).context("the row has no `output` to learn from")?;
         let mut answer = self.tokenizer.encode(&answer)?;
         answer.extend(self.tokenizer.eos().first());
         let Prompt { mut ids, mut cut } = self.prompt(row, limit.saturating_sub(answer.len()).max(limit / 2))?;
@@ -87,7 +86,7 @@ impl<'a> PromptEncoder<'a> {
     /// Cuts the end off a column so that the prompt fits, and keeps as much of it as can be. `None` if the prompt is
     /// too long even with nothing in the column, which is how it is left then.
     fn shorten(&self, row: &mut Row, column: &str, limit: usize) -> anyhow::Result<Option<Vec<u32>>> {
-        let Some(full) = text(row, column) else { return Ok(None) };
+        let Some(full) = row::text(row, column).map(Cow::into_owned) else { return Ok(None) };
         // Byte positions after each character: `ends[k]` is where the first k characters end.
         let ends: Vec<usize> = full.char_indices().map(|(start, _)| start).chain([full.len()]).collect();
         let mut attempt = |kept: usize| {
@@ -114,19 +113,10 @@ impl<'a> PromptEncoder<'a> {
     }
 }
 
-/// The text of a column; `None` if it is absent or null. Other values are their JSON text.
-fn text(row: &Row, column: &str) -> Option<String> {
-    match row.get(column)? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn row(value: Value) -> Row {
         value.as_object().unwrap().clone()

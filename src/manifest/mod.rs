@@ -1,1 +1,44 @@
-//! The manifest room.
+//! Manifests: text → checked pipeline of concrete instances, or all mistakes at once.
+//!
+//! The way is one: the document as written ([`document`]), its axes and placeholders filled in per combination of axis
+//! values ([`expand`]), each instance's references resolved to other instances ([`resolve`]). Knows no files but the
+//! manifest's text; what a stage's settings mean is [`crate::stage`]'s.
+
+mod axes;
+mod document;
+mod expand;
+mod instance;
+mod placeholder;
+mod resolve;
+mod selector;
+
+pub use instance::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary};
+pub use selector::{Selector, select};
+
+use crate::diagnostic::{Diagnostic, Problems, Sources};
+
+/// What the command line changes of a manifest.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Parameters and their new values: TOML, or a bare text.
+    pub params: Vec<(String, String)>,
+    /// The `[variant.NAME]` to use.
+    pub variant: Option<String>,
+}
+
+/// Reads a manifest. `name` is what messages call it; its stem is the pipeline's name where the text gives none.
+///
+/// # Errors
+/// All mistakes, in the order of their places.
+pub fn load(name: &str, text: &str, overrides: &Overrides, sources: &mut Sources) -> Result<Pipeline, Vec<Diagnostic>> {
+    let mut problems = Problems::default();
+    let pipeline = document::read(name, text, overrides, sources, &mut problems)
+        .and_then(|document| expand::expand(&document, &mut problems));
+    match pipeline {
+        Some(pipeline) if problems.is_empty() => Ok(pipeline),
+        _ => Err(problems.into_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

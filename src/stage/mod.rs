@@ -88,7 +88,7 @@ impl Kind {
             Kind::Train => &["data", "data.train", "data.validation", "validation", "base"],
             Kind::Predict => &["model", "data"],
             Kind::Score => &["predictions"],
-            Kind::Aggregate => &["from"],
+            Kind::Aggregate => &["from", "from.*"],
         }
     }
 

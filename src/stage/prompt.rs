@@ -5,13 +5,12 @@
 
 use super::Input;
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::row;
+use crate::row::{self, Row};
 use crate::settings::{Decode, Value};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
-use serde_json::Map;
 
 /// Instructions that one rendering may cost; a template that needs more loops for too long.
 const FUEL: u64 = 1_000_000;
@@ -106,12 +105,8 @@ impl<'a> Prompter<'a> {
 
     /// The prompt of a row; a row without an `input`, or with an empty one, has the template's other text.
     /// Fails where the template names a column that the row lacks.
-    pub fn prompt(&self, row: &Map<String, serde_json::Value>) -> anyhow::Result<String> {
-        let has_input = row.get("input").is_some_and(|input| match input {
-            serde_json::Value::Null => false,
-            serde_json::Value::String(text) => !text.is_empty(),
-            _ => true,
-        });
+    pub fn prompt(&self, row: &Row) -> anyhow::Result<String> {
+        let has_input = row::text(row, row::INPUT).is_some_and(|input| !input.is_empty());
         let name = if has_input { "with_input" } else { "without_input" };
         let template = self.environment.get_template(name)?;
         let missing = || template.undeclared_variables(false).into_iter().find(|name| !row.contains_key(name));
@@ -136,12 +131,12 @@ pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) ->
     };
     let rows = match row::read(&input.path, &input.name) {
         Ok(rows) => rows,
-        Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+        Err(error) => return Some(error.into()),
     };
     for item in rows.take(CHECKED_ROWS) {
         let (line, row) = match item {
             Ok(row) => row,
-            Err(error) => return Some(Diagnostic::new(format!("{error:#}"))),
+            Err(error) => return Some(error.into()),
         };
         let missing = needed.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null));
         let problem = match (missing, prompter.prompt(&row)) {
@@ -149,8 +144,7 @@ pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) ->
             (None, Err(error)) => format!("{error:#}"),
             (None, Ok(_)) => continue,
         };
-        let columns: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-        let hint = format!("the row has the columns {}", columns.join(", "));
+        let hint = format!("the row has the columns {}", row::columns(&row));
         return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
     }
     None
@@ -162,7 +156,7 @@ mod tests {
     use crate::diagnostic::Sources;
     use serde_json::json;
 
-    fn row(value: serde_json::Value) -> Map<String, serde_json::Value> {
+    fn row(value: serde_json::Value) -> Row {
         value.as_object().unwrap().clone()
     }
 

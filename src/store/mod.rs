@@ -1,1 +1,262 @@
-//! The store room.
+//! The cache: objects by content, records by key, and what this host knows of files. Unaware of stages.
+//!
+//! ```text
+//! VERSION                                   format of the cache
+//! objects/ab/ab12…                          files by BLAKE3, read-only, never changed
+//! actions/cd/cd34…/key.json                 what was hashed: BLAKE3 of this file is the key
+//! actions/cd/cd34…/record.json              the first committed run of the key: the canonical one
+//! actions/cd/cd34…/observations/1.json      further runs of it
+//! pipelines/NAME.json                       keys of the last run, by instance
+//! local/HOST/stat.json                      digests of files that look untouched
+//! work/                                     scratch folders of live processes
+//! logs/KEY.log                              what a stage said
+//! ```
+//!
+//! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
+//! scratch behind, which the next one removes. Objects are on the disk before the record that names them.
+
+mod action;
+mod error;
+mod file;
+mod object;
+mod stat;
+#[cfg(test)]
+mod tests;
+pub mod view;
+mod work;
+
+pub use action::Committed;
+pub use error::{Result, StoreError};
+pub use work::WorkDir;
+
+use crate::key::Digest;
+use crate::record::{FileEntry, folder_digest};
+use error::At;
+use rustix::fs::{Access, access};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// Version of the cache's layout.
+const FORMAT: u32 = 1;
+
+/// A cache, opened. Safe to use from many threads, and beside other processes on the same cache.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    host: String,
+    writable: bool,
+    /// Read when the first file is hashed.
+    stats: OnceLock<Mutex<stat::StatCache>>,
+    /// Taken when the first scratch folder is needed.
+    lease: Mutex<Option<Arc<work::Lease>>>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Store {
+    /// Opens the cache in the folder `root`, and makes it if it is not there. One that cannot be written is opened for
+    /// reading.
+    ///
+    /// # Errors
+    /// The folder can neither be found nor made; the cache has a newer format.
+    pub fn open(root: &Path) -> Result<Self> {
+        if !root.exists() {
+            fs::create_dir_all(root).at("create", root)?;
+        }
+        let root = fs::canonicalize(root).at("open", root)?;
+        let version_path = root.join("VERSION");
+        let version = file::read_if_there(&version_path)?;
+        if let Some(bytes) = &version {
+            let found = String::from_utf8_lossy(bytes).trim().to_string();
+            if found.parse::<u32>().is_ok_and(|found| found > FORMAT) {
+                return Err(StoreError::Newer { root, found, known: FORMAT });
+            }
+        }
+        let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let host = file::path_part(&rustix::system::uname().nodename().to_string_lossy());
+        if writable {
+            for folder in ["objects", "actions", "pipelines", "work", "logs", "local"] {
+                make_folder(&root.join(folder))?;
+            }
+            make_folder(&root.join("local").join(&host))?;
+            work::remove_stale(&root.join("work"), &host);
+            if version.is_none() {
+                file::replace(&version_path, format!("{FORMAT}\n").as_bytes(), &root.join("work"))?;
+            }
+        }
+        let (stats, lease, warnings) = Default::default();
+        Ok(Self { root, host, writable, stats, lease, warnings })
+    }
+
+    /// The cache's folder, absolute.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether results can be kept.
+    pub fn writable(&self) -> bool {
+        self.writable
+    }
+
+    fn must_be_writable(&self) -> Result<()> {
+        if self.writable { Ok(()) } else { Err(StoreError::ReadOnly(self.root.clone())) }
+    }
+
+    /// What was found damaged and passed over since the last call; each for one line to the person.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.warnings))
+    }
+
+    fn warn(&self, message: String) {
+        let mut warnings = lock(&self.warnings);
+        if !warnings.contains(&message) {
+            warnings.push(message);
+        }
+    }
+
+    /// A new scratch folder in the cache, so that what is written there can be moved into it.
+    pub fn work_dir(&self) -> Result<WorkDir> {
+        WorkDir::new(self.lease()?)
+    }
+
+    /// The scratch folder of this process, for files that are about to be renamed.
+    fn temporary(&self) -> Result<PathBuf> {
+        Ok(self.lease()?.folder().to_path_buf())
+    }
+
+    fn lease(&self) -> Result<Arc<work::Lease>> {
+        self.must_be_writable()?;
+        let mut lease = lock(&self.lease);
+        if let Some(lease) = &*lease {
+            return Ok(Arc::clone(lease));
+        }
+        let taken = Arc::new(work::Lease::take(&self.root.join("work"), &self.host)?);
+        Ok(Arc::clone(lease.insert(taken)))
+    }
+
+    /// Digest and length of a file anywhere; read only if it may have changed since it was read last.
+    pub fn digest_file(&self, path: &Path) -> Result<(Digest, u64)> {
+        let resolved = fs::canonicalize(path).at("read", path)?;
+        // An object proves itself by being read; a stat would prove nothing.
+        if resolved.starts_with(self.root.join("objects")) {
+            return file::hash(&resolved);
+        }
+        let stats = self.stats.get_or_init(|| Mutex::new(stat::StatCache::load(&self.stat_path())));
+        lock(stats).digest(&resolved)
+    }
+
+    /// Digest of a folder (see [`folder_digest`]) and its files, links in it followed, sorted by path.
+    pub fn digest_folder(&self, path: &Path) -> Result<(Digest, Vec<FileEntry>)> {
+        let mut files = Vec::new();
+        for relative in files_below(path, Links::Follow)? {
+            let (digest, size) = self.digest_file(&path.join(&relative))?;
+            files.push(FileEntry { path: relative, digest, size });
+        }
+        let digest = folder_digest(files.iter().map(|file| (file.path.as_str(), file.digest, file.size)));
+        Ok((digest, files))
+    }
+
+    fn stat_path(&self) -> PathBuf {
+        self.root.join("local").join(&self.host).join("stat.json")
+    }
+
+    /// Writes down what was hashed. A failure costs hashing again, so it is none.
+    pub fn save(&self) {
+        if let Some(stats) = self.stats.get() {
+            let mut stats = lock(stats);
+            if stats.is_changed()
+                && let Ok(temporary) = self.temporary()
+            {
+                let _ = stats.save(&self.stat_path(), &temporary);
+            }
+        }
+    }
+
+    /// Keys of a pipeline's last run by instance; empty if there was none.
+    pub fn last_run(&self, pipeline: &str) -> Result<BTreeMap<String, Digest>> {
+        let path = self.pipeline_path(pipeline);
+        let Some(bytes) = file::read_if_there(&path)? else { return Ok(BTreeMap::new()) };
+        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+            self.warn(format!("`{}` is damaged and not used: {error}", path.display()));
+            BTreeMap::new()
+        }))
+    }
+
+    /// Keeps the keys of a pipeline's last run; writes nothing if they are those of the run before.
+    pub fn set_last_run(&self, pipeline: &str, keys: &BTreeMap<String, Digest>) -> Result<()> {
+        let path = self.pipeline_path(pipeline);
+        let mut text = serde_json::to_vec_pretty(keys).map_err(io::Error::other).at("write", &path)?;
+        text.push(b'\n');
+        if file::read_if_there(&path)?.is_some_and(|old| old == text) {
+            return Ok(());
+        }
+        file::replace(&path, &text, &self.temporary()?)
+    }
+
+    fn pipeline_path(&self, pipeline: &str) -> PathBuf {
+        self.root.join("pipelines").join(format!("{}.json", file::path_part(pipeline)))
+    }
+
+    /// Where the log of a key's work is, or is to be written.
+    pub fn log_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("logs").join(format!("{key}.log"))
+    }
+}
+
+/// A lock on plain data: a panic elsewhere leaves nothing in it half-done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Creates a folder if it is not there; cheaper than `create_dir_all` where the folder above is known to be.
+fn make_folder(path: &Path) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).at("create", path),
+        _ => Ok(()),
+    }
+}
+
+/// What a link in a folder means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    /// The file or folder that it points to.
+    Follow,
+    /// A mistake.
+    Refuse,
+}
+
+/// All files below a folder, as paths with `/` relative to it, sorted.
+fn files_below(folder: &Path, links: Links) -> Result<Vec<String>> {
+    /// A link that leads back up would never end.
+    const DEEPEST: usize = 32;
+    let unfit = |path: &Path, reason| StoreError::Unfit { path: path.to_path_buf(), reason };
+    let mut files = Vec::new();
+    let mut folders = vec![(folder.to_path_buf(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        if depth > DEEPEST {
+            return Err(unfit(&folder, "it lies too many folders deep; does a link lead back up?"));
+        }
+        for entry in fs::read_dir(&folder).at("read", &folder)? {
+            let path = entry.at("read", &folder)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                return Err(unfit(&path, "its name is not UTF-8"));
+            };
+            let relative = format!("{prefix}{name}");
+            let metadata = match links {
+                Links::Follow => fs::metadata(&path).at("read", &path)?,
+                Links::Refuse => fs::symlink_metadata(&path).at("read", &path)?,
+            };
+            if metadata.is_dir() {
+                folders.push((path, format!("{relative}/"), depth + 1));
+            } else if metadata.is_file() {
+                files.push(relative);
+            } else {
+                return Err(unfit(&path, "it is neither a file nor a folder"));
+            }
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,103 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+/// A declarative, content-cached pipeline runner for instruction-tuning experiments.
+#[derive(Debug, Parser)]
+#[command(name = "titer", version, max_term_width = 100)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Print JSON: one document, or one event per line for `run`
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// The cache folder [default: `cache` in the project's root]
+    #[arg(long, global = true, env = "TITER_CACHE", value_name = "DIR")]
+    pub(super) cache: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Write a commented manifest to start from
+    Init {
+        /// The file to write
+        #[arg(default_value = "pipelines/experiment.toml")]
+        path: PathBuf,
+    },
+    /// Check a manifest and its data; run nothing
+    Check(Manifest),
+    /// Show what a run would do, and why
+    Plan {
+        #[command(flatten)]
+        manifest: Manifest,
+        #[command(flatten)]
+        wanted: Wanted,
+    },
+    /// Run what is not in the cache
+    Run {
+        #[command(flatten)]
+        manifest: Manifest,
+        #[command(flatten)]
+        wanted: Wanted,
+        /// Go on with what does not depend on a failed stage
+        #[arg(long, short = 'k')]
+        keep_going: bool,
+        /// Jobs at once, and threads of all of them together [default: number of processors]
+        #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+        jobs: Option<u16>,
+    },
+    /// Show how far each stage is
+    Status(Manifest),
+    /// Explain why instances would run: what differs from the last time
+    Why {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which: `train.adapter`, `train.adapter[n=80]`
+        selector: String,
+    },
+    /// Show the key, the record, the outputs and the log of instances
+    Show {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which: `train.adapter`, `train.adapter[n=80]`
+        selector: String,
+        /// Print only the log
+        #[arg(long)]
+        log: bool,
+    },
+    /// Print the completions of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Do jobs whose files are named on standard input (titer starts this itself)
+    #[command(hide = true)]
+    Worker,
+}
+
+/// A manifest, and what is changed of it for this call.
+#[derive(Debug, Args)]
+pub(super) struct Manifest {
+    /// The manifest
+    #[arg(value_name = "MANIFEST")]
+    pub(super) path: PathBuf,
+    /// Set a parameter of `[params]`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Use a `[variant.NAME]` of the manifest
+    #[arg(long, value_name = "NAME")]
+    pub(super) variant: Option<String>,
+}
+
+/// What is wanted of a pipeline.
+#[derive(Debug, Args)]
+pub(super) struct Wanted {
+    /// What to make, instead of the manifest's targets: `score.quality[n=80]`
+    #[arg(long, short, value_name = "SELECTOR")]
+    pub(super) target: Vec<String>,
+    /// What to run even if it is cached; a result that differs is reported
+    #[arg(long, short, value_name = "SELECTOR")]
+    pub(super) force: Vec<String>,
+}

@@ -1,0 +1,120 @@
+//! What a person sees of a run: bars on a terminal, plain lines elsewhere, JSON lines for programs.
+
+use super::out::{self, BAD, BOLD, CALM, GOOD, duration, styled};
+use crate::manifest::Pipeline;
+use crate::run::{Observer, RunEvent};
+use crate::schedule::Counts;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
+
+/// Bars and lines for people.
+pub(super) struct Progress<'a> {
+    pipeline: &'a Pipeline,
+    bars: MultiProgress,
+    running: BTreeMap<usize, ProgressBar>,
+    will_run: usize,
+    ended: usize,
+}
+
+impl<'a> Progress<'a> {
+    pub(super) fn new(pipeline: &'a Pipeline, will_run: usize) -> Self {
+        let target = match std::io::stderr().is_terminal() {
+            true => ProgressDrawTarget::stderr(),
+            false => ProgressDrawTarget::hidden(),
+        };
+        let bars = MultiProgress::with_draw_target(target);
+        Self { pipeline, bars, running: BTreeMap::new(), will_run, ended: 0 }
+    }
+
+    /// A line that stays, above the bars.
+    fn line(&self, text: &str) {
+        self.bars.suspend(|| out::say(text));
+    }
+
+    fn ended(&mut self, node: usize, text: &str) {
+        if let Some(bar) = self.running.remove(&node) {
+            bar.finish_and_clear();
+            self.bars.remove(&bar);
+        }
+        self.ended += 1;
+        let place = styled(CALM, format!("[{}/{}]", self.ended, self.will_run.max(self.ended)));
+        self.line(&format!("{place} {} {text}", self.pipeline.instances[node].id));
+    }
+}
+
+impl Observer for Progress<'_> {
+    fn event(&mut self, node: usize, event: &RunEvent<'_>, _: Counts) {
+        let id = &self.pipeline.instances[node].id;
+        match event {
+            RunEvent::Cached => {}
+            RunEvent::Started(_) => {
+                let bar = self.bars.add(ProgressBar::no_length());
+                let template = "{spinner} {prefix} {wide_bar} {pos}/{len} {msg}";
+                bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
+                bar.set_prefix(id.to_string());
+                bar.enable_steady_tick(std::time::Duration::from_millis(200));
+                self.running.insert(node, bar);
+            }
+            RunEvent::Progress(progress) => {
+                if let Some(bar) = self.running.get(&node) {
+                    bar.set_length(progress.total);
+                    bar.set_position(progress.done);
+                    let eta = duration(bar.eta().as_secs_f64());
+                    bar.set_message(format!("{} {} · {eta} left", progress.unit, progress.note));
+                }
+            }
+            RunEvent::Warned(message) => self.line(&format!("{} {id}: {message}", styled(BOLD, "warning:"))),
+            RunEvent::Ran(seconds) => self.ended(node, &format!("{} in {}", styled(GOOD, "ran"), duration(*seconds))),
+            RunEvent::Observed(seconds, differs) => {
+                let same = match differs.is_empty() {
+                    true => styled(GOOD, "the same bytes as before"),
+                    false => styled(BAD, format!("differs from the first run in {}", differs.join(", "))),
+                };
+                self.ended(node, &format!("ran again in {}: {same}", duration(*seconds)));
+            }
+            RunEvent::Shared => self.ended(node, "is the same work as another: shared"),
+            RunEvent::Failed(message, log) => {
+                self.ended(node, &format!("{}: {message}", styled(BAD, "failed")));
+                if let Some(log) = log {
+                    self.line(&format!("log: {}", log.display()));
+                }
+            }
+            RunEvent::Blocked => self.ended(node, &styled(CALM, "not run: something that it reads failed")),
+        }
+    }
+}
+
+/// One JSON object per event, for programs.
+pub(super) struct JsonLines<'a> {
+    pipeline: &'a Pipeline,
+}
+
+impl<'a> JsonLines<'a> {
+    pub(super) fn new(pipeline: &'a Pipeline) -> Self {
+        Self { pipeline }
+    }
+}
+
+impl Observer for JsonLines<'_> {
+    fn event(&mut self, node: usize, event: &RunEvent<'_>, _: Counts) {
+        let (name, more) = match event {
+            RunEvent::Cached => ("cached", serde_json::json!({})),
+            RunEvent::Started(threads) => ("started", serde_json::json!({ "threads": threads })),
+            RunEvent::Progress(progress) => ("progress", serde_json::json!({ "progress": progress })),
+            RunEvent::Warned(message) => ("warning", serde_json::json!({ "message": message })),
+            RunEvent::Ran(seconds) => ("ran", serde_json::json!({ "seconds": seconds })),
+            RunEvent::Observed(seconds, differs) => {
+                ("observed", serde_json::json!({ "seconds": seconds, "differs": differs }))
+            }
+            RunEvent::Shared => ("shared", serde_json::json!({})),
+            RunEvent::Failed(message, log) => ("failed", serde_json::json!({ "message": message, "log": log })),
+            RunEvent::Blocked => ("blocked", serde_json::json!({})),
+        };
+        let mut line = serde_json::json!({ "event": name, "instance": self.pipeline.instances[node].id.to_string() });
+        if let (Some(line), Some(more)) = (line.as_object_mut(), more.as_object()) {
+            line.extend(more.clone());
+        }
+        out::json_line(&line);
+    }
+}

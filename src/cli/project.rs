@@ -1,0 +1,132 @@
+//! A manifest and the folders around it, loaded and checked.
+
+use super::args::{Manifest, Wanted};
+use super::out;
+use crate::diagnostic::{Diagnostic, Problems, Sources};
+use crate::graph::Graph;
+use crate::manifest::{self, Overrides, Pipeline, select};
+use crate::plan::{self, Checks, Plan, Resolver};
+use crate::store::Store;
+use anyhow::Context as _;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// A loaded manifest. Its root is the folder that paths are relative to: the parent of `pipelines/` for a manifest that
+/// lies there, else the manifest's own folder; so it does not matter where titer is called from.
+#[derive(Debug)]
+pub(super) struct Project {
+    pub(super) root: PathBuf,
+    pub(super) pipeline: Pipeline,
+    pub(super) sources: Sources,
+    pub(super) store: Store,
+}
+
+/// What went wrong, for [`super::main`] to show.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Mistakes in the manifest or its data.
+    Problems(Vec<Diagnostic>, Sources),
+    /// Anything else: the message.
+    Other(anyhow::Error),
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl Project {
+    pub(super) fn load(args: &Manifest, cache: Option<&Path>) -> Result<Self, Failure> {
+        let name = args.path.display().to_string();
+        let mut sources = Sources::default();
+        let text = match std::fs::read(&args.path) {
+            Ok(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => text,
+                Err(error) => {
+                    let line =
+                        error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+                    let problem = Diagnostic::in_file(&args.path, Some(line as u64 + 1), "the manifest is not UTF-8");
+                    return Err(Failure::Problems(vec![problem], sources));
+                }
+            },
+            Err(error) => {
+                let problem = Diagnostic::new(format!("cannot read the manifest `{name}`: {error}"));
+                return Err(Failure::Problems(vec![problem.hint("`titer init` writes one to start from")], sources));
+            }
+        };
+        let overrides = Overrides { params: assignments(&args.set)?, variant: args.variant.clone() };
+        let pipeline = match manifest::load(&name, &text, &overrides, &mut sources) {
+            Ok(pipeline) => pipeline,
+            Err(problems) => return Err(Failure::Problems(problems, sources)),
+        };
+        let root = root_of(&args.path)?;
+        let store = Store::open(cache.unwrap_or(&root.join("cache"))).map_err(anyhow::Error::from)?;
+        Ok(Self { root, pipeline, sources, store })
+    }
+
+    pub(super) fn resolver(&self) -> Resolver<'_> {
+        Resolver::new(&self.pipeline, &self.store, &self.root)
+    }
+
+    /// The instances that a selector picks.
+    pub(super) fn select(&self, selector: &str) -> Result<Vec<usize>, Failure> {
+        select(&self.pipeline, selector).map_err(|problem| self.failure(vec![problem]))
+    }
+
+    /// The wanted instances with all that they need, and the forced ones.
+    pub(super) fn wanted(&self, wanted: &Wanted) -> Result<(Vec<usize>, BTreeSet<usize>), Failure> {
+        let pick = |selectors: &[String]| -> Result<BTreeSet<usize>, Failure> {
+            let picked: Result<Vec<Vec<usize>>, Failure> = selectors.iter().map(|one| self.select(one)).collect();
+            Ok(picked?.into_iter().flatten().collect())
+        };
+        let targets = match wanted.target.is_empty() {
+            true => self.pipeline.targets.iter().copied().collect(),
+            false => pick(&wanted.target)?,
+        };
+        let targets: Vec<usize> = targets.into_iter().collect();
+        Ok((Graph::of(&self.pipeline).closure(&targets), pick(&wanted.force)?))
+    }
+
+    pub(super) fn plan(&self, resolver: &Resolver<'_>, wanted: &Wanted) -> Result<(Plan, BTreeSet<usize>), Failure> {
+        let (nodes, forced) = self.wanted(wanted)?;
+        let plan = plan::plan(resolver, &nodes, &forced).map_err(|problems| self.failure(problems))?;
+        Ok((plan, forced))
+    }
+
+    /// Checks the data of every instance, cached or not.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        let resolver = self.resolver();
+        let mut problems = Problems::default();
+        let mut checks = Checks::default();
+        for node in 0..self.pipeline.instances.len() {
+            plan::missing_paths(&resolver, node, &mut problems);
+            checks.run(&resolver, node, &mut problems);
+        }
+        if problems.is_empty() { Ok(()) } else { Err(self.failure(problems.into_vec())) }
+    }
+
+    fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
+        Failure::Problems(problems, self.sources.clone())
+    }
+}
+
+fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
+    let full = std::path::absolute(manifest).with_context(|| format!("finding `{}`", manifest.display()))?;
+    let folder = full.parent().unwrap_or(Path::new("/"));
+    let root = match folder.file_name() {
+        Some(name) if name == "pipelines" => folder.parent().unwrap_or(folder),
+        _ => folder,
+    };
+    // Shorter in messages, and the same place.
+    Ok(out::relative_to_here(root))
+}
+
+fn assignments(set: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    set.iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_string(), value.trim().to_string())),
+            None => anyhow::bail!("`--set {text}` is not `key=value`"),
+        })
+        .collect()
+}

@@ -1,0 +1,94 @@
+//! `titer run`.
+
+use super::args::Wanted;
+use super::progress::{JsonLines, Progress};
+use super::project::{Failure, Project};
+use super::{Exit, out};
+use crate::plan::Status;
+use crate::run::{Observer, Options, Summary};
+use anyhow::Context as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub(super) fn run(
+    project: &Project,
+    wanted: &Wanted,
+    keep_going: bool,
+    jobs: Option<u16>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let resolver = project.resolver();
+    let (plan, forced) = project.plan(&resolver, wanted)?;
+    let will_run = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_))).count();
+    if will_run > 0 && !project.store.writable() {
+        let cache = project.store.root().display();
+        return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    if will_run > 0 {
+        let flag = Arc::clone(&interrupted);
+        ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst)).context("watching for Ctrl-C")?;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = Options {
+        program: std::env::current_exe().context("finding the titer program")?,
+        slots: jobs.map_or(processors, usize::from),
+        keep_going,
+        forced,
+        out: project.root.join("out").join(&project.pipeline.name),
+    };
+    let mut progress;
+    let mut lines;
+    let observer: &mut dyn Observer = if json {
+        lines = JsonLines::new(&project.pipeline);
+        &mut lines
+    } else {
+        progress = Progress::new(&project.pipeline, will_run);
+        &mut progress
+    };
+    let out = options.out.clone();
+    let summary =
+        crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, observer, &interrupted)?;
+    report(&summary, &out, json);
+    Ok(match summary {
+        Summary { interrupted: true, .. } => Exit::Interrupted,
+        Summary { counts, .. } if counts.failed > 0 => Exit::StageFailed,
+        _ => Exit::Done,
+    })
+}
+
+fn report(summary: &Summary, results: &std::path::Path, json: bool) {
+    let counts = summary.counts;
+    let unfinished = counts.wanted - counts.cached - counts.ran - counts.shared - counts.failed - counts.blocked;
+    if json {
+        out::json_line(&serde_json::json!({
+            "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran,
+            "shared": counts.shared, "failed": counts.failed, "blocked": counts.blocked, "unfinished": unfinished,
+            "interrupted": summary.interrupted, "seconds": summary.seconds,
+        }));
+        return;
+    }
+    let mut parts = vec![format!("{} ran", counts.ran), format!("{} cached", counts.cached)];
+    for (number, word) in [
+        (counts.shared, "shared"),
+        (counts.failed, "failed"),
+        (counts.blocked, "blocked"),
+        (unfinished, "not started or stopped"),
+    ] {
+        if number > 0 {
+            parts.push(format!("{number} {word}"));
+        }
+    }
+    let bad = counts.failed > 0 || summary.interrupted;
+    let word = match summary.interrupted {
+        true => "interrupted; what was done is in the cache, run again to go on:",
+        false if bad => "failed:",
+        false if counts.ran == 0 => "nothing to do:",
+        false => "done:",
+    };
+    let style = if bad { out::BAD } else { out::GOOD };
+    out::say(format!("{} {} in {}", out::styled(style, word), parts.join(", "), out::duration(summary.seconds)));
+    if !bad {
+        out::say(format!("results: {}", results.display()));
+    }
+}

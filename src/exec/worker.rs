@@ -1,0 +1,90 @@
+//! The worker's side: `titer worker` reads paths of job files, one a line, does one after the other, and writes events.
+
+use super::{Event, Job};
+use crate::stage::{Events, Progress};
+use anyhow::Context as _;
+use std::cell::RefCell;
+use std::io::{BufRead, Write};
+use std::panic::AssertUnwindSafe;
+
+/// Serves until `jobs` ends.
+///
+/// # Errors
+/// Only if the parent cannot be spoken to any more; a job's failure is an event.
+pub fn serve(jobs: impl BufRead, events: impl Write) -> anyhow::Result<()> {
+    let out = Lines { out: RefCell::new(events) };
+    for path in jobs.lines() {
+        let path = path.context("reading the next job")?;
+        out.send(&match run(&path, &out) {
+            Ok(()) => Event::Done,
+            Err(error) => Event::Failed(format!("{error:#}")),
+        })?;
+    }
+    Ok(())
+}
+
+fn run(path: &str, out: &dyn Events) -> anyhow::Result<()> {
+    let text = std::fs::read(path).with_context(|| format!("reading the job file `{path}`"))?;
+    let job: Job = serde_json::from_slice(&text).with_context(|| format!("reading the job file `{path}`"))?;
+    // A panic is a bug of titer, not of the person, and must not take other jobs of this worker with it.
+    std::panic::catch_unwind(AssertUnwindSafe(|| job.execute(out))).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        anyhow::bail!("a bug in titer: {message}")
+    })
+}
+
+struct Lines<W: Write> {
+    out: RefCell<W>,
+}
+
+impl<W: Write> std::fmt::Debug for Lines<W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lines")
+    }
+}
+
+impl<W: Write> Lines<W> {
+    fn send(&self, event: &Event) -> anyhow::Result<()> {
+        let mut line = serde_json::to_vec(event)?;
+        line.push(b'\n');
+        let mut out = self.out.borrow_mut();
+        out.write_all(&line)?;
+        out.flush()?;
+        Ok(())
+    }
+
+    /// A parent that has gone away is noticed when the job ends; until then the work goes on.
+    fn say(&self, event: &Event) {
+        let _ = self.send(event);
+    }
+}
+
+impl<W: Write> Events for Lines<W> {
+    fn progress(&self, progress: Progress) {
+        self.say(&Event::Progress(progress));
+    }
+
+    fn warn(&self, message: String) {
+        self.say(&Event::Warn(message));
+    }
+
+    fn log(&self, message: String) {
+        self.say(&Event::Log(message));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_job_file_is_an_event_and_the_worker_lives_on() {
+        let mut out = Vec::new();
+        serve(&b"/nowhere/a.json\n/nowhere/b.json\n"[..], &mut out).unwrap();
+        let events: Vec<Event> =
+            String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(events.len(), 2);
+        assert!(matches!(&events[1], Event::Failed(why) if why.contains("/nowhere/b.json")), "{events:?}");
+    }
+}

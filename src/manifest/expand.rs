@@ -1,0 +1,288 @@
+//! Stages × axis values → instances.
+//!
+//! Axes flow downstream by natural join: a stage has the axes that its placeholders name and those of its inputs; inputs
+//! that share an axis meet on equal values. An aggregate collapses the axes of what it reads.
+
+use super::axes::{Axis, Level};
+use super::document::{Document, StageText};
+use super::placeholder::{self, Scope};
+use super::resolve::{self, Made, Resolved};
+use super::{AxisValue, Instance, InstanceId, Pipeline, StageSummary, select};
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::settings::{Decode, Table, Value, ValueKind};
+use crate::stage::{self, Kind, Stage};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A stage with more instances than this is a slip: it is refused before memory goes.
+const MOST_INSTANCES: usize = 1_000_000;
+
+pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pipeline> {
+    check_names(document, problems);
+    let references: Vec<Vec<resolve::Written>> =
+        document.stages.iter().map(|stage| resolve::references(document, stage, problems)).collect();
+    let order = resolve::order(document, &references, problems)?;
+    let mut expansion = Expansion { document, instances: Vec::new(), made: BTreeMap::new() };
+    for stage in order {
+        let before = problems.len();
+        let made = expansion.stage(&document.stages[stage], &references[stage], problems);
+        // A stage with mistakes stays unknown; what reads it is then only checked as far as it goes.
+        if problems.len() == before
+            && let Some(made) = made
+        {
+            expansion.made.insert(stage, made);
+        }
+    }
+    if !problems.is_empty() {
+        return None;
+    }
+    let Expansion { instances, made, .. } = expansion;
+    let stages = document.stages.iter().enumerate().map(|(number, stage)| StageSummary {
+        kind: stage.kind,
+        name: stage.name.clone(),
+        axes: made[&number].axes.clone(),
+        instances: made[&number].nodes.len(),
+    });
+    let mut pipeline =
+        Pipeline { name: document.name.clone(), stages: stages.collect(), instances, targets: Vec::new() };
+    pipeline.targets = targets(document, &references, &made, &pipeline, problems);
+    Some(pipeline)
+}
+
+fn check_names(document: &Document, problems: &mut Problems) {
+    if document.stages.is_empty() {
+        problems.push(
+            Diagnostic::new("the manifest has no stage")
+                .hint("begin with a `[mix.NAME]`; `titer init` writes an example"),
+        );
+    }
+}
+
+/// What `titer run` makes: what the manifest says, else all that nobody reads.
+fn targets(
+    document: &Document,
+    references: &[Vec<resolve::Written>],
+    made: &BTreeMap<usize, Made>,
+    pipeline: &Pipeline,
+    problems: &mut Problems,
+) -> Vec<usize> {
+    let mut nodes = BTreeSet::new();
+    match &document.targets {
+        Some(targets) => {
+            for (text, span) in targets {
+                match select(pipeline, text) {
+                    Ok(picked) => nodes.extend(picked),
+                    Err(problem) => {
+                        problems.push(Diagnostic { place: Some(crate::diagnostic::Place::Span(*span)), ..problem })
+                    }
+                }
+            }
+        }
+        None => {
+            let read: BTreeSet<usize> = references.iter().flatten().map(|reference| reference.stage).collect();
+            nodes.extend(made.iter().filter(|(stage, _)| !read.contains(stage)).flat_map(|(_, made)| &made.nodes));
+        }
+    }
+    nodes.into_iter().collect()
+}
+
+struct Expansion<'a> {
+    document: &'a Document,
+    instances: Vec<Instance>,
+    made: BTreeMap<usize, Made>,
+}
+
+impl Expansion<'_> {
+    fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
+        let mut table = stage.table.clone();
+        let over =
+            take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
+        let only = take(&mut table, "only");
+        let placeholders = placeholder::names(&table);
+        if stage.kind.takes_seed() {
+            let seed = i64::try_from(self.document.seed).unwrap_or(i64::MAX);
+            table.insert_missing("seed", Value { kind: ValueKind::Integer(seed), span: stage.span });
+        }
+
+        let mut named: BTreeSet<String> = placeholders.iter().map(|(name, _)| name.clone()).collect();
+        for name in &over {
+            if !self.document.axes.iter().any(|axis| axis.name == *name) {
+                let problem = Diagnostic::at(stage.span, format!("`over` names `{name}`, which is no axis"));
+                problems.push(problem.suggest(name, self.document.axes.iter().map(|axis| axis.name.as_str())));
+            }
+        }
+        named.extend(over);
+        for reference in references {
+            resolve::check_pins(reference, self.document, self.made.get(&reference.stage), problems);
+            let Some(made) = self.made.get(&reference.stage) else { continue };
+            if stage.kind != Kind::Aggregate {
+                named.extend(made.axes.iter().filter(|axis| !reference.collapses(axis)).cloned());
+            }
+        }
+        let axes: Vec<&Axis> = self.document.axes.iter().filter(|axis| named.contains(&axis.name)).collect();
+        let levels = narrow(&axes, only.as_ref(), problems)?;
+        let combinations = levels.iter().try_fold(1usize, |product, levels| product.checked_mul(levels.len()));
+        if combinations.is_none_or(|combinations| combinations > MOST_INSTANCES) {
+            let count = combinations.map_or("more than 2^64".to_string(), |count| count.to_string());
+            let sizes: Vec<String> =
+                axes.iter().zip(&levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
+            let problem = Diagnostic::at(
+                stage.span,
+                format!("`{}.{}` has {count} instances ({})", stage.kind, stage.name, sizes.join(", ")),
+            );
+            problems.push(problem.hint(format!("at most {MOST_INSTANCES} are allowed; narrow it with `only`")));
+            return None;
+        }
+        if references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
+            // What is wrong upstream has been said there; this stage's own settings are looked at all the same.
+            let first = Combinations::new(&levels).next()?;
+            self.decode(stage, &table, &axes, &first, problems);
+            return None;
+        }
+        let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
+        if made.nodes.is_empty() {
+            let problem = Diagnostic::at(stage.span, format!("`{}.{}` has no instance", stage.kind, stage.name));
+            problems.push(problem.hint("its inputs have no axis values in common"));
+        }
+        Some(made)
+    }
+
+    fn instances_of(
+        &mut self,
+        stage: &StageText,
+        table: &Table,
+        axes: &[&Axis],
+        levels: &[Vec<&Level>],
+        varies: bool,
+        problems: &mut Problems,
+    ) -> Option<Made> {
+        let names: Vec<String> = axes.iter().map(|axis| axis.name.clone()).collect();
+        let mut made = Made::new(names);
+        let mut decoded: Option<Vec<Stage>> = None;
+        for combination in Combinations::new(levels) {
+            // A stage without placeholders says the same for every combination.
+            if varies || decoded.is_none() {
+                decoded = self.decode(stage, table, axes, &combination, problems);
+            }
+            let coordinates: BTreeMap<String, AxisValue> =
+                axes.iter().zip(&combination).map(|(axis, level)| (axis.name.clone(), level.value.clone())).collect();
+            for part in decoded.as_ref()? {
+                let resolver =
+                    resolve::Resolver { document: self.document, made: &self.made, instances: &self.instances };
+                let inputs = match resolver.inputs(part, stage.kind, &coordinates, problems) {
+                    Resolved::Inputs(inputs) => inputs,
+                    Resolved::OutsideTheJoin => break,
+                    Resolved::Wrong => return None,
+                };
+                let mut axes = coordinates.clone();
+                if let Some(scorer) = &part.scorer {
+                    axes.insert(super::axes::SCORER.to_string(), AxisValue::String(scorer.clone()));
+                }
+                made.add(&coordinates, self.instances.len());
+                self.instances.push(Instance {
+                    id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
+                    recipe: part.recipe.clone(),
+                    hints: part.hints.clone(),
+                    inputs,
+                    span: stage.span,
+                });
+            }
+        }
+        Some(made)
+    }
+}
+
+impl Expansion<'_> {
+    /// The stage's settings with these values of its axes.
+    fn decode(
+        &self,
+        stage: &StageText,
+        table: &Table,
+        axes: &[&Axis],
+        combination: &[&Level],
+        problems: &mut Problems,
+    ) -> Option<Vec<Stage>> {
+        let params = self.document.params.entries.iter().map(|(key, value)| (key.name.as_str(), value)).collect();
+        let levels = axes.iter().zip(combination).map(|(axis, level)| (axis.name.as_str(), *level)).collect();
+        let before = problems.len();
+        let filled = placeholder::fill(table, &Scope { params, levels }, problems);
+        if problems.len() > before {
+            return None;
+        }
+        stage::decode(stage.kind, &filled, stage.span, problems)
+    }
+}
+
+fn take(table: &mut Table, name: &str) -> Option<Value> {
+    let place = table.entries.iter().position(|(key, _)| key.name == name)?;
+    Some(table.entries.remove(place).1)
+}
+
+/// The levels of each axis, narrowed by `only`.
+fn narrow<'a>(axes: &[&'a Axis], only: Option<&Value>, problems: &mut Problems) -> Option<Vec<Vec<&'a Level>>> {
+    let mut levels: Vec<Vec<&Level>> = axes.iter().map(|axis| axis.levels.iter().collect()).collect();
+    let Some(only) = only else { return Some(levels) };
+    let Some(table) = only.as_table() else {
+        problems.at(only.span, format!("`only` is {}: expected a table of axes", only.describe()));
+        return None;
+    };
+    for (key, value) in &table.entries {
+        let Some(place) = axes.iter().position(|axis| axis.name == key.name) else {
+            let problem = Diagnostic::at(key.span, format!("the stage does not vary over `{}`", key.name));
+            problems.push(problem.suggest(&key.name, axes.iter().map(|axis| axis.name.as_str())));
+            continue;
+        };
+        let wanted = match &value.kind {
+            ValueKind::Array(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        let texts: Vec<(String, Span)> = wanted.iter().map(|value| (plain(value), value.span)).collect();
+        for (text, span) in &texts {
+            if !axes[place].levels.iter().any(|level| level.value.to_string() == *text) {
+                let known: Vec<String> = axes[place].levels.iter().map(|level| level.value.to_string()).collect();
+                let problem = Diagnostic::at(*span, format!("`{text}` is no value of axis `{}`", key.name));
+                problems.push(problem.suggest(text, known.iter().map(String::as_str)));
+            }
+        }
+        levels[place].retain(|level| texts.iter().any(|(text, _)| *text == level.value.to_string()));
+    }
+    Some(levels)
+}
+
+fn plain(value: &Value) -> String {
+    match &value.kind {
+        ValueKind::String(text) => text.clone(),
+        _ => value.to_json().to_string(),
+    }
+}
+
+/// All combinations of levels; the first axis varies slowest.
+struct Combinations<'a, 'b> {
+    levels: &'b [Vec<&'a Level>],
+    next: Option<Vec<usize>>,
+}
+
+impl<'a, 'b> Combinations<'a, 'b> {
+    fn new(levels: &'b [Vec<&'a Level>]) -> Self {
+        let next = levels.iter().all(|levels| !levels.is_empty()).then(|| vec![0; levels.len()]);
+        Self { levels, next }
+    }
+}
+
+impl<'a> Iterator for Combinations<'a, '_> {
+    type Item = Vec<&'a Level>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let places = self.next.take()?;
+        let combination = places.iter().zip(self.levels).map(|(place, levels)| levels[*place]).collect();
+        let mut following = places;
+        for axis in (0..following.len()).rev() {
+            following[axis] += 1;
+            if following[axis] < self.levels[axis].len() {
+                self.next = Some(following);
+                break;
+            }
+            following[axis] = 0;
+        }
+        Some(combination)
+    }
+}

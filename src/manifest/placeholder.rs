@@ -1,0 +1,299 @@
+//! Placeholders: `{axis}`, `{axis.field}`, `{param}` in strings, and `$axis` in `where` expressions.
+//!
+//! Jinja's `{{ … }}` and `{% … %}` are left as they are. A string that is one placeholder takes the value's type; a field
+//! that an axis value does not have leaves the setting out.
+
+use super::axes::Level;
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::settings::{Table, Value, ValueKind};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The setting whose strings are expressions.
+const EXPRESSION: &str = "where";
+
+/// A piece of a string.
+#[derive(Debug, PartialEq)]
+enum Piece<'a> {
+    Text(&'a str),
+    /// A placeholder's name, without braces or `$`.
+    Name(&'a str),
+}
+
+/// What placeholders stand for: parameters, and one value of each axis.
+#[derive(Debug, Default)]
+pub(super) struct Scope<'a> {
+    pub(super) params: BTreeMap<&'a str, &'a Value>,
+    pub(super) levels: BTreeMap<&'a str, &'a Level>,
+}
+
+/// The first names of all placeholders in a table (`target` of `{target.path}`), with where they stand.
+pub(super) fn names(table: &Table) -> Vec<(String, Span)> {
+    let mut found = Vec::new();
+    for (key, value) in &table.entries {
+        collect(value, key.name == EXPRESSION, &mut found);
+    }
+    found
+}
+
+fn collect(value: &Value, expression: bool, found: &mut Vec<(String, Span)>) {
+    match &value.kind {
+        ValueKind::String(text) => {
+            for piece in pieces(text, expression) {
+                if let Piece::Name(name) = piece {
+                    let first = name.split('.').next().unwrap_or(name);
+                    found.push((first.to_string(), value.span));
+                }
+            }
+        }
+        ValueKind::Array(items) => items.iter().for_each(|item| collect(item, expression, found)),
+        ValueKind::Table(table) => found.extend(names(table)),
+        ValueKind::Integer(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => {}
+    }
+}
+
+/// Splits a string into text and placeholders.
+fn pieces(text: &str, expression: bool) -> Vec<Piece<'_>> {
+    if expression { expression_pieces(text) } else { string_pieces(text) }
+}
+
+fn string_pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut at = 0;
+    while let Some(open) = text[at..].find('{').map(|offset| at + offset) {
+        let rest = &text[open + 1..];
+        let closing = match rest.chars().next() {
+            Some('{') => Some("}}"),
+            Some('%') => Some("%}"),
+            Some('#') => Some("#}"),
+            _ => None,
+        };
+        if let Some(closing) = closing {
+            at = rest.find(closing).map_or(text.len(), |end| open + 1 + end + closing.len());
+            continue;
+        }
+        match rest.find('}') {
+            Some(end) if is_path(&rest[..end]) => {
+                if start < open {
+                    pieces.push(Piece::Text(&text[start..open]));
+                }
+                pieces.push(Piece::Name(&rest[..end]));
+                at = open + 1 + end + 1;
+                start = at;
+            }
+            _ => at = open + 1,
+        }
+    }
+    if start < text.len() {
+        pieces.push(Piece::Text(&text[start..]));
+    }
+    pieces
+}
+
+fn expression_pieces(text: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut quote = None;
+    let mut skip_to = 0;
+    for (at, c) in text.char_indices() {
+        if at < skip_to {
+            continue;
+        }
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            (None, '$') => {
+                let tail = &text[at + 1..];
+                let end = tail.find(|c: char| !(c.is_ascii_alphanumeric() || "_-.".contains(c))).unwrap_or(tail.len());
+                let name = tail[..end].trim_end_matches('.');
+                if is_path(name) {
+                    if start < at {
+                        pieces.push(Piece::Text(&text[start..at]));
+                    }
+                    pieces.push(Piece::Name(name));
+                    skip_to = at + 1 + name.len();
+                    start = skip_to;
+                }
+            }
+            _ => {}
+        }
+    }
+    if start < text.len() {
+        pieces.push(Piece::Text(&text[start..]));
+    }
+    pieces
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && text.split('.').all(crate::stage::is_name)
+}
+
+/// Fills in all placeholders of a table.
+pub(super) fn fill(table: &Table, scope: &Scope<'_>, problems: &mut Problems) -> Table {
+    let entries = table
+        .entries
+        .iter()
+        .filter_map(|(key, value)| Some((key.clone(), fill_value(value, key.name == EXPRESSION, scope, problems)?)));
+    Table { entries: entries.collect() }
+}
+
+/// `None`: the value is a field that is not there, and leaves its setting out.
+fn fill_value(value: &Value, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
+    let kind = match &value.kind {
+        ValueKind::String(text) => return fill_string(text, value.span, expression, scope, problems),
+        ValueKind::Array(items) => {
+            ValueKind::Array(items.iter().filter_map(|item| fill_value(item, expression, scope, problems)).collect())
+        }
+        ValueKind::Table(table) => ValueKind::Table(fill(table, scope, problems)),
+        other => other.clone(),
+    };
+    Some(Value { kind, span: value.span })
+}
+
+fn fill_string(text: &str, span: Span, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
+    let pieces = pieces(text, expression);
+    if let ([Piece::Name(name)], false) = (pieces.as_slice(), expression) {
+        let found = scope.look_up(name, span, problems)?;
+        return Some(respan(found, span));
+    }
+    let mut filled = String::new();
+    for piece in pieces {
+        match piece {
+            Piece::Text(text) => filled.push_str(text),
+            Piece::Name(name) => {
+                let found = scope.look_up(name, span, problems)?;
+                match (&found.kind, expression) {
+                    (ValueKind::Array(_) | ValueKind::Table(_), false) => {
+                        problems
+                            .at(span, format!("`{{{name}}}` is {} and cannot stand inside a text", found.describe()));
+                        return None;
+                    }
+                    (ValueKind::String(text), false) => filled.push_str(text),
+                    // JSON literals are literals of the expression language too.
+                    _ => filled.push_str(&found.to_json().to_string()),
+                }
+            }
+        }
+    }
+    Some(Value { kind: ValueKind::String(filled), span })
+}
+
+/// The value at another place: messages about it show the placeholder, which the person can see and change.
+fn respan(value: Value, span: Span) -> Value {
+    let kind = match value.kind {
+        ValueKind::Array(items) => ValueKind::Array(items.into_iter().map(|item| respan(item, span)).collect()),
+        ValueKind::Table(table) => ValueKind::Table(Table {
+            entries: table.entries.into_iter().map(|(key, value)| (key, respan(value, span))).collect(),
+        }),
+        other => other,
+    };
+    Value { kind, span }
+}
+
+impl Scope<'_> {
+    /// `None`: a problem was reported, or the field is not there.
+    fn look_up(&self, path: &str, span: Span, problems: &mut Problems) -> Option<Value> {
+        let mut parts = path.split('.');
+        let first = parts.next().unwrap_or(path);
+        let fields: Vec<&str> = parts.collect();
+        if let Some(value) = self.params.get(first) {
+            if fields.is_empty() {
+                return Some((*value).clone());
+            }
+            problems.at(span, format!("the parameter `{first}` has no fields"));
+            return None;
+        }
+        let Some(level) = self.levels.get(first) else {
+            let known: BTreeSet<&str> = self.params.keys().chain(self.levels.keys()).copied().collect();
+            let problem = Diagnostic::at(span, format!("`{{{path}}}` is neither an axis nor a parameter"));
+            problems.push(problem.suggest(first, known));
+            return None;
+        };
+        let Some(own) = &level.fields else {
+            if fields.is_empty() {
+                return Some(level.as_value(span));
+            }
+            problems.at(span, format!("the values of axis `{first}` have no fields"));
+            return None;
+        };
+        let mut found: Option<&Value> = None;
+        let mut table = own;
+        for (depth, field) in fields.iter().enumerate() {
+            found = table.get(field);
+            match found.and_then(Value::as_table) {
+                Some(inner) => table = inner,
+                None if depth + 1 < fields.len() => return None,
+                None => {}
+            }
+        }
+        if fields.is_empty() { Some(level.as_value(span)) } else { found.cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::settings::parse;
+
+    fn filled(stage: &str) -> (serde_json::Value, Vec<String>) {
+        let mut problems = Problems::default();
+        let mut sources = Sources::default();
+        let text = "base = \"models/tiny\"\n[fields]\npath = \"d.jsonl\"\ncolumns = { output = \"y\" }\n";
+        let file = sources.add("axes", text);
+        let values = parse(text, file, &mut problems).unwrap();
+        let file = sources.add("stage", stage);
+        let stage = parse(stage, file, &mut problems).unwrap();
+        let table = values.as_table().unwrap();
+        let target = Level {
+            value: super::super::AxisValue::String("sst2".into()),
+            fields: table.get("fields").unwrap().as_table().cloned(),
+        };
+        let n = Level { value: super::super::AxisValue::Integer(20), fields: None };
+        let scope = Scope {
+            params: [("base", table.get("base").unwrap())].into(),
+            levels: [("target", &target), ("n", &n)].into(),
+        };
+        let value =
+            Value { kind: ValueKind::Table(fill(stage.as_table().unwrap(), &scope, &mut problems)), span: stage.span };
+        (value.to_json(), problems.into_vec().iter().map(|problem| sources.render(problem)).collect())
+    }
+
+    #[test]
+    fn a_lone_placeholder_takes_the_type_and_an_absent_field_leaves_the_setting_out() {
+        let (json, problems) = filled(
+            "take = \"{n}\"\npath = \"x/{target}/{target.path}\"\ncolumns = \"{target.columns}\"\nwhere = \"a == $target and b != '$n' and c < $n\"\ninstruction = \"{target.instruction}\"\nbase = \"{base}\"\nprompt = \"{{ instruction }} {% if x %}{n}\"",
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "take": 20, "path": "x/sst2/d.jsonl", "columns": { "output": "y" },
+                "where": "a == \"sst2\" and b != '$n' and c < 20", "base": "models/tiny",
+                "prompt": "{{ instruction }} {% if x %}20",
+            })
+        );
+    }
+
+    #[test]
+    fn what_a_placeholder_cannot_mean_is_said() {
+        let (_, problems) = filled("a = \"{m}\"\nb = \"{n.x}\"\nc = \"x{target.columns}\"");
+        let text = problems.join("");
+        assert!(
+            text.contains("`{m}` is neither an axis nor a parameter") && text.contains("did you mean `n`?"),
+            "{text}"
+        );
+        assert!(text.contains("the values of axis `n` have no fields"), "{text}");
+        assert!(text.contains("a table and cannot stand inside a text"), "{text}");
+    }
+
+    #[test]
+    fn names_are_found_wherever_they_stand() {
+        let mut problems = Problems::default();
+        let stage =
+            parse("a = [{ b = \"x{n}\" }]\nwhere = \"$target.path == 'y'\"\nc = \"{{ no }}\"", 0, &mut problems)
+                .unwrap();
+        let names: Vec<String> = names(stage.as_table().unwrap()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["n", "target"]);
+    }
+}

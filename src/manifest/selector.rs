@@ -1,0 +1,77 @@
+//! Selectors: `train`, `train.adapter`, `train.adapter[n=80]` pick instances on the command line and in `targets`.
+
+use super::{Instance, InstanceId, Pipeline};
+use crate::diagnostic::{Diagnostic, closest};
+use crate::stage::{Kind, parse_pins};
+
+/// A pattern of instance names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Selector {
+    kind: Kind,
+    name: Option<String>,
+    pins: Vec<(String, String)>,
+}
+
+impl Selector {
+    /// Reads a selector; `Err` says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (head, pins) = match text.split_once('[') {
+            Some((head, rest)) => {
+                let inner =
+                    rest.strip_suffix(']').ok_or_else(|| format!("`{text}` has a `[` but does not end with `]`"))?;
+                (head, parse_pins(inner)?)
+            }
+            None => (text, Vec::new()),
+        };
+        let (kind, name) = match head.split_once('.') {
+            Some((kind, name)) => (kind, Some(name.to_string())),
+            None => (head, None),
+        };
+        let Some(kind) = Kind::from_name(kind) else {
+            let known = Kind::ALL.map(Kind::name);
+            let hint = closest(kind, known).map(|near| format!(", did you mean `{near}`?")).unwrap_or_default();
+            return Err(format!("`{text}` does not begin with a kind of stage ({}){hint}", known.join(", ")));
+        };
+        Ok(Self { kind, name, pins })
+    }
+
+    /// Whether the instance is picked.
+    pub fn matches(&self, id: &InstanceId) -> bool {
+        let value = |axis: &str| id.axes.get(axis).map(ToString::to_string);
+        self.kind == id.kind
+            && self.name.as_ref().is_none_or(|name| *name == id.name)
+            && self.pins.iter().all(|(axis, wanted)| value(axis).as_deref() == Some(wanted))
+    }
+}
+
+/// The instances that a selector picks: at least one.
+///
+/// # Errors
+/// If it cannot be read or picks nothing; with what it may have meant.
+pub fn select(pipeline: &Pipeline, text: &str) -> Result<Vec<usize>, Diagnostic> {
+    let selector = Selector::parse(text).map_err(Diagnostic::new)?;
+    let matching = |instances: &[Instance]| -> Vec<usize> {
+        (0..instances.len()).filter(|&node| selector.matches(&instances[node].id)).collect()
+    };
+    let picked = matching(&pipeline.instances);
+    if !picked.is_empty() {
+        return Ok(picked);
+    }
+    let problem = Diagnostic::new(format!("`{text}` picks no stage"));
+    let of_stage: Vec<&InstanceId> = pipeline
+        .instances
+        .iter()
+        .map(|instance| &instance.id)
+        .filter(|id| id.kind == selector.kind && selector.name.as_ref().is_none_or(|name| *name == id.name))
+        .collect();
+    if of_stage.is_empty() {
+        let stages: Vec<String> =
+            pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
+        return Err(problem.suggest(text, stages.iter().map(String::as_str)));
+    }
+    let names: Vec<String> = of_stage.iter().map(ToString::to_string).collect();
+    Err(match closest(text, names.iter().map(String::as_str)) {
+        Some(near) => problem.hint(format!("did you mean `{near}`?")),
+        None => problem.hint(format!("an instance is called like `{}`", names[0])),
+    })
+}

@@ -1,0 +1,20 @@
+//! PNG pictures of SVG text.
+
+use anyhow::Context as _;
+use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::usvg::{Options, Tree};
+use std::sync::Arc;
+
+/// Pixels for each unit of the SVG: about 300 to the inch at the width of a paper's column.
+const SCALE: f32 = 3.0;
+
+/// Draws `svg`. The only font is the one that the program carries, so the bytes do not depend on a machine's fonts.
+pub fn render(svg: &str) -> anyhow::Result<Vec<u8>> {
+    let mut options = Options { font_family: "Ubuntu".to_string(), ..Options::default() };
+    Arc::make_mut(&mut options.fontdb).load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
+    let tree = Tree::from_str(svg, &options)?;
+    let size = tree.size().to_int_size().scale_by(SCALE).context("a figure without size")?;
+    let mut pixels = Pixmap::new(size.width(), size.height()).context("a figure without size")?;
+    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    Ok(pixels.encode_png()?)
+}

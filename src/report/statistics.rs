@@ -1,0 +1,73 @@
+//! Count, mean, standard deviation and confidence interval of one group's values.
+
+use statrs::distribution::{Continuous, ContinuousCDF, StudentsT};
+
+/// How sure a confidence interval is.
+pub const CONFIDENCE: f64 = 0.95;
+
+/// What is known of a mean.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// How many values.
+    pub count: usize,
+    /// Their mean; none of no values.
+    pub mean: Option<f64>,
+    /// Standard deviation of the sample (divided by count − 1); none of fewer than two values.
+    pub std: Option<f64>,
+    /// 95% confidence interval of the mean, Student's: mean ± t(0.975, count − 1) · std / √count; none of fewer than two
+    /// values.
+    pub interval: Option<(f64, f64)>,
+}
+
+/// Sums up `values`.
+pub fn summarise(values: &[f64]) -> Summary {
+    let Some(mean) = mean(values) else {
+        return Summary { count: 0, mean: None, std: None, interval: None };
+    };
+    if values.len() < 2 {
+        return Summary { count: 1, mean: Some(mean), std: None, interval: None };
+    }
+    let n = values.len() as f64;
+    let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let half = t_quantile(f64::midpoint(1.0, CONFIDENCE), n - 1.0) * std / n.sqrt();
+    Summary { count: values.len(), mean: Some(mean), std: Some(std), interval: Some((mean - half, mean + half)) }
+}
+
+/// The arithmetic mean; none of no values.
+pub fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The quantile of Student's t distribution with `freedom` degrees.
+fn t_quantile(probability: f64, freedom: f64) -> f64 {
+    let Ok(distribution) = StudentsT::new(0.0, 1.0, freedom) else { return f64::NAN };
+    // statrs finds the quantile to six digits where there are many degrees; its distribution function is better, and
+    // two steps of Newton's bring the quantile to that.
+    let newton = |t: f64| t - (distribution.cdf(t) - probability) / distribution.pdf(t);
+    newton(newton(distribution.inverse_cdf(probability)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_equal_scipy_s() {
+        // scipy 1.17: scipy.stats.t.ppf(0.975, freedom)
+        for (freedom, expected) in T_QUANTILES {
+            let found = t_quantile(0.975, *freedom);
+            assert!((found / expected - 1.0).abs() < 1e-10, "{freedom}: {found} {expected}");
+        }
+    }
+
+    const T_QUANTILES: &[(f64, f64)] = &[
+        (1.0, 12.706204736174694),
+        (2.0, 4.302652729749462),
+        (3.0, 3.1824463052837078),
+        (4.0, 2.7764451051977934),
+        (9.0, 2.262157162798205),
+        (29.0, 2.045229642132703),
+        (399.0, 1.965927295920882),
+        (99999.0, 1.9599877077718442),
+    ];
+}

@@ -1,0 +1,103 @@
+//! Exact match, with the options of HF evaluate's metric of that name.
+
+use super::text::is_space;
+use super::{Better, Definition, Metric, Params, Scorer, python_regex};
+use crate::diagnostic::Problems;
+use crate::settings::{Decode, Value};
+use fancy_regex::Regex;
+use serde::{Deserialize, Serialize};
+
+/// The line in the table.
+pub const DEFINITION: Definition = Definition {
+    name: "exact_match",
+    version: 1,
+    summary: "1 if the answer is the reference, character for character after what is ignored, else 0",
+    source: "HF evaluate 0.4.6, `metrics/exact_match`; equal values",
+    metrics: &[Metric { name: "exact_match", range: (0.0, 1.0), better: Better::Higher }],
+    read: super::read::<ExactMatchParams>,
+    build: super::build::<ExactMatchParams>,
+};
+
+crate::settings! {
+    /// What is ignored, in the order in which it is taken away from both texts.
+    pub struct ExactMatchParams {
+        /// Python regular expressions whose matches are removed, one after the other.
+        regexes_to_ignore: Vec<Pattern> = Vec::new(),
+        /// Whether letters are made lower case.
+        ignore_case: bool = false,
+        /// Whether the 32 punctuation characters of ASCII are removed.
+        ignore_punctuation: bool = false,
+        /// Whether the digits 0 to 9 are removed.
+        ignore_numbers: bool = false,
+        /// Whether white space at both ends is removed, last. Not an option of HF's.
+        strip: bool = false,
+    }
+}
+
+/// A regular expression in Python's syntax that is known to compile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+impl Decode for Pattern {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        match python_regex::compile(&text) {
+            Ok(_) => Some(Self(text)),
+            Err(error) => {
+                problems.at(value.span, format!("{error:#}"));
+                None
+            }
+        }
+    }
+}
+
+impl Params for ExactMatchParams {
+    type Scorer = ExactMatch;
+
+    fn scorer(self) -> anyhow::Result<ExactMatch> {
+        let compile = |pattern: &Pattern| python_regex::compile(&pattern.0);
+        let regexes = self.regexes_to_ignore.iter().map(compile).collect::<anyhow::Result<_>>()?;
+        Ok(ExactMatch { regexes, params: self })
+    }
+}
+
+/// The scorer, with its patterns compiled.
+#[derive(Debug)]
+pub struct ExactMatch {
+    regexes: Vec<Regex>,
+    params: ExactMatchParams,
+}
+
+impl Scorer for ExactMatch {
+    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
+        let equal = self.normalise(prediction)? == self.normalise(reference)?;
+        Ok(vec![Some(f64::from(u8::from(equal)))])
+    }
+}
+
+impl ExactMatch {
+    fn normalise(&self, text: &str) -> anyhow::Result<String> {
+        let mut text = text.to_string();
+        for regex in &self.regexes {
+            text = drop_nul(python_regex::remove(regex, &text)?);
+        }
+        if self.params.ignore_case {
+            text = text.to_lowercase();
+        }
+        if self.params.ignore_punctuation {
+            text.retain(|c| !c.is_ascii_punctuation());
+        }
+        if self.params.ignore_numbers {
+            text.retain(|c| !c.is_ascii_digit());
+        }
+        text = drop_nul(text);
+        Ok(if self.params.strip { text.trim_matches(is_space).to_string() } else { text })
+    }
+}
+
+/// HF keeps its strings in numpy arrays, which forget the NUL characters at a string's end.
+fn drop_nul(mut text: String) -> String {
+    text.truncate(text.trim_end_matches('\0').len());
+    text
+}

@@ -1,0 +1,209 @@
+//! The score kind: answers → values per row and a summary, by one scorer.
+//!
+//! A score stage of the manifest falls apart into one instance per scorer, so that adding a scorer runs no other again.
+//! The name that the manifest gives a scorer is not in the recipe: renaming it changes no key.
+
+use super::{Context, Form, Hints, Input, Recipe, Stage};
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::report::statistics;
+use crate::row::{self, Row};
+use crate::scorer;
+use crate::settings::{Fields, Value, ValueKind};
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+/// Everything that can change a byte of the output of a score stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScoreRecipe {
+    /// Name of the scorer in [`scorer::ALL`].
+    pub scorer: String,
+    /// The scorer's version.
+    pub version: u32,
+    /// The scorer's parameters, with defaults filled in.
+    pub params: serde_json::Value,
+}
+
+/// Reads the settings of a score stage: one [`Stage`] per scorer.
+pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<Stage>> {
+    let input = super::input(fields, "predictions", Form::Rows, problems);
+    let scorers = decode_scorers(fields, problems);
+    let hints = Hints::default();
+    let input = input?;
+    let stage = |(name, recipe)| Stage {
+        scorer: Some(name),
+        recipe: Recipe::Score(recipe),
+        hints: hints.clone(),
+        inputs: vec![input.clone()],
+    };
+    Some(scorers?.into_iter().map(stage).collect())
+}
+
+/// `scorers`: a list of scorers' names, or a table of own names with a scorer's name or `{ kind = …, parameters }` each.
+fn decode_scorers(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<(String, ScoreRecipe)>> {
+    let stage = fields.span();
+    let Some(value) = fields.take("scorers") else {
+        problems.push(Diagnostic::at(stage, "`scorers` is missing").hint("for example `scorers = [\"exact_match\"]`"));
+        return None;
+    };
+    let named: Vec<(Option<&str>, &Value)> = match &value.kind {
+        ValueKind::Array(items) => items.iter().map(|item| (None, item)).collect(),
+        ValueKind::Table(table) => table.entries.iter().map(|(key, value)| (Some(key.name.as_str()), value)).collect(),
+        _ => {
+            problems.at(value.span, format!("expected a list or a table of scorers, found {}", value.describe()));
+            return None;
+        }
+    };
+    if named.is_empty() {
+        problems.at(value.span, "`scorers` is empty");
+        return None;
+    }
+    let before = problems.len();
+    if let ValueKind::Table(table) = &value.kind {
+        for (key, _) in table.entries.iter().filter(|(key, _)| !super::is_name(&key.name)) {
+            problems.at(key.span, format!("`{}` is no name of a scorer: letters, digits, `_` and `-`", key.name));
+        }
+    }
+    let mut scorers: Vec<(String, ScoreRecipe)> = Vec::new();
+    let mut clean = problems.len() == before;
+    for (name, value) in named {
+        let Some(recipe) = decode_scorer(value, problems) else {
+            clean = false;
+            continue;
+        };
+        let name = name.map_or_else(|| recipe.scorer.clone(), str::to_string);
+        if scorers.iter().any(|(other, _)| *other == name) {
+            let problem = Diagnostic::at(value.span, format!("scorer `{name}` is listed twice"));
+            problems.push(problem.hint("give them names of their own in a `scorers` table"));
+            clean = false;
+        }
+        scorers.push((name, recipe));
+    }
+    clean.then_some(scorers)
+}
+
+/// One scorer: its name, or a table with `kind` and parameters.
+fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> {
+    let empty = crate::settings::Table::default();
+    let (kind, span, mut fields) = match &value.kind {
+        ValueKind::String(name) => (name.clone(), value.span, Fields::of_table(&empty, value.span)),
+        _ => {
+            let mut fields = Fields::of(value, problems)?;
+            let span = value.as_table().and_then(|table| table.get("kind")).map_or(value.span, |kind| kind.span);
+            (fields.required::<String>("kind", problems)?, span, fields)
+        }
+    };
+    let definition = find(&kind, span, problems)?;
+    let params = definition.read_params(&mut fields, problems);
+    fields.finish(problems)?;
+    Some(ScoreRecipe { scorer: definition.name.to_string(), version: definition.version, params: params? })
+}
+
+fn find(kind: &str, span: Span, problems: &mut Problems) -> Option<&'static scorer::Definition> {
+    let definition = scorer::find(kind);
+    if definition.is_none() {
+        let problem = Diagnostic::at(span, format!("unknown scorer `{kind}`"));
+        problems.push(problem.suggest(kind, scorer::ALL.iter().map(|definition| definition.name)));
+    }
+    definition
+}
+
+/// How many rows of a file [`check`] looks at.
+const CHECKED_ROWS: usize = 1000;
+
+/// Mistakes that would show themselves late: files of answers whose rows lack what is compared.
+pub fn check(_recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+    inputs.iter().filter_map(|input| check_rows(input).err()).collect()
+}
+
+fn check_rows(input: &Input) -> Result<(), Diagnostic> {
+    for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
+        let (line, row) = item?;
+        for column in [row::PREDICTION, row::OUTPUT] {
+            text(&row, column).map_err(|message| Diagnostic::in_file(&input.name, Some(line), message))?;
+        }
+    }
+    Ok(())
+}
+
+/// Texts longer than this are not carried along: scores are for counting, the answers stay in the predictions.
+const LONGEST_COLUMN: usize = 200;
+
+/// Does the work: `scores.jsonl`, a line for each row in the rows' order, and `summary.json`.
+pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    let definition = scorer::find(&recipe.scorer)
+        .filter(|definition| definition.version == recipe.version)
+        .with_context(|| format!("this program has no scorer `{}` of version {}", recipe.scorer, recipe.version))?;
+    let scorer = definition.build(&recipe.params)?;
+    let mut rows = Vec::new();
+    let mut scores: Vec<Vec<Option<f64>>> = Vec::new();
+    for input in context.role("predictions") {
+        for item in row::read(&input.path, &input.name)? {
+            let (line, row) = item?;
+            let place = || format!("{}:{line}", input.name);
+            let prediction = text(&row, row::PREDICTION).map_err(anyhow::Error::msg).with_context(place)?;
+            let reference = text(&row, row::OUTPUT).map_err(anyhow::Error::msg).with_context(place)?;
+            anyhow::ensure!(!row.contains_key(SCORES), "{}: a column is named `{SCORES}`: rename it", place());
+            scores.push(scorer.score_row(&prediction, &reference).with_context(place)?);
+            rows.push(row);
+        }
+    }
+    let columns = carried_columns(&rows);
+    let mut writer = row::Writer::create(&context.output.join("scores.jsonl"))?;
+    for (row, scores) in rows.iter().zip(&scores) {
+        let values =
+            definition.metrics.iter().zip(scores).map(|(metric, value)| (metric.name.to_string(), json!(value)));
+        let mut out = Row::new();
+        out.insert(row::ID.to_string(), row::id(row).into());
+        out.extend(row.iter().filter(|(name, _)| columns.contains(name.as_str())).map(|(k, v)| (k.clone(), v.clone())));
+        out.insert(SCORES.to_string(), serde_json::Value::Object(values.collect()));
+        writer.write(&out)?;
+    }
+    writer.finish()?;
+    let summary = format!("{:#}\n", summary(definition, &scores));
+    std::fs::write(context.output.join("summary.json"), summary).context("cannot write `summary.json`")
+}
+
+/// Where a row's values stand in `scores.jsonl`.
+pub(super) const SCORES: &str = "scores";
+
+/// A text that the row must have.
+fn text<'a>(row: &'a Row, column: &str) -> Result<Cow<'a, str>, String> {
+    row::text(row, column).ok_or_else(|| format!("the row has no `{column}`: it has {}", row::columns(row)))
+}
+
+/// The columns that go into the scores: all but the texts themselves and those with a long value in any row.
+fn carried_columns(rows: &[Row]) -> BTreeSet<&str> {
+    let is_long = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => text.chars().nth(LONGEST_COLUMN).is_some(),
+        other => other.to_string().len() > LONGEST_COLUMN,
+    };
+    let mut columns: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
+    for name in [row::ID, row::INSTRUCTION, row::INPUT, row::OUTPUT, row::PREDICTION] {
+        columns.remove(name);
+    }
+    for (name, _) in rows.iter().flatten().filter(|(_, value)| is_long(value)) {
+        columns.remove(name.as_str());
+    }
+    columns
+}
+
+/// Per metric: how many rows have a value, their mean, and for how many the metric says nothing.
+fn summary(definition: &scorer::Definition, scores: &[Vec<Option<f64>>]) -> serde_json::Value {
+    let metrics = definition.metrics.iter().enumerate().map(|(number, metric)| {
+        let values: Vec<f64> = scores.iter().filter_map(|row| row[number]).collect();
+        let summary = json!({
+            "count": values.len(),
+            "mean": statistics::mean(&values),
+            "nulls": scores.len() - values.len(),
+        });
+        (metric.name.to_string(), summary)
+    });
+    json!({ "rows": scores.len(), "metrics": serde_json::Map::from_iter(metrics) })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Scratch folders that vanish with the process that uses them, even if it is killed.
+//!
+//! Each process has one folder in `work/` and beside it a lock file, locked as long as it lives. The system frees the
+//! lock when the process ends, however it ends; the next process that finds it free removes the folder. Process
+//! numbers would not do: they are given anew, and are equal in containers that share a cache.
+
+use super::error::{At, Result};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Ending of the lock files of live (or killed) processes.
+const LOCK: &str = "lock";
+
+/// A process's own folder in `work/`.
+#[derive(Debug)]
+pub(super) struct Lease {
+    folder: PathBuf,
+    lock: PathBuf,
+    /// Holds the lock while open.
+    _file: File,
+}
+
+impl Lease {
+    /// Makes the folder. `host` is part of its name, for [`remove_stale`].
+    pub(super) fn take(work: &Path, host: &str) -> Result<Self> {
+        // The lock file gets the name that others look for when it is locked already.
+        let prefix = format!("{host}.{}.", std::process::id());
+        let file = tempfile::Builder::new().prefix(&prefix).suffix(".new").tempfile_in(work).at("write", work)?;
+        file.as_file().lock().at("lock", file.path())?;
+        let (folder, lock) = (file.path().with_extension("work"), file.path().with_extension(LOCK));
+        let file = file.persist(&lock).map_err(|error| error.error).at("write", &lock)?;
+        let lease = Self { folder, lock, _file: file };
+        fs::create_dir(&lease.folder).at("write", &lease.folder)?;
+        Ok(lease)
+    }
+
+    /// The folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed as stale later.
+        let _ = fs::remove_dir_all(&self.folder);
+        let _ = fs::remove_file(&self.lock);
+    }
+}
+
+/// Removes what processes of this host left behind when they were killed. Other hosts' locks may not be seen from here.
+pub(super) fn remove_stale(work: &Path, host: &str) {
+    let Ok(entries) = fs::read_dir(work) else { return };
+    let prefix = format!("{host}.");
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));
+        if !is_ours || path.extension().is_none_or(|ending| ending != LOCK) {
+            continue;
+        }
+        if let Ok(file) = File::open(&path)
+            && file.try_lock().is_ok()
+        {
+            let _ = fs::remove_dir_all(path.with_extension("work"));
+            let _ = fs::remove_file(&path);
+        }
+    }
+}
+
+/// A new, empty folder in the cache; it is removed when this value is dropped, or by a later run if the process dies.
+#[derive(Debug)]
+pub struct WorkDir {
+    folder: TempDir,
+    _lease: Arc<Lease>,
+}
+
+impl WorkDir {
+    /// A folder of its own within the process's folder.
+    pub(super) fn new(lease: Arc<Lease>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("job-").tempdir_in(lease.folder()).at("write", lease.folder())?;
+        Ok(Self { folder, _lease: lease })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}

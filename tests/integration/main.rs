@@ -1,0 +1,11 @@
+//! The program as its user meets it: one binary, so that the library is linked once.
+//!
+//! Most tests need no training: rows that carry a `prediction` column are mixed, scored and aggregated. What trains is in
+//! `engine.rs`, with models of a few hundred parameters.
+
+mod bad_input;
+#[cfg(feature = "candle")]
+mod engine;
+mod incremental;
+mod project;
+mod robust;

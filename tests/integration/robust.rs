@@ -1,0 +1,98 @@
+//! Kills, interruptions, failures, several processes, read-only caches: nothing is lost, nothing half-written is used.
+
+use crate::project::{Project, tree};
+use std::process::Stdio;
+use std::time::Duration;
+
+/// Kills the run with SIGKILL at some moment; the next run must end with the right bytes.
+#[test]
+fn a_kill_at_any_moment_leaves_a_usable_cache() {
+    let reference = Project::answers();
+    reference.run();
+    let expected = tree(&reference.path("out"));
+    for step in 0..12 {
+        let project = Project::answers();
+        let mut child = project
+            .command(&["run", "pipelines/p.toml"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(Duration::from_millis(4 * step));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        project.run();
+        assert_eq!(tree(&project.path("out")), expected, "killed after {} ms", 4 * step);
+    }
+}
+
+#[test]
+fn two_runs_at_once_both_succeed() {
+    let project = Project::answers();
+    let start = || project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let (first, second) = (start().unwrap(), start().unwrap());
+    for child in [first, second] {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    assert!(project.run().is_empty());
+    let alone = Project::answers();
+    alone.run();
+    assert_eq!(tree(&project.path("out")), tree(&alone.path("out")));
+}
+
+#[test]
+fn a_failure_blocks_what_needs_it_and_keeps_the_rest() {
+    let project = Project::answers();
+    // Nothing before row 5,000 is wrong, so that only the work itself can find it.
+    let good = "{\"instruction\":\"a\",\"output\":\"b\",\"prediction\":\"b\"}\n".repeat(4999);
+    project.write("data/more.jsonl", &format!("{good}{{\"instruction\":\"a\",\"prediction\":\"b\"}}\n"));
+    let more = "\n[mix.alone]\nsources = [{ path = \"data/answers.jsonl\" }]\n";
+    project.edit("pipelines/p.toml", "[score.quality]\n", &format!("{more}\n[score.quality]\n"));
+    project.refuses(
+        &["run", "pipelines/p.toml", "--keep-going"],
+        1,
+        &["data/more.jsonl:5000", "`output`", "aggregate.table not run", "1 ran"],
+    );
+    // Mended, only what failed runs.
+    project.write("data/more.jsonl", &good);
+    assert!(!project.run().contains(&"mix.alone".to_string()));
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_said_at_once() {
+    let project = Project::answers();
+    project.run();
+    if rustix::process::geteuid().is_root() {
+        // Permission bits do not bind root: a cache whose place is taken by a file stands for it.
+        project.write("taken", "");
+        project.refuses(&["run", "pipelines/p.toml", "--cache", "taken"], 2, &["taken"]);
+        return;
+    }
+    let mut permissions = std::fs::metadata(project.path("cache")).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(project.path("cache"), permissions).unwrap();
+    assert!(project.run().is_empty(), "a read-only cache is enough when nothing runs");
+}
+
+#[test]
+fn an_interrupted_run_says_so_and_goes_on_the_next_time() {
+    let project = Project::answers();
+    // Enough rows that the run is still going when the signal comes.
+    let row = |i: usize| format!("{{\"instruction\":\"q{i}\",\"output\":\"{}\",\"prediction\":\"x\"}}\n", "word ".repeat(80));
+    project.write("data/more.jsonl", &(0..4000).map(row).collect::<String>());
+    let child = project
+        .command(&["run", "pipelines/p.toml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("interrupted"), "{output:?}");
+    project.run();
+    assert!(project.run().is_empty());
+}
