@@ -32,7 +32,7 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     let recipe = check_combination(recipe, fields, base.is_some(), inputs.len() > 1, problems)?;
     inputs.extend(base);
     let hints = Hints { threads: threads?, ..Hints::default() };
-    Some(Stage { scorer: None, recipe: Recipe::Train(recipe), hints, inputs })
+    Some(Stage { scorer: None, recipe: Recipe::Train(Box::new(recipe)), hints, inputs })
 }
 
 /// Reads `data` and `validation`: the rows to train on and, where there are any, those to evaluate on.
@@ -125,11 +125,10 @@ fn check_combination(
 /// targets that it does not have.
 pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data" || input.role == "validation");
-    let mut problems: Vec<Diagnostic> =
-        rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT])).collect();
+    let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT]));
     #[cfg(feature = "candle")]
-    problems.extend(check_base::check(recipe, inputs));
-    problems
+    let problems = problems.chain(check_base::check(recipe, inputs));
+    problems.collect()
 }
 
 /// Does the work: writes `model/`, `metrics.jsonl` and `summary.json`.

@@ -30,7 +30,7 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     if rows.is_empty() {
         return leave_unchanged(recipe, context, &start, &folder);
     }
-    let limit = start.limit(recipe, context);
+    let limit = start.limit(recipe);
     let examples = encode(recipe, context, "data", &rows, &start, limit)?;
     let validation = encode(recipe, context, "validation", &read(context, "validation")?, &start, limit)?;
     if validation.is_empty() && (recipe.early_stopping.is_some() || context.role("validation").next().is_some()) {
@@ -95,13 +95,8 @@ impl Start {
     }
 
     /// Most tokens of a row.
-    fn limit(&self, recipe: &TrainRecipe, context: &Context<'_>) -> usize {
-        let (wanted, positions) = (recipe.max_length as usize, self.model.config.max_positions);
-        if wanted > positions {
-            let note = format!("`max_length` is {wanted}, but the model has {positions} positions: rows are cut there");
-            context.events.warn(note);
-        }
-        wanted.min(positions)
+    fn limit(&self, recipe: &TrainRecipe) -> usize {
+        (recipe.max_length as usize).min(self.model.config.max_positions)
     }
 }
 
