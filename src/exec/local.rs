@@ -82,7 +82,8 @@ impl Local {
         let mut child = Command::new(&self.program)
             .arg("worker")
             .env("RAYON_NUM_THREADS", threads.to_string())
-            .env("CANDLE_NUM_THREADS", threads.to_string())
+            // candle's own pool only adds up gradients here, and its threads spin: on a busy machine they halve the speed.
+            .env("CANDLE_NUM_THREADS", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
