@@ -88,9 +88,9 @@ impl Config {
             tie_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
             initializer_range: real_or(&json["initializer_range"], 0.02),
         };
-        ensure!(config.head_dim % 2 == 0, "`head_dim` is {}, an odd number", config.head_dim);
+        ensure!(config.head_dim.is_multiple_of(2), "`head_dim` is {}, an odd number", config.head_dim);
         ensure!(
-            config.heads % config.kv_heads == 0,
+            config.heads.is_multiple_of(config.kv_heads),
             "`num_key_value_heads` {} does not divide `num_attention_heads` {heads}",
             config.kv_heads
         );
