@@ -133,6 +133,23 @@ impl Config {
         (0..self.layers).flat_map(|block| LINEARS.map(|name| format!("model.layers.{block}.{name}")))
     }
 
+    /// Inputs and outputs of the linear layer of a name.
+    pub fn linear_widths(&self, name: &str) -> Option<(usize, usize)> {
+        let (block, kind) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        if block.parse::<usize>().ok()? >= self.layers {
+            return None;
+        }
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        match kind {
+            "self_attn.q_proj" => Some((hidden, self.query_width())),
+            "self_attn.k_proj" | "self_attn.v_proj" => Some((hidden, self.kv_width())),
+            "self_attn.o_proj" => Some((self.query_width(), hidden)),
+            "mlp.gate_proj" | "mlp.up_proj" => Some((hidden, inner)),
+            "mlp.down_proj" => Some((inner, hidden)),
+            _ => None,
+        }
+    }
+
     /// Fails where a target names none of the linear layers.
     pub fn check_targets(&self, targets: &[String]) -> Result<()> {
         ensure!(!targets.is_empty(), "an adapter without a target");
