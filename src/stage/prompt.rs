@@ -3,6 +3,7 @@
 //! Every template, the built-in ones too, is two Jinja texts: one for rows with an input, one for rows without. They see
 //! the row's columns as variables. Rendering is pure text; what tokens come of it is the engine's business.
 
+use super::Input;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::row::{self, Row};
 use crate::settings::{Decode, Value};
@@ -116,6 +117,37 @@ impl<'a> Prompter<'a> {
             _ => anyhow::anyhow!("the template cannot be filled: {error:#}"),
         })
     }
+}
+
+/// Rows of a file that are looked at before anything runs.
+const CHECKED_ROWS: usize = 1000;
+
+/// The first row of a file that cannot be read, that the template cannot be filled with, or that lacks one of the columns
+/// `needed` besides.
+pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) -> Option<Diagnostic> {
+    let prompter = match Prompter::new(template) {
+        Ok(prompter) => prompter,
+        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
+    };
+    let rows = match row::read(&input.path, &input.name) {
+        Ok(rows) => rows,
+        Err(error) => return Some(error.into()),
+    };
+    for item in rows.take(CHECKED_ROWS) {
+        let (line, row) = match item {
+            Ok(row) => row,
+            Err(error) => return Some(error.into()),
+        };
+        let missing = needed.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null));
+        let problem = match (missing, prompter.prompt(&row)) {
+            (Some(column), _) => format!("the row has no `{column}`"),
+            (None, Err(error)) => format!("{error:#}"),
+            (None, Ok(_)) => continue,
+        };
+        let hint = format!("the row has the columns {}", row::columns(&row));
+        return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
+    }
+    None
 }
 
 #[cfg(test)]

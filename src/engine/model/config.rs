@@ -5,6 +5,22 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// Names of a block's linear layers, in order.
+pub(super) const LINEARS: [&str; 7] = [
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Whether a target names a linear layer: by its whole name, or by the last parts of it.
+pub fn is_target(name: &str, target: &str) -> bool {
+    name == target || name.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
+}
+
 /// Shape of a Llama-family model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -110,6 +126,23 @@ impl Config {
             "use_cache": true,
             "vocab_size": self.vocab_size,
         })
+    }
+
+    /// Names of the linear layers of the blocks, in order: those that can carry an adapter.
+    pub fn linear_names(&self) -> impl Iterator<Item = String> {
+        (0..self.layers).flat_map(|block| LINEARS.map(|name| format!("model.layers.{block}.{name}")))
+    }
+
+    /// Fails where a target names none of the linear layers.
+    pub fn check_targets(&self, targets: &[String]) -> Result<()> {
+        ensure!(!targets.is_empty(), "an adapter without a target");
+        for target in targets {
+            if !self.linear_names().any(|name| is_target(&name, target)) {
+                let known = LINEARS.map(|name| name.rsplit('.').next().unwrap_or(name));
+                bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
+            }
+        }
+        Ok(())
     }
 
     /// Width of all query heads.

@@ -1,5 +1,6 @@
 //! The weights of a Llama-family model: token embedding, blocks of attention and SwiGLU feed-forward, norm, output layer.
 
+use super::config::LINEARS;
 use super::{Adapter, Config, UNCHANGED};
 use crate::engine::random::Random;
 use crate::engine::weights::{NamedTensor, Weights, transpose};
@@ -143,11 +144,11 @@ impl Model {
                 let weight = take(&format!("{name}.weight"), &[outputs, inputs])?;
                 Ok(Linear { name, inputs, outputs, weight: Arc::new(transpose(&weight, outputs, inputs)) })
             };
-            let [q, k, v] = [("q", query), ("k", kv), ("v", kv)]
-                .map(|(name, width)| linear(&format!("self_attn.{name}_proj"), hidden, width));
-            let o = linear("self_attn.o_proj", query, hidden);
-            let [gate, up] = ["gate", "up"].map(|name| linear(&format!("mlp.{name}_proj"), hidden, inner));
-            let down = linear("mlp.down_proj", inner, hidden);
+            let [q, k, v, o, gate, up, down] = LINEARS;
+            let [q, k, v] = [(q, query), (k, kv), (v, kv)].map(|(name, width)| linear(name, hidden, width));
+            let o = linear(o, query, hidden);
+            let [gate, up] = [gate, up].map(|name| linear(name, hidden, inner));
+            let down = linear(down, inner, hidden);
             let [attention_norm, mlp_norm] = ["input_layernorm", "post_attention_layernorm"]
                 .map(|name| take(&format!("{prefix}.{name}.weight"), &[hidden]).map(Arc::new));
             blocks.push(Block {

@@ -8,7 +8,7 @@ mod config;
 mod llama;
 
 pub use adapter::{Adapter, AdapterConfig, Pair};
-pub use config::Config;
+pub use config::{Config, is_target};
 pub use llama::{Block, Linear, Model, Parameter};
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.

@@ -8,10 +8,10 @@ use super::ops::{
     TrainedLinear, TrainedNorm,
 };
 use crate::engine::kernels::Rope;
-use crate::engine::model::{Adapter, AdapterConfig, Block, Config, Linear, Model, Pair};
+use crate::engine::model::{Adapter, AdapterConfig, Block, Config, Linear, Model, Pair, is_target};
 use crate::engine::random::Random;
 use crate::engine::weights::transpose;
-use anyhow::{Result, bail, ensure};
+use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl Graph {
         seed: u64,
         mut start: impl FnMut(&Linear) -> Result<Pair>,
     ) -> Result<Self> {
-        check_targets(model, &config.targets)?;
+        model.config.check_targets(&config.targets)?;
         let r = config.r;
         let (mut parameters, mut places) = (Vec::new(), Vec::new());
         let mut layer = |linear: &Linear| -> Result<Layer> {
@@ -324,29 +324,6 @@ fn frozen(linear: &Linear) -> Layer {
 
 fn rope(config: &Config) -> Arc<Rope> {
     Arc::new(Rope::new(config.rope_theta, config.head_dim, config.max_positions))
-}
-
-/// Whether a target names a linear layer: by its whole name, or by the last parts of it.
-fn is_target(name: &str, target: &str) -> bool {
-    name == target || name.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
-}
-
-/// Fails where a target names no linear layer of the model.
-pub fn check_targets(model: &Model, targets: &[String]) -> Result<()> {
-    ensure!(!targets.is_empty(), "an adapter without a target");
-    for target in targets {
-        if !model.linears().any(|linear| is_target(&linear.name, target)) {
-            let known: Vec<&str> = model
-                .blocks
-                .iter()
-                .take(1)
-                .flat_map(Block::linears)
-                .filter_map(|l| l.name.rsplit('.').next())
-                .collect();
-            bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ pub mod ops;
 mod optimizer;
 
 pub use batch::{Batch, Example};
-pub use graph::{Graph, Parameter, Trained, check_targets};
+pub use graph::{Graph, Parameter, Trained};
 pub use optimizer::{AdamW, Decay, LearningRate};
 
 use crate::engine::random::Random;

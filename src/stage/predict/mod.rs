@@ -5,10 +5,9 @@
 #[cfg(feature = "candle")]
 mod answer;
 
-use super::prompt::{Prompter, Template};
+use super::prompt::{Template, check_rows};
 use super::{Context, Form, Hints, Input, Recipe, Stage, input};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::row;
 use crate::settings::{Decode, Fields, Group, Value};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -61,15 +60,12 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs: vec![model?, data?] })
 }
 
-/// Rows of a file that are looked at before anything runs.
-const CHECKED_ROWS: usize = 1000;
-
 /// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.
 pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let mut problems = Problems::default();
     for input in inputs {
         match input.role.as_str() {
-            "data" => problems_of_rows(recipe, input).into_iter().for_each(|problem| problems.push(problem)),
+            "data" => check_rows(&recipe.template, input, &[]).into_iter().for_each(|problem| problems.push(problem)),
             "model.0" => {
                 for file in ["config.json", "tokenizer.json"] {
                     problem_of_json(input, file).into_iter().for_each(|problem| problems.push(problem));
@@ -79,29 +75,6 @@ pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
         }
     }
     problems.into_vec()
-}
-
-/// The first row that the template cannot be filled with.
-fn problems_of_rows(recipe: &PredictRecipe, input: &Input) -> Option<Diagnostic> {
-    let prompter = match Prompter::new(&recipe.template) {
-        Ok(prompter) => prompter,
-        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
-    };
-    let rows = match row::read(&input.path, &input.name) {
-        Ok(rows) => rows,
-        Err(error) => return Some(error.into()),
-    };
-    for item in rows.take(CHECKED_ROWS) {
-        let (line, row) = match item {
-            Ok(row) => row,
-            Err(error) => return Some(error.into()),
-        };
-        if let Err(error) = prompter.prompt(&row) {
-            let problem = Diagnostic::in_file(&input.name, Some(line), format!("{error:#}"));
-            return Some(problem.hint(format!("the row has the columns {}", row::columns(&row))));
-        }
-    }
-    None
 }
 
 /// What is wrong with a file of a model folder that must be a JSON object.

@@ -2,17 +2,23 @@
 //!
 //! Knows settings, columns, files and progress; what a model is and how it learns is the engine's.
 
+#[cfg(feature = "candle")]
+mod check_base;
 mod recipe;
+#[cfg(feature = "candle")]
+mod run;
 
 pub use recipe::{
     Architecture, Betas, EarlyStopping, Every, Keep, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings,
     TrainRecipe, Warmup, WhenEmpty,
 };
 
+use super::prompt::check_rows;
 use super::{
     Context, Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, optional_input,
 };
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::row;
 use crate::settings::{Fields, Group};
 
 /// Reads the settings of a train stage.
@@ -100,14 +106,14 @@ fn check_combination(
         if kv_heads == 0 || shape.heads % kv_heads != 0 {
             problem("`kv_heads` must divide `heads`", "each key head serves the same number of query heads");
         }
-        if recipe.max_length > shape.max_positions {
-            problem("`max_length` is above the architecture's `max_positions`", "raise `max_positions`");
-        }
     }
     if problems.len() > before {
         return None;
     }
     // One way to say one thing, so that equal trainings have equal keys.
+    if let Some(shape) = &recipe.architecture {
+        recipe.max_length = recipe.max_length.min(shape.max_positions);
+    }
     recipe.micro_batch_size = recipe.micro_batch_size.min(recipe.batch_size);
     if recipe.max_steps.is_some() {
         recipe.epochs = 0.0;
@@ -115,12 +121,25 @@ fn check_combination(
     Some(recipe)
 }
 
-/// Mistakes that would show themselves late.
-pub fn check(_recipe: &TrainRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
-    Vec::new()
+/// Mistakes that would show themselves late: rows that cannot be rendered, a base that cannot be read, an adapter's
+/// targets that it does not have.
+pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+    let rows = inputs.iter().filter(|input| input.role == "data" || input.role == "validation");
+    let mut problems: Vec<Diagnostic> =
+        rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT])).collect();
+    #[cfg(feature = "candle")]
+    problems.extend(check_base::check(recipe, inputs));
+    problems
 }
 
-/// Does the work.
+/// Does the work: writes `model/`, `metrics.jsonl` and `summary.json`.
+#[cfg(feature = "candle")]
+pub fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    run::execute(recipe, context)
+}
+
+/// Says that the work cannot be done.
+#[cfg(not(feature = "candle"))]
 pub fn execute(_recipe: &TrainRecipe, _context: &Context<'_>) -> anyhow::Result<()> {
     anyhow::bail!("this titer was built without the engine (feature `candle`)")
 }

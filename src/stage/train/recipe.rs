@@ -20,7 +20,8 @@ crate::settings! {
         template: Template = Template::default(),
         /// Which tokens the loss counts. The paper trains on all; answers only is what most of its readers expect.
         loss_on: LossOn = LossOn::Answer,
-        /// Tokens of a row (prompt, answer and end) beyond this number are cut off.
+        /// Tokens of a row (prompt, answer and end) beyond this number are cut off; never more than a new model's
+        /// `max_positions`.
         max_length: u32 = 512 => 2..=1_048_576,
         /// Passes over the rows; a fraction ends inside a pass.
         epochs: f64 = 3.0 => 0.0..=1e6,

@@ -1,0 +1,342 @@
+//! The work of a train stage: rows and a base → examples → weights → files.
+
+use super::{LossOn, Schedule, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
+use crate::engine::model::{AdapterConfig, Config, Model, UNCHANGED};
+use crate::engine::prompt::PromptEncoder;
+use crate::engine::tokenizer::Tokenizer;
+use crate::engine::train::{
+    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, TrainConfig, Trained, steps_per_epoch, train,
+};
+use crate::engine::weights::write;
+use crate::row::{self, Row};
+use crate::stage::prompt::Prompter;
+use crate::stage::train::{Architecture, Keep};
+use crate::stage::{Context, Progress};
+use anyhow::{Context as _, bail, ensure};
+use serde_json::{Value, json};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Time between two words about progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    let folder = context.output.join("model");
+    fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    let rows = read(context, "data")?;
+    let start = Start::new(recipe, context, &rows)?;
+    if rows.is_empty() {
+        return leave_unchanged(recipe, context, &start, &folder);
+    }
+    let limit = start.limit(recipe, context);
+    let examples = encode(recipe, context, "data", &rows, &start, limit)?;
+    let validation = encode(recipe, context, "validation", &read(context, "validation")?, &start, limit)?;
+    if validation.is_empty() && (recipe.early_stopping.is_some() || context.role("validation").next().is_some()) {
+        context.events.warn("there are no validation rows: every step is done, and the last weights are kept".into());
+    }
+    let learning = examples.iter().filter(|example| example.labels() > 0).count();
+    let config = train_config(recipe, learning);
+
+    let Start { model, tokenizer } = start;
+    let weights = model.tensors().iter().map(|tensor| tensor.values.len()).sum();
+    let graph = match &recipe.lora {
+        None => Graph::whole(model)?,
+        Some(lora) => {
+            let config = AdapterConfig {
+                r: lora.r as usize,
+                alpha: lora.alpha,
+                dropout: lora.dropout,
+                targets: lora.targets.0.clone(),
+            };
+            Graph::adapter(&model, config, recipe.seed)?
+        }
+    };
+    let mut diary = Diary::new(context, config.rate.steps)?;
+    let mut outcome = train(&graph, &examples, &validation, &config, &mut |moment| diary.note(moment))?;
+    diary.finish()?;
+    let sizes = Sizes { weights, trained: outcome.values.iter().map(Vec::len).sum(), rows: learning };
+    write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
+    match graph.finish(std::mem::take(&mut outcome.values)) {
+        Trained::Adapter(adapter) => adapter.save(&folder),
+        Trained::Model(model) => save_whole(&folder, &model, &tokenizer),
+    }
+}
+
+/// What a training begins with.
+struct Start {
+    model: Model,
+    tokenizer: Tokenizer,
+}
+
+impl Start {
+    fn new(recipe: &TrainRecipe, context: &Context<'_>, rows: &[PlacedRow]) -> anyhow::Result<Self> {
+        let layers = context.layers("base");
+        let (model, tokenizer) = match (layers.first(), &recipe.architecture, &recipe.tokenizer) {
+            (Some(base), ..) => {
+                let tokenizer = Tokenizer::load(&base.path)?;
+                let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
+                (Model::load(&paths)?, tokenizer)
+            }
+            (None, Some(architecture), Some(settings)) => {
+                ensure!(!rows.is_empty(), "there are no rows to train a tokenizer and a model on");
+                let tokenizer = train_tokenizer(recipe, settings, rows)?;
+                let model = Model::random(&new_config(architecture, tokenizer.vocab_size()), recipe.seed)?;
+                (model, tokenizer)
+            }
+            _ => bail!("input `base.0` is missing"),
+        };
+        tokenizer.check_fits(model.config.vocab_size)?;
+        if tokenizer.eos().is_empty() {
+            context.events.warn("the tokenizer has no end-of-text token: the model will not learn to stop".into());
+        }
+        Ok(Self { model, tokenizer })
+    }
+
+    /// Most tokens of a row.
+    fn limit(&self, recipe: &TrainRecipe, context: &Context<'_>) -> usize {
+        let (wanted, positions) = (recipe.max_length as usize, self.model.config.max_positions);
+        if wanted > positions {
+            let note = format!("`max_length` is {wanted}, but the model has {positions} positions: rows are cut there");
+            context.events.warn(note);
+        }
+        wanted.min(positions)
+    }
+}
+
+/// A row with the file and line that it comes from.
+struct PlacedRow {
+    row: Row,
+    place: String,
+}
+
+fn read(context: &Context<'_>, role: &str) -> anyhow::Result<Vec<PlacedRow>> {
+    let mut rows = Vec::new();
+    for input in context.role(role) {
+        for item in row::read(&input.path, &input.name)? {
+            let (line, row) = item?;
+            rows.push(PlacedRow { row, place: format!("{}:{line}", input.name) });
+        }
+    }
+    Ok(rows)
+}
+
+/// Rows as tokens; says how many were cut, and how many have nothing to learn.
+fn encode(
+    recipe: &TrainRecipe,
+    context: &Context<'_>,
+    role: &str,
+    rows: &[PlacedRow],
+    start: &Start,
+    limit: usize,
+) -> anyhow::Result<Vec<Example>> {
+    let encoder = PromptEncoder::new(&start.tokenizer, &recipe.template)?;
+    let (mut cut, mut empty) = (0, 0);
+    let mut examples = Vec::with_capacity(rows.len());
+    for PlacedRow { row, place } in rows {
+        let example = encoder.example(row, limit).with_context(|| place.clone())?;
+        start.model.check_ids(&example.ids).with_context(|| place.clone())?;
+        let begin = if recipe.loss_on == LossOn::All { 0 } else { example.prompt_len };
+        cut += usize::from(example.cut);
+        let example = Example { counted: begin..example.ids.len(), ids: example.ids };
+        empty += usize::from(example.labels() == 0);
+        examples.push(example);
+    }
+    if cut > 0 {
+        context
+            .events
+            .warn(format!("{cut} of {} rows of `{role}` were longer than {limit} tokens and cut", rows.len()));
+    }
+    if empty > 0 {
+        context.events.warn(format!("{empty} of {} rows of `{role}` have no token to learn", rows.len()));
+    }
+    Ok(examples)
+}
+
+fn train_tokenizer(
+    recipe: &TrainRecipe,
+    settings: &TokenizerSettings,
+    rows: &[PlacedRow],
+) -> anyhow::Result<Tokenizer> {
+    let prompter = Prompter::new(&recipe.template)?;
+    let mut texts = Vec::with_capacity(2 * rows.len());
+    for PlacedRow { row, place } in rows {
+        texts.push(prompter.prompt(row).with_context(|| place.clone())?);
+        texts.extend(row.get(row::OUTPUT).and_then(Value::as_str).map(String::from));
+    }
+    Tokenizer::train_bpe(texts.iter(), settings.bpe as usize)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
+fn new_config(architecture: &Architecture, vocab_size: usize) -> Config {
+    Config {
+        hidden_size: architecture.hidden_size as usize,
+        layers: architecture.layers as usize,
+        heads: architecture.heads as usize,
+        kv_heads: architecture.kv_heads.unwrap_or(architecture.heads) as usize,
+        head_dim: (architecture.hidden_size / architecture.heads) as usize,
+        intermediate_size: architecture.intermediate_size as usize,
+        vocab_size,
+        max_positions: architecture.max_positions as usize,
+        rope_theta: architecture.rope_theta as f32,
+        norm_eps: architecture.norm_eps as f32,
+        tie_embeddings: architecture.tie_embeddings,
+        initializer_range: architecture.initializer_range,
+    }
+}
+
+/// The recipe in steps, for so many rows.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small counts"
+)]
+fn train_config(recipe: &TrainRecipe, rows: usize) -> TrainConfig {
+    let per_epoch = steps_per_epoch(rows, recipe.batch_size as usize) as f64;
+    let steps = recipe.max_steps.unwrap_or_else(|| ((recipe.epochs * per_epoch).ceil() as u64).max(1));
+    let warmup = match &recipe.warmup {
+        Warmup::Steps(steps) => *steps,
+        Warmup::Ratio(ratio) => (ratio * steps as f64).ceil() as u64,
+        Warmup::Every(every) => every.steps(per_epoch),
+    };
+    let decay = match recipe.schedule {
+        Schedule::Linear => Decay::Linear,
+        Schedule::Cosine => Decay::Cosine,
+        Schedule::Constant => Decay::Constant,
+    };
+    TrainConfig {
+        batch_size: recipe.batch_size as usize,
+        micro_batch_size: recipe.micro_batch_size as usize,
+        rate: LearningRate { peak: recipe.learning_rate, warmup, steps, decay },
+        adam: AdamW { betas: (recipe.betas.0, recipe.betas.1), eps: recipe.eps, weight_decay: recipe.weight_decay },
+        max_grad_norm: recipe.max_grad_norm,
+        seed: recipe.seed,
+        evaluate_every: recipe.evaluate_every.steps(per_epoch),
+        patience: recipe.early_stopping.as_ref().map(|stopping| stopping.patience),
+        keep_best: recipe.keep == Keep::Best,
+    }
+}
+
+/// Writes `metrics.jsonl` and says how far the training is. Times go to the events alone: outputs must not hold any.
+struct Diary<'a> {
+    context: &'a Context<'a>,
+    metrics: BufWriter<File>,
+    steps: u64,
+    started: Instant,
+    said: Option<Instant>,
+    tokens: u64,
+}
+
+impl<'a> Diary<'a> {
+    fn new(context: &'a Context<'a>, steps: u64) -> anyhow::Result<Self> {
+        let metrics = create_metrics(context)?;
+        Ok(Self { context, metrics, steps, started: Instant::now(), said: None, tokens: 0 })
+    }
+
+    fn note(&mut self, moment: &Moment) -> anyhow::Result<()> {
+        let line = match moment {
+            Moment::Step { step, epoch, loss, learning_rate, grad_norm, tokens } => {
+                self.tokens += tokens;
+                self.say(*step, *loss);
+                json!({
+                    "step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate,
+                    "grad_norm": grad_norm, "tokens": tokens,
+                })
+            }
+            Moment::Evaluation { step, epoch, loss, best } => {
+                let mark = if *best { " (best)" } else { "" };
+                self.context.events.log(format!("step {step}: validation loss {loss:.4}{mark}"));
+                json!({ "step": step, "epoch": epoch, "validation_loss": loss, "best": best })
+            }
+        };
+        writeln!(self.metrics, "{line}").context("cannot write `metrics.jsonl`")
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+    fn say(&mut self, step: u64, loss: f64) {
+        let now = Instant::now();
+        if step < self.steps && self.said.is_some_and(|said| now - said < PROGRESS_EVERY) {
+            return;
+        }
+        self.said = Some(now);
+        let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
+        let speed = self.tokens as f64 / seconds;
+        let left = seconds / step as f64 * (self.steps - step) as f64;
+        let note = format!("loss {loss:.3}, {speed:.0} tokens/s, {left:.0} s left");
+        self.context.events.progress(Progress { done: step, total: self.steps, unit: "steps".to_string(), note });
+    }
+
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.metrics.flush().context("cannot write `metrics.jsonl`")
+    }
+}
+
+fn create_metrics(context: &Context<'_>) -> anyhow::Result<BufWriter<File>> {
+    let path = context.output.join("metrics.jsonl");
+    Ok(BufWriter::new(File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?))
+}
+
+/// How big things are.
+struct Sizes {
+    weights: usize,
+    trained: usize,
+    rows: usize,
+}
+
+fn summary(outcome: &Outcome, sizes: &Sizes, examples: &[Example], validation: &[Example]) -> Value {
+    json!({
+        "rows": sizes.rows,
+        "validation_rows": validation.len(),
+        "tokens": examples.iter().map(|example| example.ids.len()).sum::<usize>(),
+        "labels": examples.iter().map(Example::labels).sum::<usize>(),
+        "weights": sizes.weights,
+        "trained_weights": sizes.trained,
+        "steps": outcome.steps,
+        "kept_step": outcome.kept_step,
+        "stopped_early": outcome.stopped_early,
+        "best_validation_loss": outcome.best.map(|(loss, _)| loss),
+        "best_step": outcome.best.map(|(_, step)| step),
+    })
+}
+
+fn write_summary(context: &Context<'_>, summary: &Value) -> anyhow::Result<()> {
+    let path = context.output.join("summary.json");
+    write_json(&path, summary)
+}
+
+fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
+    fs::write(path, serde_json::to_string_pretty(value)? + "\n")
+        .with_context(|| format!("cannot write `{}`", path.display()))
+}
+
+/// No rows: the result is the base.
+fn leave_unchanged(recipe: &TrainRecipe, context: &Context<'_>, start: &Start, folder: &Path) -> anyhow::Result<()> {
+    ensure!(
+        recipe.when_empty == WhenEmpty::Base,
+        "there are no rows to train on; with `when_empty = \"base\"` the result would be the base as it is"
+    );
+    create_metrics(context)?;
+    write_summary(context, &json!({ "rows": 0, "steps": 0 }))?;
+    if recipe.is_whole() {
+        return save_whole(folder, &start.model, &start.tokenizer);
+    }
+    write_json(&folder.join(UNCHANGED), &json!({ "reason": "there were no rows to train on" }))
+}
+
+/// Writes a model of its own in HF layout.
+fn save_whole(folder: &Path, model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+    tokenizer.save(folder)?;
+    write_json(&folder.join("config.json"), &model.config.to_json(tokenizer))?;
+    let generation = json!({
+        "bos_token_id": tokenizer.bos(),
+        "eos_token_id": tokenizer.eos().first(),
+        "pad_token_id": tokenizer.pad(),
+    });
+    write_json(&folder.join("generation_config.json"), &generation)?;
+    write(&folder.join("model.safetensors"), &model.tensors())
+}
+
+#[cfg(test)]
+mod tests;
