@@ -27,8 +27,11 @@ pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts, the first with few enough bits that its products are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
+    const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
+    // Adding 1.5 · 2^23 rounds to a whole number, and leaves that number in the lowest bits.
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = x - n * LN_2_HIGH - n * LN_2_LOW;
     let mut p = 1.987_569_1e-4;
     p = p * r + 1.398_199_9e-3;
@@ -36,8 +39,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 4.166_579_6e-2;
     p = p * r + 0.166_666_65;
     p = p * r + 0.5;
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "n lies between -126 and 127")]
-    let power = f32::from_bits(((n as i32 + 127) as u32) << 23);
+    let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     (p * r * r + r + 1.0) * power
 }
 

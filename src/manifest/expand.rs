@@ -113,8 +113,7 @@ impl Expansion<'_> {
         named.extend(over);
         for reference in references {
             resolve::check_pins(reference, self.document, self.made.get(&reference.stage), problems);
-            // What is wrong upstream has been said there.
-            let made = self.made.get(&reference.stage)?;
+            let Some(made) = self.made.get(&reference.stage) else { continue };
             if stage.kind != Kind::Aggregate {
                 named.extend(made.axes.iter().filter(|axis| !reference.collapses(axis)).cloned());
             }
@@ -131,6 +130,12 @@ impl Expansion<'_> {
                 format!("`{}.{}` has {count} instances ({})", stage.kind, stage.name, sizes.join(", ")),
             );
             problems.push(problem.hint(format!("at most {MOST_INSTANCES} are allowed; narrow it with `only`")));
+            return None;
+        }
+        if references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
+            // What is wrong upstream has been said there; this stage's own settings are looked at all the same.
+            let first = Combinations::new(&levels).next()?;
+            self.decode(stage, &table, &axes, &first, problems);
             return None;
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
@@ -153,21 +158,10 @@ impl Expansion<'_> {
         let names: Vec<String> = axes.iter().map(|axis| axis.name.clone()).collect();
         let mut made = Made::new(names);
         let mut decoded: Option<Vec<Stage>> = None;
-        let params: BTreeMap<&str, &Value> =
-            self.document.params.entries.iter().map(|(key, value)| (key.name.as_str(), value)).collect();
         for combination in Combinations::new(levels) {
-            let before = problems.len();
             // A stage without placeholders says the same for every combination.
             if varies || decoded.is_none() {
-                let scope = Scope {
-                    params: params.clone(),
-                    levels: axes.iter().zip(&combination).map(|(axis, level)| (axis.name.as_str(), *level)).collect(),
-                };
-                let filled = placeholder::fill(table, &scope, problems);
-                if problems.len() > before {
-                    return None;
-                }
-                decoded = stage::decode(stage.kind, &filled, stage.span, problems);
+                decoded = self.decode(stage, table, axes, &combination, problems);
             }
             let coordinates: BTreeMap<String, AxisValue> =
                 axes.iter().zip(&combination).map(|(axis, level)| (axis.name.clone(), level.value.clone())).collect();
@@ -194,6 +188,27 @@ impl Expansion<'_> {
             }
         }
         Some(made)
+    }
+}
+
+impl Expansion<'_> {
+    /// The stage's settings with these values of its axes.
+    fn decode(
+        &self,
+        stage: &StageText,
+        table: &Table,
+        axes: &[&Axis],
+        combination: &[&Level],
+        problems: &mut Problems,
+    ) -> Option<Vec<Stage>> {
+        let params = self.document.params.entries.iter().map(|(key, value)| (key.name.as_str(), value)).collect();
+        let levels = axes.iter().zip(combination).map(|(axis, level)| (axis.name.as_str(), *level)).collect();
+        let before = problems.len();
+        let filled = placeholder::fill(table, &Scope { params, levels }, problems);
+        if problems.len() > before {
+            return None;
+        }
+        stage::decode(stage.kind, &filled, stage.span, problems)
     }
 }
 

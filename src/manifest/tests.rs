@@ -1,1 +1,221 @@
+<<<<<<< HEAD
+//! Whole manifests: what they expand to, and what is said about mistakes.
 
+use super::*;
+use crate::stage::Kind;
+
+const MANIFEST: &str = r#"titer = 1
+name = "curve"
+
+[axes]
+n = [0, 20]
+run = [1, 2]
+
+[axes.target.sst2]
+path = "sst2.jsonl"
+[axes.target.xsum]
+path = "xsum.jsonl"
+columns = { input = "context" }
+
+[params]
+base = "models/tiny"
+
+[mix.train]
+seed = "{run}"
+split = { validation = 0.1, test = 0.1 }
+sources = [
+  { path = "general.jsonl" },
+  { path = "{target.path}", columns = "{target.columns}", take = "{n}" },
+]
+
+[mix.exam]
+sources = [{ from = "mix.train[n=20,run=1].test", gather = "target", take = 20 }]
+
+[train.first]
+data = "mix.train"
+base = "{base}"
+only = { n = [0] }
+
+[train.second]
+data = "mix.train"
+validation = "mix.train[n=20,run=1].validation"
+base = "train.first"
+lora = { r = 4 }
+
+[predict.answers]
+model = "train.adapter"
+data = "mix.exam"
+
+[score.quality]
+predictions = "predict.answers"
+scorers = { em = "exact_match", rouge = "rouge" }
+
+[aggregate.curve]
+from = "score.quality"
+by = ["target", "n"]
+"#;
+
+fn manifest() -> String {
+    MANIFEST
+        .replace("[train.first]", "[train.base]\ndata = \"mix.train[n=0,run=1,target=sst2]\"\narchitecture = { hidden_size = 8, layers = 1, heads = 2, intermediate_size = 16 }\ntokenizer = { bpe = 300 }\n\n[train.first]")
+        .replace("base = \"{base}\"\nonly = { n = [0] }", "base = \"train.base\"\nlora = { r = 4 }")
+        .replace("train.adapter", "train.second")
+}
+
+fn load(text: &str) -> Result<Pipeline, String> {
+    load_with(text, &Overrides::default())
+}
+
+fn load_with(text: &str, overrides: &Overrides) -> Result<Pipeline, String> {
+    let mut sources = Sources::default();
+    super::load("m.toml", text, overrides, &mut sources)
+        .map_err(|problems| problems.iter().map(|problem| sources.render(problem)).collect())
+}
+
+fn names(pipeline: &Pipeline, selector: &str) -> Vec<String> {
+    select(pipeline, selector).unwrap().into_iter().map(|node| pipeline.instances[node].id.to_string()).collect()
+}
+
+fn sources_of(pipeline: &Pipeline, selector: &str) -> Vec<String> {
+    let node = select(pipeline, selector).unwrap()[0];
+    let show = |input: &ResolvedInput| match &input.source {
+        Source::Path(path) => format!("{} = {path}", input.role),
+        Source::Output { instance, output } => {
+            format!("{} = {}.{output}", input.role, pipeline.instances[*instance].id)
+        }
+    };
+    pipeline.instances[node].inputs.iter().map(show).collect()
+}
+
+#[test]
+fn axes_flow_downstream_by_natural_join() {
+    let pipeline = load(&manifest()).unwrap();
+    let counts: Vec<(String, usize)> =
+        pipeline.stages.iter().map(|stage| (format!("{}.{}", stage.kind, stage.name), stage.instances)).collect();
+    let count = |name: &str| counts.iter().find(|(stage, _)| stage == name).unwrap().1;
+    assert_eq!(count("mix.train"), 8);
+    assert_eq!(count("mix.exam"), 1, "pinned and gathered axes are gone");
+    assert_eq!(count("train.base"), 1);
+    assert_eq!(count("train.second"), 8);
+    assert_eq!(count("predict.answers"), 8);
+    assert_eq!(count("score.quality"), 16, "one instance per scorer");
+    assert_eq!(count("aggregate.curve"), 1);
+    assert_eq!(names(&pipeline, "train.second[n=20,target=xsum]"), ["train.second[n=20,run=1,target=xsum]", "train.second[n=20,run=2,target=xsum]"]);
+    assert_eq!(pipeline.targets.len(), 1);
+}
+
+#[test]
+fn references_meet_on_equal_values() {
+    let pipeline = load(&manifest()).unwrap();
+    assert_eq!(
+        sources_of(&pipeline, "mix.exam"),
+        ["source.0 = mix.train[n=20,run=1,target=sst2].test", "source.0 = mix.train[n=20,run=1,target=xsum].test"]
+    );
+    assert_eq!(
+        sources_of(&pipeline, "train.second[n=0,run=2,target=xsum]"),
+        [
+            "data = mix.train[n=0,run=2,target=xsum].train",
+            "validation = mix.train[n=20,run=1,target=xsum].validation",
+            "base.0 = train.base.model",
+            "base.1 = train.first[n=0,run=2,target=xsum].model",
+        ]
+    );
+    let model: Vec<String> = sources_of(&pipeline, "predict.answers[n=0,run=2,target=xsum]");
+    assert_eq!(model[..3], ["model.0 = train.base.model", "model.1 = train.first[n=0,run=2,target=xsum].model", "model.2 = train.second[n=0,run=2,target=xsum].model"]);
+    let scores = &pipeline.instances[*pipeline.targets.first().unwrap()].inputs;
+    assert_eq!(scores.len(), 16);
+    assert_eq!(scores[1].labels["scorer"], "rouge");
+    assert_eq!(scores[1].labels["n"], 0);
+}
+
+#[test]
+fn only_narrows_a_stage_and_what_reads_it() {
+    let text = manifest().replace("[train.second]\n", "[train.second]\nonly = { n = 20 }\n");
+    let pipeline = load(&text).unwrap();
+    assert_eq!(names(&pipeline, "predict.answers[target=sst2]").len(), 2);
+    let error = load(&text.replace("n = 20 }", "n = 21 }")).unwrap_err();
+    assert!(error.contains("`21` is no value of axis `n`"), "{error}");
+}
+
+#[test]
+fn absent_fields_and_variants_and_parameters() {
+    let text = format!("{}\n[variant.small]\naxes = {{ n = [5] }}\ntargets = [\"mix.train\"]\n", manifest());
+    let pipeline = load_with(&text, &Overrides { variant: Some("small".into()), ..Overrides::default() });
+    // The pins of the manifest name a level that the variant does not have.
+    assert!(pipeline.unwrap_err().contains("`20` is no value of axis `n`"));
+    let set = Overrides { params: vec![("base".into(), "models/other".into())], variant: None };
+    assert!(load_with(&manifest(), &set).is_ok());
+    let set = Overrides { params: vec![("bass".into(), "1".into())], variant: None };
+    let error = load_with(&manifest(), &set).unwrap_err();
+    assert!(error.contains("did you mean `base`?") && error.contains("bass"), "{error}");
+}
+
+#[test]
+fn the_order_of_tables_does_not_matter() {
+    let text = manifest();
+    let at = text.find("[predict.answers]").unwrap();
+    let tail = text.find("[mix.train]").unwrap();
+    let moved = format!("{}{}{}", &text[..tail], &text[at..], &text[tail..at]);
+    let (one, two) = (load(&text).unwrap(), load(&moved).unwrap());
+    let ids = |pipeline: &Pipeline| {
+        let mut ids: Vec<String> = pipeline.instances.iter().map(|instance| instance.id.to_string()).collect();
+        ids.sort();
+        ids
+    };
+    assert_eq!(ids(&one), ids(&two));
+    for (place, instance) in two.instances.iter().enumerate() {
+        assert!(crate::graph::upstream(instance).all(|input| input < place), "inputs come before their users");
+    }
+}
+
+#[test]
+fn mistakes_are_shown_with_their_places() {
+    for (from, to, parts) in [
+        ("\"mix.train\"\nvalidation", "\"mix.trian\"\nvalidation", &["there is no stage `mix.trian`", "did you mean `mix.train`?"][..]),
+        ("run=1].test", "rum=1].test", &["does not vary over `rum`", "did you mean `run`?"]),
+        ("gather = \"target\"", "gather = \"targets\"", &["does not vary over `targets`"]),
+        ("take = \"{n}\"", "take = \"{m}\"", &["`{m}` is neither an axis nor a parameter"]),
+        ("[mix.exam]", "[mux.exam]", &["unknown setting `mux`", "did you mean `mix`?"]),
+        ("model = \"train.second\"", "model = \"mix.train\"", &["`mix.train` cannot stand here", "train"]),
+        ("n = [0, 20]", "n = [0, 20, 20]", &["`20` stands twice"]),
+        ("n = [0, 20]", "n = []", &["the axis `n` has no value"]),
+        ("titer = 1", "titer = 2", &["version 2"]),
+        ("titer = 1\n", "", &["`titer` is missing"]),
+        ("base = \"train.base\"", "base = \"train.second\"", &["train.first → train.second → train.first"]),
+        ("[params]", "[params]\nn = 1", &["both a parameter and an axis"]),
+        ("name = \"curve\"", "name = \"a/b\"", &["`a/b` cannot name a folder"]),
+        ("[params]", "[params", &["m.toml"]),
+    ] {
+        let text = manifest();
+        assert!(text.contains(from), "{from}");
+        let error = load(&text.replacen(from, to, 1)).expect_err(to);
+        for part in parts {
+            assert!(error.contains(part), "`{part}` is not in\n{error}");
+        }
+        assert!(error.contains("  --> m.toml:") || error.contains(" --> m.toml:"), "{error}");
+    }
+}
+
+#[test]
+fn too_many_combinations_are_refused_before_they_are_made() {
+    let values: Vec<String> = (0..3000).map(|value| value.to_string()).collect();
+    let axis = values.join(",");
+    let text = format!("titer = 1\n[axes]\na = [{axis}]\nb = [{axis}]\n[mix.m]\nover = [\"a\", \"b\"]\nsources = [{{ path = \"x.jsonl\" }}]\n");
+    let error = load(&text).unwrap_err();
+    assert!(error.contains("9000000 instances (3000 × a, 3000 × b)"), "{error}");
+}
+
+#[test]
+fn selectors_say_what_they_may_have_meant() {
+    let pipeline = load(&manifest()).unwrap();
+    assert_eq!(names(&pipeline, "aggregate"), ["aggregate.curve"]);
+    let problem = |text: &str| select(&pipeline, text).unwrap_err();
+    assert_eq!(problem("train.secnd").hint.as_deref(), Some("did you mean `train.second`?"));
+    assert!(problem("trian").message.contains("did you mean `train`?"));
+    assert!(problem("train.second[n=7").message.contains("does not end with `]`"));
+    assert!(problem("mix.train[n=21,run=1,target=sst2]").hint.unwrap().contains("mix.train[n=2"));
+    assert_eq!(pipeline.instances[0].id.kind, Kind::Mix);
+}
+=======
+
+>>>>>>> h-predict

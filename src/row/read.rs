@@ -241,6 +241,6 @@ mod tests {
         let packed = packed.finish().unwrap();
         assert_eq!(rows("r.jsonl.gz", &packed), [row(1, r#"{"a":1}"#)]);
         let cut = rows("r.jsonl.gz", &packed[..packed.len() - 9]);
-        assert!(cut[0].is_err(), "{cut:?}");
+        assert!(cut.last().is_some_and(Result::is_err), "a cut file is no shorter file: {cut:?}");
     }
 }

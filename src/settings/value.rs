@@ -108,9 +108,21 @@ impl Value {
 pub fn parse(text: &str, file: u32, problems: &mut Problems) -> Option<Value> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let failed = !errors.is_empty();
+    let mut has_duplicate = false;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
-        problems.push(Diagnostic::at(to_span(file, &span), error.message().trim().to_string()));
+        let message = error.message().trim();
+        if message.starts_with("duplicate key") {
+            // The settings of a table that stands twice are duplicates too: the first one says it all.
+            if !has_duplicate {
+                let name = text.get(span.clone()).unwrap_or_default();
+                let problem = Diagnostic::at(to_span(file, &span), format!("`{name}` stands twice in one table"));
+                problems.push(problem.hint("give one of them another name"));
+            }
+            has_duplicate = true;
+        } else {
+            problems.push(Diagnostic::at(to_span(file, &span), message.to_string()));
+        }
     }
     if failed {
         return None;

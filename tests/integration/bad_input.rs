@@ -19,9 +19,9 @@ fn mistakes_in_the_manifest_are_all_shown_at_once() {
         &RUN,
         2,
         &[
-            "pipelines/p.toml:16:15",
+            "pipelines/p.toml:14:15",
             "did you mean `mix.rows`?",
-            "pipelines/p.toml:19:6",
+            "pipelines/p.toml:17:6",
             "unknown scorer `exact_mach`",
             "did you mean `exact_match`?",
             "unknown setting `units`",
@@ -35,13 +35,13 @@ fn mistakes_in_the_manifest_are_all_shown_at_once() {
 fn a_cycle_is_shown_with_its_way() {
     let project = with("{ path = \"data/more.jsonl\" }", "{ from = \"mix.other\" }");
     project.edit("pipelines/p.toml", "[mix.rows]", "[mix.other]\nsources = [{ from = \"mix.rows\" }]\n\n[mix.rows]");
-    project.refuses(&RUN, 2, &["mix.rows → mix.other → mix.rows"]);
+    project.refuses(&RUN, 2, &["mix.other → mix.rows → mix.other", "pipelines/p.toml:8:21"]);
 }
 
 #[test]
 fn two_stages_of_one_name() {
     let project = with("[score.quality]\n", "[mix.rows]\nsources = []\n\n[score.quality]\n");
-    project.refuses(&RUN, 2, &["rows", "pipelines/p.toml:15"]);
+    project.refuses(&RUN, 2, &["`rows` stands twice", "pipelines/p.toml:13:6"]);
 }
 
 #[test]

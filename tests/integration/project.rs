@@ -122,12 +122,12 @@ impl Project {
     }
 }
 
-/// The instances of `run --json` events that ran.
+/// The instances of `run --json` events that ran, those whose key had been made before included.
 pub fn ran(lines: &str) -> Vec<String> {
     let mut names: Vec<String> = lines
         .lines()
         .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .filter(|event| event["event"] == "ran")
+        .filter(|event| event["event"] == "ran" || event["event"] == "observed")
         .map(|event| event["instance"].as_str().unwrap().to_string())
         .collect();
     names.sort();

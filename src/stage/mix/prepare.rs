@@ -2,6 +2,7 @@
 
 use super::recipe::{Instruction, SourceRecipe};
 use crate::row::{self, ID, INPUT, INSTRUCTION, OUTPUT, Row};
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
@@ -29,8 +30,8 @@ impl<'a> Preparation<'a> {
             environment.add_template_owned(TEMPLATE, text).map_err(|error| template_error(&error))?;
         }
         if let Some(filter) = &source.filter {
-            // As a template, because an environment keeps no expressions; it says `true` or `false`.
-            let text = format!("{{{{ true if ({filter}) else false }}}}");
+            // As a template, because an environment keeps no expressions; it says `keep` or nothing.
+            let text = format!("{{{{ 'keep' if ({filter}) else '' }}}}");
             environment.add_template_owned(FILTER, text).map_err(|error| format!("`where`: {error:#}"))?;
         }
         let bind = source.bind.as_deref().map(regex::Regex::new).transpose().map_err(|error| error.to_string())?;
@@ -60,7 +61,7 @@ impl<'a> Preparation<'a> {
         row.extend(self.source.set.iter().map(|(name, value)| (name.clone(), value.clone())));
         if self.source.filter.is_some() {
             let keep = self.render(FILTER, &row).map_err(|error| format!("`where`: {error:#}"))?;
-            if keep != "true" {
+            if keep.is_empty() {
                 return Ok(None);
             }
         }
@@ -118,7 +119,7 @@ impl<'a> Preparation<'a> {
     }
 
     fn render(&self, name: &str, row: &Row) -> Result<String, minijinja::Error> {
-        self.environment.get_template(name)?.render(row)
+        self.environment.get_template(name)?.render(Serde(row))
     }
 }
 

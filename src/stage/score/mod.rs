@@ -120,11 +120,10 @@ pub fn check(_recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
 }
 
 fn check_rows(input: &Input) -> Result<(), Diagnostic> {
-    let unreadable = |error: anyhow::Error| Diagnostic::new(format!("{error:#}"));
-    for item in row::read(&input.path, &input.name).map_err(unreadable)?.take(CHECKED_ROWS) {
-        let (line, row) = item.map_err(unreadable)?;
+    for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
+        let (line, row) = item?;
         for column in [row::PREDICTION, row::OUTPUT] {
-            text(&row, column).map_err(|error| Diagnostic::in_file(&input.name, Some(line), error.to_string()))?;
+            text(&row, column).map_err(|message| Diagnostic::in_file(&input.name, Some(line), message))?;
         }
     }
     Ok(())
@@ -145,8 +144,8 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
         for item in row::read(&input.path, &input.name)? {
             let (line, row) = item?;
             let place = || format!("{}:{line}", input.name);
-            let prediction = text(&row, row::PREDICTION).with_context(place)?;
-            let reference = text(&row, row::OUTPUT).with_context(place)?;
+            let prediction = text(&row, row::PREDICTION).map_err(anyhow::Error::msg).with_context(place)?;
+            let reference = text(&row, row::OUTPUT).map_err(anyhow::Error::msg).with_context(place)?;
             anyhow::ensure!(!row.contains_key(SCORES), "{}: a column is named `{SCORES}`: rename it", place());
             scores.push(scorer.score_row(&prediction, &reference).with_context(place)?);
             rows.push(row);
@@ -171,16 +170,9 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
 /// Where a row's values stand in `scores.jsonl`.
 pub(super) const SCORES: &str = "scores";
 
-/// A column's text.
-fn text<'a>(row: &'a Row, column: &str) -> anyhow::Result<Cow<'a, str>> {
-    match row.get(column) {
-        Some(serde_json::Value::String(text)) => Ok(Cow::Borrowed(text)),
-        None | Some(serde_json::Value::Null) => {
-            let known: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-            anyhow::bail!("the row has no `{column}`: it has {}", known.join(", "))
-        }
-        Some(other) => Ok(Cow::Owned(other.to_string())),
-    }
+/// A text that the row must have.
+fn text<'a>(row: &'a Row, column: &str) -> Result<Cow<'a, str>, String> {
+    row::text(row, column).ok_or_else(|| format!("the row has no `{column}`: it has {}", row::columns(row)))
 }
 
 /// The columns that go into the scores: all but the texts themselves and those with a long value in any row.
