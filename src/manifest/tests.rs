@@ -215,4 +215,3 @@ fn selectors_say_what_they_may_have_meant() {
     assert!(problem("mix.train[n=21,run=1,target=sst2]").hint.unwrap().contains("mix.train[n=2"));
     assert_eq!(pipeline.instances[0].id.kind, Kind::Mix);
 }
-
