@@ -197,10 +197,10 @@ fn models_that_do_not_fit_are_found_before_anything_runs() {
     project.refuses(&run, 2, &["down_porj", "down_proj"]);
 
     // A tokenizer with more tokens than the model has embeddings.
-    project.write("pipelines/p.toml", &MANIFEST.replace("bpe = 300", "bpe = 320"));
+    project.write("pipelines/p.toml", &MANIFEST.replace("bpe = 300", "bpe = 262"));
     project.run_with(&["-t", "train.base"]);
-    copy("models/base", "models/mixed");
-    project.write("models/mixed/tokenizer.json", &project.read("out/tiny/train.base/model/tokenizer.json"));
+    copy("out/tiny/train.base/model", "models/mixed");
+    project.write("models/mixed/tokenizer.json", &project.read("models/base/tokenizer.json"));
     project.write("pipelines/p.toml", &with_base("models/mixed"));
     project.refuses(&run, 2, &["models/mixed", "tokenizer"]);
 }
