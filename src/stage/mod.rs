@@ -116,7 +116,7 @@ pub enum Recipe {
     /// A mix.
     Mix(mix::MixRecipe),
     /// A training.
-    Train(train::TrainRecipe),
+    Train(Box<train::TrainRecipe>),
     /// A prediction.
     Predict(predict::PredictRecipe),
     /// A scoring by one scorer.

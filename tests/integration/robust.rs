@@ -12,12 +12,8 @@ fn a_kill_at_any_moment_leaves_a_usable_cache() {
     let expected = tree(&reference.path("out"));
     for step in 0..12 {
         let project = Project::answers();
-        let mut child = project
-            .command(&["run", "pipelines/p.toml"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child =
+            project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(4 * step));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -79,14 +75,11 @@ fn a_cache_that_cannot_be_written_is_said_at_once() {
 fn an_interrupted_run_says_so_and_goes_on_the_next_time() {
     let project = Project::answers();
     // Enough rows that the run is still going when the signal comes.
-    let row = |i: usize| format!("{{\"instruction\":\"q{i}\",\"output\":\"{}\",\"prediction\":\"x\"}}\n", "word ".repeat(80));
+    let row =
+        |i: usize| format!("{{\"instruction\":\"q{i}\",\"output\":\"{}\",\"prediction\":\"x\"}}\n", "word ".repeat(80));
     project.write("data/more.jsonl", &(0..4000).map(row).collect::<String>());
-    let child = project
-        .command(&["run", "pipelines/p.toml"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let child =
+        project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
     let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();

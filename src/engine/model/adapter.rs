@@ -1,6 +1,6 @@
 //! LoRA adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 
-use super::Model;
+use super::{Config, Model};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::weights::{NamedTensor, Weights, write};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -86,20 +86,31 @@ impl Adapter {
         Ok(Self { config, pairs })
     }
 
-    /// Adds `scale · B · A` to the linear layers that it stands on.
-    pub fn merge_into(&self, model: &mut Model) -> Result<()> {
-        let r = self.config.r;
+    /// Fails where the adapter stands on a linear layer that the model has not, or has in other widths.
+    pub fn check_fits(&self, config: &Config) -> Result<()> {
         for (name, pair) in &self.pairs {
-            let linear = model.linear_mut(name)?;
-            let (inputs, outputs) = (linear.inputs, linear.outputs);
+            let Some((inputs, outputs)) = config.linear_widths(name) else {
+                bail!("the model has no linear layer `{name}`");
+            };
             ensure!(
                 (pair.inputs, pair.outputs) == (inputs, outputs),
                 "linear layer `{name}` has {inputs} inputs and {outputs} outputs, the adapter's {} and {}",
                 pair.inputs,
                 pair.outputs
             );
-            let weight = Arc::make_mut(&mut linear.weight);
+        }
+        Ok(())
+    }
+
+    /// Adds `scale · B · A` to the linear layers that it stands on.
+    pub fn merge_into(&self, model: &mut Model) -> Result<()> {
+        self.check_fits(&model.config)?;
+        let r = self.config.r;
+        for linear in model.linears_mut() {
+            let Some(pair) = self.pairs.get(&linear.name) else { continue };
+            let (inputs, outputs) = (linear.inputs, linear.outputs);
             let (a, b) = (Matrix::new(&pair.a, r, inputs), Matrix::new(&pair.b, outputs, r));
+            let weight = Arc::make_mut(&mut linear.weight);
             let out = MatrixMut::new(weight, inputs, outputs);
             matmul(out, a.t(), b.t(), self.config.scale(), Write::Add, Threads::Pool);
         }
@@ -173,7 +184,6 @@ fn config_from_json(json: &Value) -> Result<AdapterConfig> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::Config;
 
     const NAME: &str = "model.layers.1.mlp.down_proj";
 

@@ -88,9 +88,9 @@ impl Config {
             tie_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
             initializer_range: real_or(&json["initializer_range"], 0.02),
         };
-        ensure!(config.head_dim % 2 == 0, "`head_dim` is {}, an odd number", config.head_dim);
+        ensure!(config.head_dim.is_multiple_of(2), "`head_dim` is {}, an odd number", config.head_dim);
         ensure!(
-            config.heads % config.kv_heads == 0,
+            config.heads.is_multiple_of(config.kv_heads),
             "`num_key_value_heads` {} does not divide `num_attention_heads` {heads}",
             config.kv_heads
         );
@@ -131,6 +131,23 @@ impl Config {
     /// Names of the linear layers of the blocks, in order: those that can carry an adapter.
     pub fn linear_names(&self) -> impl Iterator<Item = String> {
         (0..self.layers).flat_map(|block| LINEARS.map(|name| format!("model.layers.{block}.{name}")))
+    }
+
+    /// Inputs and outputs of the linear layer of a name.
+    pub fn linear_widths(&self, name: &str) -> Option<(usize, usize)> {
+        let (block, kind) = name.strip_prefix("model.layers.")?.split_once('.')?;
+        if block.parse::<usize>().ok()? >= self.layers {
+            return None;
+        }
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        match kind {
+            "self_attn.q_proj" => Some((hidden, self.query_width())),
+            "self_attn.k_proj" | "self_attn.v_proj" => Some((hidden, self.kv_width())),
+            "self_attn.o_proj" => Some((self.query_width(), hidden)),
+            "mlp.gate_proj" | "mlp.up_proj" => Some((hidden, inner)),
+            "mlp.down_proj" => Some((inner, hidden)),
+            _ => None,
+        }
     }
 
     /// Fails where a target names none of the linear layers.

@@ -234,10 +234,9 @@ impl Model {
         self.blocks.iter().flat_map(Block::linears)
     }
 
-    /// The linear layer of a name, to be changed.
-    pub fn linear_mut(&mut self, name: &str) -> Result<&mut Linear> {
-        let mut all = self.blocks.iter_mut().flat_map(Block::linears_mut);
-        all.find(|linear| linear.name == name).with_context(|| format!("the model has no linear layer `{name}`"))
+    /// The same, to be changed.
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(Block::linears_mut)
     }
 
     /// Fails where a token has no row in the embedding, or a text has more tokens than the model has positions.

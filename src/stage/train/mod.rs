@@ -32,7 +32,7 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     let recipe = check_combination(recipe, fields, base.is_some(), inputs.len() > 1, problems)?;
     inputs.extend(base);
     let hints = Hints { threads: threads?, ..Hints::default() };
-    Some(Stage { scorer: None, recipe: Recipe::Train(recipe), hints, inputs })
+    Some(Stage { scorer: None, recipe: Recipe::Train(Box::new(recipe)), hints, inputs })
 }
 
 /// Reads `data` and `validation`: the rows to train on and, where there are any, those to evaluate on.

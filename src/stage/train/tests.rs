@@ -13,7 +13,7 @@ fn read(text: &str) -> (Option<(TrainRecipe, Vec<InputSpec>)>, String) {
     let stages = crate::stage::decode(Kind::Train, value.as_table().unwrap(), value.span, &mut problems);
     let messages: Vec<String> = problems.into_vec().iter().map(|problem| sources.render(problem)).collect();
     let stage = stages.map(|mut stages| stages.remove(0)).map(|stage| match stage.recipe {
-        Recipe::Train(recipe) => (recipe, stage.inputs),
+        Recipe::Train(recipe) => (*recipe, stage.inputs),
         other => panic!("not a training: {other:?}"),
     });
     (stage, messages.join(""))

@@ -244,6 +244,9 @@ fn a_target_that_names_no_layer_is_told_with_those_that_do() {
     let check =
         |targets: &[&str]| model.config.check_targets(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
     assert!(model.config.linear_names().eq(model.linears().map(|linear| linear.name.clone())));
+    for linear in model.linears() {
+        assert_eq!(model.config.linear_widths(&linear.name), Some((linear.inputs, linear.outputs)));
+    }
     check(&["q_proj", "mlp.down_proj", "model.layers.1.self_attn.o_proj"]).unwrap();
     for wrong in ["proj", "query_key_value", "model.layers.2.mlp.up_proj"] {
         let error = check(&["q_proj", wrong]).unwrap_err().to_string();

@@ -104,22 +104,26 @@ impl Dropout {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share is from 0 to 1")]
     fn apply(&self, x: &[f32]) -> Vec<f32> {
         let width = x.len() / self.tokens.len().max(1);
-        let threshold = (self.share * 2f64.powi(32)) as u32;
-        let scale = (1.0 / (1.0 - self.share)) as f32;
+        let threshold = (self.share * 65_536.0).round() as u16;
+        let scale = 1.0 / (1.0 - f32::from(threshold) / 65_536.0);
         let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(width)
-            .zip(x.par_chunks(width))
-            .zip(&self.tokens)
-            .with_min_len(super::ROWS_PER_TASK)
-            .for_each(|((out, x), random)| {
-                // One draw serves two neighbours.
-                for (index, (out, x)) in out.chunks_mut(2).zip(x.chunks(2)).enumerate() {
-                    let bits = random.bits(index as u64);
-                    for ((out, x), bits) in out.iter_mut().zip(x).zip([bits as u32, (bits >> 32) as u32]) {
-                        *out = if bits < threshold { 0.0 } else { x * scale };
-                    }
-                }
-            });
+        let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(&self.tokens);
+        rows.with_min_len(super::ROWS_PER_TASK).for_each(|((out, x), random)| {
+            // One draw of 64 bits serves four neighbours.
+            let factors = |index: usize| {
+                let bits = random.bits(index as u64);
+                [0, 16, 32, 48].map(|shift| if ((bits >> shift) as u16) < threshold { 0.0 } else { scale })
+            };
+            let (out, out_rest) = out.as_chunks_mut::<4>();
+            let (x, x_rest) = x.as_chunks::<4>();
+            for (index, (out, x)) in out.iter_mut().zip(x).enumerate() {
+                let factors = factors(index);
+                *out = std::array::from_fn(|lane| x[lane] * factors[lane]);
+            }
+            for ((out, x), factor) in out_rest.iter_mut().zip(x_rest).zip(factors(x.len())) {
+                *out = x * factor;
+            }
+        });
         out
     }
 }
@@ -194,6 +198,10 @@ impl CustomOp3 for LoraLinear {
         multiply(&mut da, du.t(), dropped, (r, k), 1.0, Write::Set);
         multiply(&mut db, grad.t(), u, (n, r), self.scale, Write::Set);
 
+        if !x.track_op() {
+            // The first block of an adapter: nothing before it learns.
+            return Ok((None, gradient(da, a)?, gradient(db, b)?));
+        }
         let mut dx = vec![0.0; m * k];
         multiply(&mut dx, du, a_matrix, (m, k), 1.0, Write::Set);
         if let Some(dropout) = &self.dropout {

@@ -32,7 +32,7 @@ fn recipe(text: &str) -> TrainRecipe {
     let value = parse(text, 0, &mut problems).unwrap();
     let stages = crate::stage::decode(Kind::Train, value.as_table().unwrap(), value.span, &mut problems);
     match stages.unwrap_or_else(|| panic!("{problems:?}")).remove(0).recipe {
-        Recipe::Train(recipe) => recipe,
+        Recipe::Train(recipe) => *recipe,
         other => panic!("{other:?}"),
     }
 }
