@@ -9,8 +9,22 @@ use std::io::Write;
 use std::path::Path;
 
 const PRAISE: [&str; 16] = [
-    "lovely", "splendid", "superb", "charming", "brilliant", "perfect", "cosy", "fresh", "tender", "graceful", "bright",
-    "smooth", "witty", "clever", "generous", "radiant",
+    "lovely",
+    "splendid",
+    "superb",
+    "charming",
+    "brilliant",
+    "perfect",
+    "cosy",
+    "fresh",
+    "tender",
+    "graceful",
+    "bright",
+    "smooth",
+    "witty",
+    "clever",
+    "generous",
+    "radiant",
 ];
 /// The opposite of each word of [`PRAISE`], in the same order.
 const BLAME: [&str; 16] = [
@@ -18,8 +32,8 @@ const BLAME: [&str; 16] = [
     "boring", "silly", "mean", "shabby",
 ];
 const THINGS: [&str; 18] = [
-    "soup", "film", "novel", "room", "song", "meal", "tale", "inn", "play", "pie", "tea", "garden", "waiter", "concert",
-    "museum", "train", "market", "dance",
+    "soup", "film", "novel", "room", "song", "meal", "tale", "inn", "play", "pie", "tea", "garden", "waiter",
+    "concert", "museum", "train", "market", "dance",
 ];
 const ANIMALS: [&str; 10] = ["cat", "dog", "horse", "cow", "goat", "otter", "tiger", "bear", "mouse", "fox"];
 const FOODS: [&str; 10] = ["apple", "bread", "cheese", "rice", "honey", "carrot", "pear", "plum", "bean", "corn"];

@@ -93,22 +93,26 @@ impl Decoder {
     /// # Panics
     /// On tokens outside the vocabulary and on positions beyond the context: the caller's duty.
     pub fn advance(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
-        let last = self.hidden(sequences);
-        let hidden = self.norm.len();
-        // Only the last position of each sequence is asked for.
-        let mut rows = Vec::with_capacity(sequences.len() * hidden);
-        let mut end = 0;
-        for sequence in sequences {
-            end += sequence.tokens.len();
-            rows.extend_from_slice(&last[(end - 1) * hidden..end * hidden]);
-        }
-        self.logits(&rows)
+        in_pool(|| {
+            let all = self.hidden(sequences);
+            let hidden = self.norm.len();
+            // Only the last position of each sequence is asked for.
+            let mut rows = Vec::with_capacity(sequences.len() * hidden);
+            let mut end = 0;
+            for sequence in sequences {
+                end += sequence.tokens.len();
+                rows.extend_from_slice(&all[(end - 1) * hidden..end * hidden]);
+            }
+            self.logits(&rows)
+        })
     }
 
     /// Advances every sequence by its tokens. Returns the logits after every token of every sequence, row by row.
     pub fn advance_all(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
-        let rows = self.hidden(sequences);
-        self.logits(&rows)
+        in_pool(|| {
+            let rows = self.hidden(sequences);
+            self.logits(&rows)
+        })
     }
 
     /// The last block's output at every position.
@@ -202,6 +206,11 @@ impl Decoder {
             }
         }
     }
+}
+
+/// Does work on a thread of the current rayon pool: one change of threads for a whole step, not one for every product.
+fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
 }
 
 /// One head's part of each row of a matrix.

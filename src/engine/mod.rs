@@ -14,3 +14,17 @@ pub mod random;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;
+
+/// A real checkpoint of 260,000 parameters, for tests: the folder that `TITER_STORIES260K` names, else the one beside the
+/// project. `None`, said aloud, where there is none.
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "a test that looks at nothing must say so")]
+fn stories260k() -> Option<std::path::PathBuf> {
+    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/stories260K-hf");
+    let folder = std::env::var_os("TITER_STORIES260K").map_or_else(beside, std::path::PathBuf::from);
+    if folder.join("model.safetensors").exists() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no model in `{}`; set TITER_STORIES260K", folder.display());
+    None
+}

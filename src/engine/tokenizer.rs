@@ -345,7 +345,10 @@ mod tests {
         write(folder.path(), FILES[1], "{}");
         assert_eq!(Tokenizer::load(folder.path()).unwrap().prefix(), [1]);
         // The model's configuration goes before it, the generation's before that; ids may be lists.
+        write(folder.path(), FILES[1], r#"{"eos_token": "<pad>"}"#);
+        assert_eq!(Tokenizer::load(folder.path()).unwrap().eos(), [0]);
         write(folder.path(), "config.json", r#"{"eos_token_id": 7, "pad_token_id": 9}"#);
+        assert_eq!(Tokenizer::load(folder.path()).unwrap().eos(), [7]);
         write(folder.path(), "generation_config.json", r#"{"eos_token_id": [5, 6]}"#);
         let tokenizer = Tokenizer::load(folder.path()).unwrap();
         assert_eq!((tokenizer.eos(), tokenizer.pad()), ([5, 6].as_slice(), Some(9)));

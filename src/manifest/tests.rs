@@ -99,7 +99,10 @@ fn axes_flow_downstream_by_natural_join() {
     assert_eq!(count("predict.answers"), 8);
     assert_eq!(count("score.quality"), 16, "one instance per scorer");
     assert_eq!(count("aggregate.curve"), 1);
-    assert_eq!(names(&pipeline, "train.second[n=20,target=xsum]"), ["train.second[n=20,run=1,target=xsum]", "train.second[n=20,run=2,target=xsum]"]);
+    assert_eq!(
+        names(&pipeline, "train.second[n=20,target=xsum]"),
+        ["train.second[n=20,run=1,target=xsum]", "train.second[n=20,run=2,target=xsum]"]
+    );
     assert_eq!(pipeline.targets.len(), 1);
 }
 
@@ -120,7 +123,14 @@ fn references_meet_on_equal_values() {
         ]
     );
     let model: Vec<String> = sources_of(&pipeline, "predict.answers[n=0,run=2,target=xsum]");
-    assert_eq!(model[..3], ["model.0 = train.base.model", "model.1 = train.first[n=0,run=2,target=xsum].model", "model.2 = train.second[n=0,run=2,target=xsum].model"]);
+    assert_eq!(
+        model[..3],
+        [
+            "model.0 = train.base.model",
+            "model.1 = train.first[n=0,run=2,target=xsum].model",
+            "model.2 = train.second[n=0,run=2,target=xsum].model"
+        ]
+    );
     let scores = &pipeline.instances[*pipeline.targets.first().unwrap()].inputs;
     assert_eq!(scores.len(), 16);
     assert_eq!(scores[1].labels["scorer"], "rouge");
@@ -170,7 +180,11 @@ fn the_order_of_tables_does_not_matter() {
 #[test]
 fn mistakes_are_shown_with_their_places() {
     for (from, to, parts) in [
-        ("\"mix.train\"\nvalidation", "\"mix.trian\"\nvalidation", &["there is no stage `mix.trian`", "did you mean `mix.train`?"][..]),
+        (
+            "\"mix.train\"\nvalidation",
+            "\"mix.trian\"\nvalidation",
+            &["there is no stage `mix.trian`", "did you mean `mix.train`?"][..],
+        ),
         ("run=1].test", "rum=1].test", &["does not vary over `rum`", "did you mean `run`?"]),
         ("gather = \"target\"", "gather = \"targets\"", &["does not vary over `targets`"]),
         ("take = \"{n}\"", "take = \"{m}\"", &["`{m}` is neither an axis nor a parameter"]),
@@ -199,7 +213,9 @@ fn mistakes_are_shown_with_their_places() {
 fn too_many_combinations_are_refused_before_they_are_made() {
     let values: Vec<String> = (0..3000).map(|value| value.to_string()).collect();
     let axis = values.join(",");
-    let text = format!("titer = 1\n[axes]\na = [{axis}]\nb = [{axis}]\n[mix.m]\nover = [\"a\", \"b\"]\nsources = [{{ path = \"x.jsonl\" }}]\n");
+    let text = format!(
+        "titer = 1\n[axes]\na = [{axis}]\nb = [{axis}]\n[mix.m]\nover = [\"a\", \"b\"]\nsources = [{{ path = \"x.jsonl\" }}]\n"
+    );
     let error = load(&text).unwrap_err();
     assert!(error.contains("9000000 instances (3000 × a, 3000 × b)"), "{error}");
 }

@@ -75,7 +75,10 @@ fn an_empty_file() {
 #[test]
 fn invalid_utf8() {
     let project = Project::answers();
-    project.write_bytes("data/more.jsonl", b"{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"\xff\",\"output\":\"b\"}\n");
+    project.write_bytes(
+        "data/more.jsonl",
+        b"{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"\xff\",\"output\":\"b\"}\n",
+    );
     project.refuses(&RUN, 2, &["data/more.jsonl:2", "UTF-8"]);
 }
 
@@ -88,11 +91,8 @@ fn a_line_cut_in_half() {
 
 #[test]
 fn a_missing_column() {
-    with("{ path = \"data/more.jsonl\" }", "{ path = \"data/more.jsonl\", columns = { output = \"answer\" } }").refuses(
-        &RUN,
-        2,
-        &["data/more.jsonl:1", "`answer`"],
-    );
+    with("{ path = \"data/more.jsonl\" }", "{ path = \"data/more.jsonl\", columns = { output = \"answer\" } }")
+        .refuses(&RUN, 2, &["data/more.jsonl:1", "`answer`"]);
 }
 
 #[test]
@@ -146,6 +146,9 @@ fn init_writes_a_manifest_that_check_understands() {
     let output = project.titer(&["check", "pipelines/experiment.toml"]);
     // The language is right; what it cannot find is the person's own data.
     assert_eq!(output.code, 2, "{output:?}");
-    assert!(output.err.lines().filter(|line| line.contains("error:")).all(|line| line.contains("there is no")), "{output:?}");
+    assert!(
+        output.err.lines().filter(|line| line.contains("error:")).all(|line| line.contains("there is no")),
+        "{output:?}"
+    );
     project.refuses(&["init"], 2, &["exists already"]);
 }

@@ -25,8 +25,11 @@ fn what_changes_no_byte_of_a_result_runs_nothing() {
     // A comment, another order of tables, another name of a stage.
     let (head, tail) = MANIFEST.split_once("[score.quality]").unwrap();
     let (score, aggregate) = tail.split_once("[aggregate.table]").unwrap();
-    let text = format!("# why\n[aggregate.table]{aggregate}\n{head}").replace("titer = 1\n", "").replace("name = \"answers\"\n", "");
-    let text = format!("titer = 1\nname = \"answers\"\n{text}\n[score.quality]{score}").replace("mix.rows", "mix.lines");
+    let text = format!("# why\n[aggregate.table]{aggregate}\n{head}")
+        .replace("titer = 1\n", "")
+        .replace("name = \"answers\"\n", "");
+    let text =
+        format!("titer = 1\nname = \"answers\"\n{text}\n[score.quality]{score}").replace("mix.rows", "mix.lines");
     project.write("pipelines/p.toml", &text);
     assert_eq!(project.run(), NOTHING);
     // A touched file, and one written again with the same bytes.

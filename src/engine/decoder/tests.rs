@@ -140,15 +140,7 @@ fn answers_depend_on_neither_batch_nor_order_nor_threads() {
 
 #[test]
 fn a_real_checkpoint_tells_its_story() {
-    let folder = std::env::var_os("TITER_STORIES260K")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models/stories260K-hf"), PathBuf::from);
-    if !folder.join("model.safetensors").exists() {
-        #[expect(clippy::print_stderr, reason = "a test that looks at nothing must say so")]
-        {
-            eprintln!("skipped: no model in `{}`; set TITER_STORIES260K", folder.display());
-        }
-        return;
-    }
+    let Some(folder) = crate::engine::stories260k() else { return };
     let reference: serde_json::Value =
         serde_json::from_slice(&std::fs::read(golden("stories260k.json")).unwrap()).unwrap();
     let ids = |name: &str| serde_json::from_value::<Vec<u32>>(reference[name].clone()).unwrap();

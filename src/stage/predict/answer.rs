@@ -132,3 +132,31 @@ impl Summary {
         } += 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn appended(row: &serde_json::Value, text: &str, strip: bool) -> String {
+        let mut row = row.as_object().unwrap().clone();
+        let prompt = Prompt { ids: vec![1, 5, 6], cut: false };
+        let answer = Answer { text: text.to_string(), tokens: vec![7, 8], stop: StopReason::Stop };
+        append(&mut row, &prompt, &answer, strip);
+        serde_json::to_string(&row).unwrap()
+    }
+
+    #[test]
+    fn what_is_new_stands_behind_the_rows_own_columns() {
+        let expected = r#"{"b":1,"a":2,"prediction":"yes","prompt_tokens":3,"new_tokens":2,"stop_reason":"stop"}"#;
+        assert_eq!(appended(&json!({"b": 1, "a": 2}), "yes", true), expected);
+        let earlier = json!({"b": 1, "prediction": "no", "stop_reason": "eos", "a": 2});
+        assert_eq!(appended(&earlier, "yes", true), expected);
+    }
+
+    #[test]
+    fn white_space_around_an_answer_is_removed_where_asked() {
+        assert!(appended(&json!({}), "\n a b \n", true).contains(r#""prediction":"a b""#));
+        assert!(appended(&json!({}), "\n a b \n", false).contains(r#""prediction":"\n a b \n""#));
+    }
+}

@@ -1,7 +1,10 @@
 //! Logits, losses, gradients and a training against transformers, PEFT and torch (`tests/golden/engine`).
 
 use super::*;
+use crate::engine::prompt::PromptEncoder;
+use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
+use crate::stage::prompt::Template;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -150,6 +153,57 @@ fn twenty_steps_of_lora_are_those_of_peft() {
             // 1e-3 is what issue 2 promises; 1e-5 is what is reached.
             assert!((loss / expected - 1.0).abs() < 1e-5, "step {step}: {loss} is not {expected}");
         }
+    }
+}
+
+/// A real checkpoint, rows of different lengths from text on, warm-up and decay: made by
+/// `tests/references/make_lora_reference.py`.
+#[test]
+fn twenty_steps_of_a_real_checkpoint_are_those_of_peft() {
+    let Some(folder) = crate::engine::stories260k() else { return };
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stories260k_lora");
+    let reference: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(golden.join("reference.json")).unwrap()).unwrap();
+    let (model, adapter) = (Model::load(&[&folder]).unwrap(), Adapter::read(&golden.join("adapter")).unwrap());
+    let tokenizer = Tokenizer::load(&folder).unwrap();
+    let encoder = PromptEncoder::new(&tokenizer, &Template::AlpacaShort).unwrap();
+    let mut examples = Vec::new();
+    for row in reference["examples"].as_array().unwrap() {
+        let encoded = encoder.example(row.as_object().unwrap(), 512).unwrap();
+        assert_eq!(serde_json::json!(encoded.ids), row["ids"]);
+        assert_eq!(serde_json::json!(encoded.prompt_len), row["prompt_len"]);
+        examples.push(Example { counted: encoded.prompt_len..encoded.ids.len(), ids: encoded.ids });
+    }
+    let graph =
+        Graph::with_pairs(&model, adapter.config.clone(), 0, |linear| Ok(adapter.pairs[&linear.name].clone())).unwrap();
+    assert_eq!(graph.parameters().len(), 2 * 7 * 5);
+    let config = TrainConfig {
+        batch_size: 8,
+        micro_batch_size: 3,
+        rate: LearningRate { peak: 5e-3, warmup: 4, steps: 20, decay: Decay::Linear },
+        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
+        max_grad_norm: 1.0,
+        seed: 1,
+        evaluate_every: 20,
+        patience: None,
+        keep_best: false,
+    };
+    let (mut losses, mut last) = (Vec::new(), 0.0);
+    train(&graph, &examples, &examples, &config, &mut |moment| {
+        match moment {
+            Moment::Step { loss, .. } => losses.push(*loss),
+            Moment::Evaluation { loss, .. } => last = *loss,
+        }
+        Ok(())
+    })
+    .unwrap();
+    losses.push(last);
+    let mut expected: Vec<f64> = serde_json::from_value(reference["losses"].clone()).unwrap();
+    expected.push(reference["final_loss"].as_f64().unwrap());
+    assert_eq!(losses.len(), expected.len());
+    for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
+        // 1e-3 is what issue 2 promises; 1e-4 leaves room for other processors.
+        assert!((loss / expected - 1.0).abs() < 1e-4, "step {step}: {loss} is not {expected}");
     }
 }
 

@@ -1,0 +1,206 @@
+//! Training and prediction through the program, with a model of a few thousand parameters.
+
+use crate::project::{Project, tree};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+const MANIFEST: &str = r#"titer = 1
+name = "tiny"
+
+[axes]
+n = [0, 6]
+
+[mix.general]
+sources = [{ path = "data/general.jsonl" }]
+split = { validation = 0.2 }
+
+[mix.target]
+sources = [{ path = "data/general.jsonl", take = 8 }, { path = "data/target.jsonl", take = "{n}" }]
+
+[train.base]
+data = "mix.general"
+architecture = { hidden_size = 16, layers = 2, heads = 2, kv_heads = 1, intermediate_size = 24, max_positions = 96 }
+tokenizer = { bpe = 300 }
+max_length = 96
+epochs = 2
+batch_size = 8
+micro_batch_size = 4
+learning_rate = 1e-2
+
+[train.adapter]
+data = "mix.target"
+base = "train.base"
+max_length = 96
+lora = { r = 4, alpha = 8, dropout = 0.1, targets = ["q_proj", "down_proj"] }
+epochs = 2
+batch_size = 8
+micro_batch_size = 4
+learning_rate = 1e-2
+
+[predict.answers]
+model = "train.adapter"
+data = "mix.target[n=6]"
+max_new_tokens = 4
+max_prompt_tokens = 90
+
+[score.quality]
+predictions = "predict.answers"
+scorers = ["exact_match"]
+
+[aggregate.table]
+from = "score.quality"
+by = ["n"]
+"#;
+
+fn project() -> Project {
+    let project = Project::empty();
+    let row = |i: usize, word: &str| {
+        format!("{{\"instruction\":\"Copy.\",\"input\":\"{word} {i}\",\"output\":\"{word}\"}}\n")
+    };
+    let words = ["oak", "elm", "ash", "fir"];
+    project.write("data/general.jsonl", &(0..40).map(|i| row(i, words[i % 4])).collect::<String>());
+    project.write("data/target.jsonl", &(0..10).map(|i| row(i, "yew")).collect::<String>());
+    project.write("pipelines/p.toml", MANIFEST);
+    project
+}
+
+/// The results, without what they are shown with.
+fn results(project: &Project) -> Vec<(String, Vec<u8>)> {
+    let mut files = tree(&project.path("out"));
+    files.retain(|(name, _)| !name.ends_with(".titer"));
+    files
+}
+
+#[test]
+fn the_bytes_do_not_depend_on_threads_or_batches() {
+    let one = project();
+    one.run_with(&["-j", "1"]);
+    let two = project();
+    two.edit("pipelines/p.toml", "max_new_tokens = 4", "max_new_tokens = 4\nbatch_size = 1\nthreads = 2");
+    two.edit("pipelines/p.toml", "tokenizer = { bpe", "threads = 2\ntokenizer = { bpe");
+    two.run_with(&["-j", "2"]);
+    assert!(results(&one) == results(&two), "results differ");
+    assert!(results(&one).iter().any(|(name, _)| name.ends_with("adapter_model.safetensors")));
+}
+
+#[test]
+fn hints_are_in_no_key_and_settings_are() {
+    let project = project();
+    project.run();
+    project.edit("pipelines/p.toml", "max_new_tokens = 4", "max_new_tokens = 4\nbatch_size = 3");
+    assert!(project.run().is_empty());
+    project.edit("pipelines/p.toml", "alpha = 8", "alpha = 9");
+    let ran = project.run();
+    assert!(!ran.contains(&"train.base".to_string()), "{ran:?}");
+    assert!(
+        ran.contains(&"train.adapter[n=0]".to_string()) && ran.contains(&"predict.answers[n=6]".to_string()),
+        "{ran:?}"
+    );
+}
+
+/// A model's digest covers its whole chain: the same adapter over another base is another model.
+#[test]
+fn a_changed_base_reaches_the_predictions() {
+    let project = project();
+    project.run();
+    project.edit(
+        "pipelines/p.toml",
+        "epochs = 2\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
+        "epochs = 1\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
+    );
+    let ran = project.run();
+    assert_eq!(ran.iter().filter(|name| name.starts_with("predict")).count(), 2, "{ran:?}");
+}
+
+#[test]
+fn an_interrupted_training_leaves_nothing_behind() {
+    let project = project();
+    project.edit(
+        "pipelines/p.toml",
+        "epochs = 2\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
+        "epochs = 10000\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
+    );
+    let child =
+        project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let start = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(start.elapsed() < Duration::from_secs(20), "the worker is not waited for");
+    assert!(!project.path("out/tiny/train.base").exists());
+    let status = project.titer(&["status", "pipelines/p.toml"]);
+    assert!(status.out.contains("train.base") && status.out.contains("1 will run"), "{status:?}");
+}
+
+#[test]
+fn a_damaged_object_is_noticed_before_it_is_trained_on() {
+    let project = project();
+    project.run_with(&["-t", "mix"]);
+    let rows = project.read("out/tiny/mix.general/train.jsonl");
+    for (name, bytes) in tree(&project.path("cache/objects")) {
+        if bytes == rows.as_bytes() {
+            let path = project.path("cache/objects").join(name);
+            let damaged = rows.replacen("oak", "OAK", 1);
+            std::fs::remove_file(&path).unwrap();
+            std::fs::write(path, damaged).unwrap();
+        }
+    }
+    project.refuses(&["run", "pipelines/p.toml"], 1, &["mix.general.train", "damaged", "run again"]);
+    assert!(project.run().contains(&"mix.general".to_string()));
+}
+
+#[test]
+fn models_that_do_not_fit_are_found_before_anything_runs() {
+    let project = project();
+    project.run();
+    let copy = |from: &str, to: &str| {
+        for (name, bytes) in tree(&project.path(from)) {
+            project.write_bytes(&format!("{to}/{name}"), &bytes);
+        }
+    };
+    copy("out/tiny/train.base/model", "models/base");
+    let with_base = |base: &str| MANIFEST.replace("base = \"train.base\"", &format!("base = \"{base}\""));
+    project.write("pipelines/p.toml", &with_base("models/base"));
+    assert!(
+        project.run().iter().all(|name| name.starts_with("train.base") || !name.starts_with("train")),
+        "the same bytes elsewhere are the same base"
+    );
+
+    let run = ["run", "pipelines/p.toml"];
+    let weights = std::fs::read(project.path("models/base/model.safetensors")).unwrap();
+    copy("models/base", "models/cut");
+    project.write_bytes("models/cut/model.safetensors", &weights[..weights.len() / 2]);
+    project.write("pipelines/p.toml", &with_base("models/cut"));
+    project.refuses(&run, 2, &["models/cut", "model.safetensors"]);
+
+    copy("models/base", "models/lying");
+    let mut lying = weights.clone();
+    let header = String::from_utf8_lossy(&weights[8..4000]).into_owned();
+    let at = 8 + header.find("\"shape\":[").unwrap() + 9;
+    lying[at] = b'9';
+    project.write_bytes("models/lying/model.safetensors", &lying);
+    project.write("pipelines/p.toml", &with_base("models/lying"));
+    project.refuses(&run, 2, &["models/lying", "model.safetensors"]);
+
+    copy("models/base", "models/strange");
+    let config = project
+        .read("models/base/config.json")
+        .replace("\"LlamaForCausalLM\"", "\"MambaForCausalLM\"")
+        .replace("\"llama\"", "\"mamba\"");
+    project.write("models/strange/config.json", &config);
+    project.write("pipelines/p.toml", &with_base("models/strange"));
+    project.refuses(&run, 2, &["models/strange", "amba"]);
+
+    project.write("pipelines/p.toml", &with_base("models/base").replace("\"down_proj\"", "\"down_porj\""));
+    project.refuses(&run, 2, &["down_porj", "down_proj"]);
+
+    // A tokenizer with more tokens than the model has embeddings.
+    project.write("pipelines/p.toml", &MANIFEST.replace("bpe = 300", "bpe = 262"));
+    project.run_with(&["-t", "train.base"]);
+    copy("out/tiny/train.base/model", "models/mixed");
+    project.write("models/mixed/tokenizer.json", &project.read("models/base/tokenizer.json"));
+    project.write("pipelines/p.toml", &with_base("models/mixed"));
+    project.refuses(&run, 2, &["models/mixed", "tokenizer"]);
+}
