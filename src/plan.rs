@@ -126,7 +126,8 @@ impl<'a> Resolver<'a> {
     /// The inputs that a check may read before anything runs: those that are files already.
     pub fn existing_inputs(&self, node: usize) -> Vec<Input> {
         let instance = &self.pipeline.instances[node];
-        let files = instance.inputs.iter().filter_map(|input| match &input.source {
+        let own = instance.inputs.iter().filter(|input| !input.inherited);
+        let files = own.filter_map(|input| match &input.source {
             Source::Path(path) => self.find(input, path).ok(),
             Source::Output { .. } => None,
         });
@@ -219,7 +220,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn relative_to(&self) -> String {
-        format!("paths are relative to `{}`", self.root.display())
+        let root = std::path::absolute(self.root).unwrap_or_else(|_| self.root.to_path_buf());
+        format!("paths are relative to `{}`", root.display())
     }
 
     fn glob(&self, pattern: &str) -> anyhow::Result<Vec<(PathBuf, String)>> {
@@ -463,7 +465,7 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
 
 /// Reports the paths of an instance that are not there.
 pub fn missing_paths(resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
-    for input in &resolver.pipeline.instances[node].inputs {
+    for input in resolver.pipeline.instances[node].inputs.iter().filter(|input| !input.inherited) {
         if let Source::Path(path) = &input.source
             && let Err(problem) = resolver.find(input, path)
         {

@@ -59,6 +59,8 @@ pub struct ResolvedInput {
     pub labels: BTreeMap<String, serde_json::Value>,
     /// Where it comes from.
     pub source: Source,
+    /// Whether it came along with a model, from the stage that made that: there it is checked and reported.
+    pub inherited: bool,
     /// Where the manifest says so.
     pub span: Span,
 }

@@ -206,7 +206,10 @@ impl Resolver<'_> {
         for spec in &stage.inputs {
             let reference = match &spec.source {
                 InputSource::Path(path) => {
-                    let role = if spec.form == Form::Model { format!("{}.0", spec.role) } else { spec.role.clone() };
+                    let role = match spec.form {
+                        Form::Model => next_layer(spec, &inputs),
+                        _ => spec.role.clone(),
+                    };
                     inputs.push(self.input(spec, role, Source::Path(path.clone())));
                     continue;
                 }
@@ -230,7 +233,7 @@ impl Resolver<'_> {
     }
 
     fn input(&self, spec: &InputSpec, role: String, source: Source) -> ResolvedInput {
-        ResolvedInput { role, form: spec.form, labels: BTreeMap::new(), source, span: spec.span }
+        ResolvedInput { role, form: spec.form, labels: BTreeMap::new(), source, inherited: false, span: spec.span }
     }
 
     fn add(&self, spec: &InputSpec, node: usize, output: &'static str, inputs: &mut Vec<ResolvedInput>) {
@@ -239,16 +242,17 @@ impl Resolver<'_> {
             // A mix without a validation split gives none; the file would be empty.
             Form::ValidationRows if !has_validation(&self.instances[node].recipe) => {}
             Form::Model => {
-                let layers = self.layers(node);
-                for (number, (form, source)) in layers.into_iter().enumerate() {
-                    let input = self.input(spec, format!("{}.{number}", spec.role), source);
-                    inputs.push(ResolvedInput { form, ..input });
+                for source in self.layers(node) {
+                    let inherited = source != Source::Output { instance: node, output };
+                    let input = self.input(spec, next_layer(spec, inputs), source);
+                    inputs.push(ResolvedInput { inherited, ..input });
                 }
             }
             Form::Tokenizer => {
                 // An adapter has its base's tokenizer.
-                let source = self.layers(node).into_iter().next().map_or(source, |(_, source)| source);
-                inputs.push(self.input(spec, spec.role.clone(), source));
+                let base = self.layers(node).into_iter().next().unwrap_or_else(|| source.clone());
+                let inherited = base != source;
+                inputs.push(ResolvedInput { inherited, ..self.input(spec, spec.role.clone(), base) });
             }
             Form::Scores => {
                 let labels = &self.instances[node].id.axes;
@@ -262,16 +266,22 @@ impl Resolver<'_> {
     }
 
     /// The layers of the model that a train instance makes: its base's, then its own.
-    fn layers(&self, node: usize) -> Vec<(Form, Source)> {
+    fn layers(&self, node: usize) -> Vec<Source> {
         let instance = &self.instances[node];
-        let own = (Form::Model, Source::Output { instance: node, output: "model" });
+        let own = Source::Output { instance: node, output: "model" };
         let is_whole = matches!(&instance.recipe, Recipe::Train(recipe) if recipe.is_whole());
         if is_whole {
             return vec![own];
         }
         let base = instance.inputs.iter().filter(|input| input.role.starts_with("base."));
-        base.map(|input| (Form::Model, input.source.clone())).chain([own]).collect()
+        base.map(|input| input.source.clone()).chain([own]).collect()
     }
+}
+
+/// The role of the layer that comes after those that are there.
+fn next_layer(spec: &InputSpec, inputs: &[ResolvedInput]) -> String {
+    let below = inputs.iter().filter(|input| input.form == Form::Model).count();
+    format!("{}.{below}", spec.role)
 }
 
 fn has_validation(recipe: &Recipe) -> bool {

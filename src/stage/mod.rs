@@ -5,6 +5,8 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
+#[cfg(feature = "candle")]
+mod layers;
 pub mod mix;
 pub mod predict;
 pub mod prompt;
@@ -184,7 +186,8 @@ pub enum Form {
     Rows,
     /// The validation split of a mix; absent if it has none.
     ValidationRows,
-    /// A model folder in HF layout with all adapters on it: one input per layer, `role.0` (the base), `role.1`, …
+    /// A model folder in HF layout, a stage's model with all that it stands on, or an adapter's folder: one input per
+    /// layer, `role.0` (the base), `role.1`, …
     Model,
     /// A folder or stage with a `tokenizer.json`.
     Tokenizer,
@@ -436,6 +439,30 @@ pub(crate) fn optional_input(
         }
         None => Some(None),
     }
+}
+
+/// Reads a setting that is a model: a folder or a stage, or a list of them: a base, then the adapters on it. All have
+/// the setting's name for their role. No item: the setting is not there.
+pub(crate) fn model_inputs(
+    fields: &mut Fields<'_>,
+    setting: &'static str,
+    problems: &mut Problems,
+) -> Option<Vec<InputSpec>> {
+    let Some(value) = fields.take(setting) else { return Some(Vec::new()) };
+    let items = match &value.kind {
+        ValueKind::Array(items) if items.is_empty() => {
+            problems.at(value.span, format!("`{setting}` is empty"));
+            return None;
+        }
+        ValueKind::Array(items) => items.iter().collect(),
+        _ => vec![value],
+    };
+    let spec = |value: &Value| {
+        let source = InputSource::decode(value, problems)?;
+        Some(InputSpec { role: setting.to_string(), form: Form::Model, source, gather: None, span: value.span })
+    };
+    let specs: Vec<Option<InputSpec>> = items.into_iter().map(spec).collect();
+    specs.into_iter().collect()
 }
 
 /// Whether the value is a string, for settings where a string or a table may stand.

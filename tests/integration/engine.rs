@@ -204,3 +204,43 @@ fn models_that_do_not_fit_are_found_before_anything_runs() {
     project.write("pipelines/p.toml", &with_base("models/mixed"));
     project.refuses(&run, 2, &["models/mixed", "tokenizer"]);
 }
+
+#[test]
+fn a_model_may_be_a_list_of_layers() {
+    let project = project();
+    project.run();
+    let expected = project.read("out/tiny/predict.answers/n=6/predictions.jsonl");
+    let copy = |from: &str, to: &str| {
+        for (name, bytes) in tree(&project.path(from)) {
+            project.write_bytes(&format!("{to}/{name}"), &bytes);
+        }
+    };
+    copy("out/tiny/train.base/model", "models/base");
+    copy("out/tiny/train.adapter/n=6/model", "models/adapter");
+    let with = |model: &str| {
+        let start = MANIFEST.find("[train.base]").unwrap();
+        let end = MANIFEST.find("[predict.answers]").unwrap();
+        format!("{}{}", &MANIFEST[..start], &MANIFEST[end..])
+            .replace("model = \"train.adapter\"", &format!("model = {model}"))
+            .replace("by = [\"n\"]", "")
+    };
+    project.write("pipelines/p.toml", &with("[\"models/base\", \"models/adapter\"]"));
+    assert!(
+        project.run().iter().all(|name| !name.starts_with("predict")),
+        "the same bytes elsewhere are the same model"
+    );
+    assert_eq!(project.read("out/tiny/predict.answers/predictions.jsonl"), expected);
+
+    let run = ["run", "pipelines/p.toml"];
+    project.write("pipelines/p.toml", &with("\"models/adapter\""));
+    project.refuses(
+        &run,
+        2,
+        &["model `models/adapter`", "it is an adapter: write `model = [\"BASE\", \"models/adapter\"]`"],
+    );
+    project.write("pipelines/p.toml", MANIFEST.replace("hidden_size = 16", "hidden_size = 32").as_str());
+    project.run_with(&["-t", "train.base"]);
+    copy("out/tiny/train.base/model", "models/wide");
+    project.write("pipelines/p.toml", &with("[\"models/wide\", \"models/adapter\"]"));
+    project.refuses(&run, 2, &["model `models/adapter`", "linear layer `model.layers.0", "the adapter's"]);
+}

@@ -6,14 +6,10 @@
 mod answer;
 
 use super::prompt::{Template, check_rows};
-use super::{Context, Form, Hints, Input, Recipe, Stage, input};
+use super::{Context, Form, Hints, Input, Recipe, Stage, input, model_inputs};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Decode, Fields, Group, Value};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::Path;
 
 crate::settings! {
     /// Everything that can change a byte of the output of a predict stage, besides the model and the rows.
@@ -55,40 +51,24 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
         fields.within("batch_size", hints.batch_size.unwrap_or(1), 1..=4096, problems)?;
         Some(hints)
     });
-    let model = input(fields, "model", Form::Model, problems);
+    let span = fields.span();
+    let inputs = model_inputs(fields, "model", problems);
+    if inputs.as_ref().is_some_and(Vec::is_empty) {
+        problems.at(span, "`model` is missing");
+    }
     let data = input(fields, "data", Form::Rows, problems);
-    Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs: vec![model?, data?] })
+    let mut inputs = inputs?;
+    inputs.push(data?);
+    Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs })
 }
 
 /// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.
 pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
-    let mut problems = Problems::default();
-    for input in inputs {
-        match input.role.as_str() {
-            "data" => check_rows(&recipe.template, input, &[]).into_iter().for_each(|problem| problems.push(problem)),
-            "model.0" => {
-                for file in ["config.json", "tokenizer.json"] {
-                    problem_of_json(input, file).into_iter().for_each(|problem| problems.push(problem));
-                }
-            }
-            _ => {}
-        }
-    }
-    problems.into_vec()
-}
-
-/// What is wrong with a file of a model folder that must be a JSON object.
-fn problem_of_json(input: &Input, file: &str) -> Option<Diagnostic> {
-    let name = Path::new(&input.name).join(file);
-    let object = match fs::read(input.path.join(file)) {
-        Ok(bytes) => serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(&bytes),
-        Err(error) => {
-            let problem = Diagnostic::in_file(name, None, format!("`{}` is no model folder: {error}", input.name));
-            return Some(problem.hint("a model folder holds `config.json`, `model.safetensors` and `tokenizer.json`"));
-        }
-    };
-    let error = object.err()?;
-    Some(Diagnostic::in_file(name, u64::try_from(error.line()).ok(), format!("`{file}` is no JSON object: {error}")))
+    let rows = inputs.iter().filter(|input| input.role == "data");
+    let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[]));
+    #[cfg(feature = "candle")]
+    let problems = problems.chain(super::layers::check("model", None, inputs));
+    problems.collect()
 }
 
 /// Does the work: answers every row and writes `predictions.jsonl` and `summary.json`.

@@ -2,8 +2,6 @@
 //!
 //! Knows settings, columns, files and progress; what a model is and how it learns is the engine's.
 
-#[cfg(feature = "candle")]
-mod check_base;
 mod recipe;
 #[cfg(feature = "candle")]
 mod run;
@@ -15,7 +13,8 @@ pub use recipe::{
 
 use super::prompt::check_rows;
 use super::{
-    Context, Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, optional_input,
+    Context, Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, model_inputs,
+    optional_input,
 };
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::row;
@@ -27,9 +26,9 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     // `batch_size` is the recipe's here: of the hints only the number of threads is left.
     let threads = fields.optional::<u32>("threads", problems);
     let inputs = decode_data(fields, problems);
-    let base = optional_input(fields, "base", Form::Model, problems);
+    let base = model_inputs(fields, "base", problems);
     let (recipe, mut inputs, base) = (recipe?, inputs?, base?);
-    let recipe = check_combination(recipe, fields, base.is_some(), inputs.len() > 1, problems)?;
+    let recipe = check_combination(recipe, fields, !base.is_empty(), inputs.len() > 1, problems)?;
     inputs.extend(base);
     let hints = Hints { threads: threads?, ..Hints::default() };
     Some(Stage { scorer: None, recipe: Recipe::Train(Box::new(recipe)), hints, inputs })
@@ -127,7 +126,10 @@ pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data" || input.role == "validation");
     let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT]));
     #[cfg(feature = "candle")]
-    let problems = problems.chain(check_base::check(recipe, inputs));
+    let problems = {
+        let targets = recipe.lora.as_ref().map(|lora| lora.targets.0.as_slice());
+        problems.chain(super::layers::check("base", targets, inputs))
+    };
     problems.collect()
 }
 

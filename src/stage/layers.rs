@@ -1,0 +1,51 @@
+//! What can be seen of a model before anything runs: its shape, the headers of its files, its tokenizer, and whether the
+//! adapters on it fit.
+
+use super::Input;
+use crate::diagnostic::Diagnostic;
+use crate::engine::model::{Adapter, Config};
+use crate::engine::tokenizer::Tokenizer;
+use crate::engine::weights::Weights;
+
+/// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `targets` are the linear layers that are to get an
+/// adapter.
+pub(super) fn check(role: &str, targets: Option<&[String]>, inputs: &[Input]) -> Vec<Diagnostic> {
+    let base = format!("{role}.0");
+    let mut config = None;
+    for input in inputs.iter().filter(|input| input.role.split_once('.').is_some_and(|(layer, _)| layer == role)) {
+        let result = match &config {
+            // An adapter on a base that does not exist yet is looked at when it is used.
+            None if input.role != base => break,
+            None => check_model(targets, input).map(|read| config = Some(read)),
+            Some(config) => check_adapter(config, input),
+        };
+        if let Err(error) = result {
+            let problem = Diagnostic::new(format!("{role} `{}`: {error:#}", input.name));
+            let is_adapter = input.role == base && input.path.join("adapter_config.json").exists();
+            return vec![match is_adapter {
+                true => problem.hint(format!("it is an adapter: write `{role} = [\"BASE\", \"{}\"]`", input.name)),
+                false => problem,
+            }];
+        }
+    }
+    Vec::new()
+}
+
+fn check_model(targets: Option<&[String]>, input: &Input) -> anyhow::Result<Config> {
+    let config = Config::read(&input.path)?;
+    Weights::open_model(&input.path)?;
+    Tokenizer::load(&input.path)?.check_fits(config.vocab_size)?;
+    if let Some(targets) = targets {
+        config.check_targets(targets)?;
+    }
+    Ok(config)
+}
+
+fn check_adapter(config: &Config, input: &Input) -> anyhow::Result<()> {
+    // A layer whose training left its base unchanged holds no adapter.
+    if input.path.join("adapter_config.json").exists() {
+        Adapter::read(&input.path)?.check_fits(config)
+    } else {
+        Ok(())
+    }
+}
