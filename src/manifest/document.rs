@@ -168,7 +168,7 @@ fn set_params(params: &mut Table, overrides: &Overrides, sources: &mut Sources, 
         let as_toml = format!("{name} = {text}");
         let quiet = parse(&as_toml, sources.add("--set", as_toml.as_str()), &mut Problems::default());
         let entry = quiet.and_then(|value| match value.kind {
-            ValueKind::Table(table) => table.entries.into_iter().next(),
+            ValueKind::Table(mut table) if table.entries.len() == 1 => table.entries.pop(),
             _ => None,
         });
         let (key, value) = entry.unwrap_or_else(|| {
