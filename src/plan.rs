@@ -489,7 +489,8 @@ impl Checks {
         if !self.done.insert(format!("{}{names:?}", inner(&instance.recipe))) {
             return;
         }
-        for mut problem in crate::stage::check(&instance.recipe, &inputs) {
+        let axes = resolver.pipeline.stages.iter().flat_map(|stage| &stage.axes).map(String::as_str).collect();
+        for mut problem in crate::stage::check(&instance.recipe, &inputs, &axes) {
             if problem.place.is_none() {
                 problem.place = Some(crate::diagnostic::Place::Span(instance.span));
             }
