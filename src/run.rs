@@ -14,7 +14,7 @@ use crate::plan::{Known, Plan, Resolver, cost};
 use crate::record::Record;
 use crate::schedule::{Counts, Outcome, Schedule};
 use crate::stage::Progress;
-use crate::store::{Committed, Store, view};
+use crate::store::{Committed, Store, StoreError, view};
 use job::Running;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -152,6 +152,9 @@ impl Runner<'_> {
             {
                 self.start(node, slots);
             }
+            if self.schedule.next_ready().is_some() {
+                continue;
+            }
             if !self.schedule.is_busy() {
                 return false;
             }
@@ -182,21 +185,32 @@ impl Runner<'_> {
         if let Some(&leader) = self.working.get(&key) {
             return self.schedule.queue(node, Some(leader));
         }
-        if !self.options.forced.contains(&node) {
-            match self.store.get(&key) {
-                Ok(Some(record)) if self.store.complete(&record) => {
-                    return self.finish(node, &Arc::new(record), &RunEvent::Cached, Outcome::Cached);
-                }
-                Ok(_) => {}
-                Err(error) => return self.fail(node, &error.to_string(), None),
-            }
+        match self.made(node, &key) {
+            Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached),
+            Ok(None) => {}
+            Err(error) => return self.fail(node, &error.to_string(), None),
         }
         self.working.insert(key, node);
         self.running.insert(node, Running::new(document, materials));
         self.schedule.queue(node, None);
     }
 
+    /// The record of a key that is in the cache with all its outputs, unless it is to be made again.
+    fn made(&self, node: usize, key: &Digest) -> Result<Option<Arc<Record>>, StoreError> {
+        if self.options.forced.contains(&node) {
+            return Ok(None);
+        }
+        let record = self.store.get(key)?;
+        Ok(record.filter(|record| self.store.complete(record)).map(Arc::new))
+    }
+
     fn start(&mut self, node: usize, slots: usize) {
+        // While it waited for a slot, another run on this cache may have made it.
+        if let Some(key) = self.keys.get(&node)
+            && let Ok(Some(record)) = self.made(node, key)
+        {
+            return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+        }
         let Some(running) = self.running.get_mut(&node) else { return };
         let instance = &self.pipeline.instances[node];
         match running.start(node, instance, self.store, &self.workers, slots) {
@@ -269,8 +283,11 @@ impl Runner<'_> {
         self.release(node);
         self.stopping = !self.options.keep_going;
         let log = logged.and_then(|node| self.keys.get(&node)).map(|key| self.store.log_path(key));
+        let followers = self.schedule.followers(node);
         let blocked = self.schedule.fail(node);
-        self.tell(node, &RunEvent::Failed(message, log.as_deref()));
+        for failed in followers.into_iter().chain([node]) {
+            self.tell(failed, &RunEvent::Failed(message, log.as_deref()));
+        }
         for node in blocked {
             self.tell(node, &RunEvent::Blocked);
         }
