@@ -60,7 +60,7 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, as_json: bool) -> Result<
     let entries: Vec<(usize, &Status)> = plan.entries.iter().map(|(node, status)| (*node, status)).collect();
     let tally = Tally::of(&entries);
     out::say(match plan.is_empty() {
-        true => format!("{}: all {} instances are cached", styled(GOOD, "nothing to do"), tally.cached),
+        true => format!("{}: {tally}", styled(GOOD, "nothing to do")),
         false => format!("in all: {tally}"),
     });
     Ok(Exit::Done)
