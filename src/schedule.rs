@@ -1,7 +1,7 @@
 //! The state of every stage instance during a run, and what may start next.
 //!
 //! A machine without threads and without a clock: [`crate::run`] feeds it what happened and asks what is next. One
-//! function, [`Schedule::set`], makes every change of a state and keeps the counters. Knows nodes and edges by number;
+//! function, `Schedule::set`, makes every change of a state and keeps the counters. Knows nodes and edges by number;
 //! neither keys nor processes.
 
 use std::collections::BTreeSet;

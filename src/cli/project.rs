@@ -100,7 +100,7 @@ impl Project {
         let mut problems = Problems::default();
         let mut checks = Checks::default();
         for node in 0..self.pipeline.instances.len() {
-            plan::missing_paths(&resolver, node, &mut problems);
+            resolver.missing(node).into_iter().for_each(|problem| problems.push(problem));
             checks.run(&resolver, node, &mut problems);
         }
         if problems.is_empty() { Ok(()) } else { Err(self.failure(problems.into_vec())) }

@@ -1,7 +1,7 @@
 //! Manifests: text → checked pipeline of concrete instances, or all mistakes at once.
 //!
-//! The way is one: the document as written ([`document`]), its axes and placeholders filled in per combination of axis
-//! values ([`expand`]), each instance's references resolved to other instances ([`resolve`]). Knows no files but the
+//! The way is one: the document as written (`document`), its axes and placeholders filled in per combination of axis
+//! values (`expand`), each instance's references resolved to other instances (`resolve`). Knows no files but the
 //! manifest's text; what a stage's settings mean is [`crate::stage`]'s.
 
 mod axes;

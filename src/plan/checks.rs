@@ -1,0 +1,30 @@
+//! Mistakes that would show themselves late, looked for before anything runs.
+
+use super::Resolver;
+use super::resolver::recipe_json;
+use crate::diagnostic::{Place, Problems};
+use std::collections::BTreeSet;
+
+/// The stages' own checks, each distinct one once.
+#[derive(Debug, Default)]
+pub struct Checks {
+    done: BTreeSet<String>,
+}
+
+impl Checks {
+    /// Checks one instance.
+    pub fn run(&mut self, resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
+        let instance = &resolver.pipeline.instances[node];
+        let inputs = resolver.existing_inputs(node);
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        if !self.done.insert(format!("{}{names:?}", recipe_json(&instance.recipe))) {
+            return;
+        }
+        for mut problem in crate::stage::check(&instance.recipe, &inputs) {
+            if problem.place.is_none() {
+                problem.place = Some(Place::Span(instance.span));
+            }
+            problems.push(problem);
+        }
+    }
+}
