@@ -10,7 +10,7 @@ use crate::exec::{Event, Local, Report};
 use crate::graph::Graph;
 use crate::key::Digest;
 use crate::manifest::Pipeline;
-use crate::plan::{Known, Plan, Resolver, cost};
+use crate::plan::{History, Known, Material, Plan, Resolver};
 use crate::record::Record;
 use crate::schedule::{Counts, Outcome, Schedule};
 use crate::stage::Progress;
@@ -93,7 +93,9 @@ pub fn run(
 ) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
-    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| cost(instance.id.kind)).collect();
+    // A run with nothing to do needs no order.
+    let history = if plan.is_empty() { History::default() } else { History::read(store, &pipeline.name) };
+    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(&instance.id)).collect();
     let (sender, reports) = channel();
     let mut runner = Runner {
         resolver,
@@ -180,7 +182,7 @@ impl Runner<'_> {
         let key = document.key();
         self.keys.insert(node, key);
         if let Some(&leader) = self.working.get(&key) {
-            return self.schedule.queue(node, Some(leader));
+            return self.schedule.follow(node, leader);
         }
         if !self.options.forced.contains(&node) {
             match self.store.get(&key) {
@@ -192,8 +194,9 @@ impl Runner<'_> {
             }
         }
         self.working.insert(key, node);
+        let size = materials.iter().map(Material::size).sum();
         self.running.insert(node, Running::new(document, materials));
-        self.schedule.queue(node, None);
+        self.schedule.queue(node, size);
     }
 
     fn start(&mut self, node: usize, slots: usize) {

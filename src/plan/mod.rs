@@ -5,16 +5,17 @@
 //! run is checked as far as it can be: [`Checks`].
 
 mod checks;
+mod history;
 mod resolver;
 
 pub use checks::Checks;
+pub use history::History;
 pub use resolver::{Known, Material, Place, Resolver};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;
 use crate::key::{Change, Digest, difference};
 use crate::record::Record;
-use crate::stage::Kind;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -154,14 +155,4 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
         plan.entries.push((node, status));
     }
     if problems.is_empty() { Ok(plan) } else { Err(problems.into_vec()) }
-}
-
-/// Expected work of a kind, in rough units: what trains or predicts is far dearer than the rest.
-pub fn cost(kind: Kind) -> u64 {
-    match kind {
-        Kind::Train => 100,
-        Kind::Predict => 20,
-        Kind::Score => 2,
-        Kind::Mix | Kind::Aggregate => 1,
-    }
 }

@@ -46,6 +46,17 @@ pub struct Material {
     pub place: Place,
 }
 
+impl Material {
+    /// Its length in bytes as far as the store knows it; the person's own files count as nothing.
+    pub fn size(&self) -> u64 {
+        match &self.place {
+            Place::Path(_) => 0,
+            Place::Object(file) => file.size,
+            Place::Objects(files) => files.iter().map(|file| file.size).sum(),
+        }
+    }
+}
+
 /// Where the bytes of an input are.
 #[derive(Clone, Debug)]
 pub enum Place {
