@@ -92,6 +92,9 @@ pub(super) struct Manifest {
     /// Set a parameter of `[params]`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Give an axis other values
+    #[arg(long = "axis", value_name = "NAME=V,V,…")]
+    pub(super) axis: Vec<String>,
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,

@@ -55,7 +55,11 @@ impl Project {
                 return Err(Failure::Problems(vec![problem.hint("`titer init` writes one to start from")], sources));
             }
         };
-        let overrides = Overrides { params: assignments(&args.set)?, variant: args.variant.clone() };
+        let overrides = Overrides {
+            params: assignments("--set", &args.set)?,
+            axes: assignments("--axis", &args.axis)?,
+            variant: args.variant.clone(),
+        };
         let pipeline = match manifest::load(&name, &text, &overrides, &mut sources) {
             Ok(pipeline) => pipeline,
             Err(problems) => return Err(Failure::Problems(problems, sources)),
@@ -122,11 +126,12 @@ fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     Ok(out::relative_to_here(root))
 }
 
-fn assignments(set: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    set.iter()
+fn assignments(option: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    given
+        .iter()
         .map(|text| match text.split_once('=') {
             Some((key, value)) => Ok((key.trim().to_string(), value.trim().to_string())),
-            None => anyhow::bail!("`--set {text}` is not `key=value`"),
+            None => anyhow::bail!("`{option} {text}` is not `key=value`"),
         })
         .collect()
 }

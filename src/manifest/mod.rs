@@ -22,6 +22,8 @@ use crate::diagnostic::{Diagnostic, Problems, Sources};
 pub struct Overrides {
     /// Parameters and their new values: TOML, or a bare text.
     pub params: Vec<(String, String)>,
+    /// Axes and the values that they have instead, separated by commas; of an axis with fields, those that stay.
+    pub axes: Vec<(String, String)>,
     /// The `[variant.NAME]` to use.
     pub variant: Option<String>,
 }

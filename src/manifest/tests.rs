@@ -152,11 +152,47 @@ fn absent_fields_and_variants_and_parameters() {
     let pipeline = load_with(&text, &Overrides { variant: Some("small".into()), ..Overrides::default() });
     // The pins of the manifest name a level that the variant does not have.
     assert!(pipeline.unwrap_err().contains("`20` is no value of axis `n`"));
-    let set = Overrides { params: vec![("base".into(), "models/other".into())], variant: None };
-    assert!(load_with(&manifest(), &set).is_ok());
-    let set = Overrides { params: vec![("bass".into(), "1".into())], variant: None };
+    let set = |name: &str, value: &str| Overrides { params: vec![(name.into(), value.into())], ..Overrides::default() };
+    assert!(load_with(&manifest(), &set("base", "models/other")).is_ok());
+    let set = set("bass", "1");
     let error = load_with(&manifest(), &set).unwrap_err();
     assert!(error.contains("did you mean `base`?") && error.contains("bass"), "{error}");
+}
+
+#[test]
+fn axes_are_changed_from_the_command_line() {
+    let with = |axes: &[(&str, &str)]| {
+        let axes = axes.iter().map(|(name, values)| ((*name).to_string(), (*values).to_string())).collect();
+        load_with(&manifest(), &Overrides { axes, ..Overrides::default() })
+    };
+    let pipeline = with(&[("n", "0, 20, 40"), ("target", "sst2")]).unwrap();
+    assert_eq!(names(&pipeline, "mix.train").len(), 3 * 2);
+    let node = select(&pipeline, "mix.train[n=40]").unwrap()[0];
+    assert!(format!("{:?}", pipeline.instances[node].inputs).contains("sst2.jsonl"), "fields stay");
+    for (axis, values, part) in [
+        ("m", "1", "there is no axis `m`"),
+        ("target", "sst3", "did you mean `sst2`?"),
+        ("n", "0,20,20", "`20` stands twice"),
+        ("n", "", "has no value"),
+    ] {
+        let error = with(&[(axis, values)]).unwrap_err();
+        assert!(error.contains(part) && error.contains("--> --axis:1:"), "`{part}` is not in\n{error}");
+    }
+}
+
+#[test]
+fn defaults_are_what_stages_of_a_kind_share() {
+    let text = manifest().replace("lora = { r = 4 }\n", "");
+    assert_eq!(text.matches("lora").count(), 0);
+    let text =
+        format!("{text}\n[defaults.mix]\nsplit = {{ validation = 0.5 }}\n[defaults.predict]\nmax_new_tokens = 7\n");
+    let pipeline = load(&text).unwrap();
+    let recipe = |name: &str| format!("{:?}", pipeline.instances[select(&pipeline, name).unwrap()[0]].recipe);
+    assert!(recipe("predict.answers").contains("max_new_tokens: 7"));
+    assert!(recipe("mix.exam").contains("validation: 0.5"));
+    assert!(recipe("mix.train").contains("validation: 0.1"), "what a stage says itself counts");
+    let error = load(&format!("{text}\n[defaults.predct]\n")).unwrap_err();
+    assert!(error.contains("`defaults.predct` is no kind of stage") && error.contains("`predict`"), "{error}");
 }
 
 #[test]
