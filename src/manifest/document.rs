@@ -1,7 +1,8 @@
 //! The manifest as written: its top level, with variants and overrides applied.
 
-use super::Overrides;
 use super::axes::{self, Axis};
+use super::extend::{self, Merged};
+use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
 use crate::stage::{Kind, is_name};
@@ -35,16 +36,14 @@ pub(super) struct StageText {
 /// Reads the top level. `None` if nothing can be made of it; other problems are reported and reading goes on.
 pub(super) fn read(
     name: &str,
-    text: &str,
+    text: ReadText<'_>,
     overrides: &Overrides,
     sources: &mut Sources,
     problems: &mut Problems,
 ) -> Option<Document> {
-    let file = sources.add(name, text);
-    let root = parse(text, file, problems)?;
+    let Merged { top, file } = extend::read(name, text, sources, problems)?;
     let root_span = Span { file, start: 0, end: 0 };
-    let top = root.as_table()?;
-    check_format(top, root_span, problems)?;
+    let top = &top;
     check_known(top, problems);
 
     let mut axes = table_of(top, "axes", problems);
@@ -72,7 +71,8 @@ pub(super) fn read(
     })
 }
 
-fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> {
+/// The `titer = 1` that every manifest begins with.
+pub(super) fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> {
     let Some(value) = top.get("titer") else {
         let problem = Diagnostic::at(span, "`titer` is missing: the version of the manifest language");
         problems.push(problem.hint(format!("begin with `titer = {FORMAT}`")));
@@ -93,7 +93,7 @@ fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> 
 }
 
 fn check_known(top: &Table, problems: &mut Problems) {
-    const TOP: [&str; 8] = ["titer", "name", "seed", "targets", "axes", "params", "defaults", "variant"];
+    const TOP: [&str; 9] = ["titer", "extends", "name", "seed", "targets", "axes", "params", "defaults", "variant"];
     let known = || TOP.into_iter().chain(Kind::ALL.iter().map(|kind| kind.name()));
     for (key, _) in &top.entries {
         if !known().any(|name| name == key.name) {

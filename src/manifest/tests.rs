@@ -67,7 +67,7 @@ fn load(text: &str) -> Result<Pipeline, String> {
 
 fn load_with(text: &str, overrides: &Overrides) -> Result<Pipeline, String> {
     let mut sources = Sources::default();
-    super::load("m.toml", text, overrides, &mut sources)
+    super::load("m.toml", &|_| Ok(text.to_string()), overrides, &mut sources)
         .map_err(|problems| problems.iter().map(|problem| sources.render(problem)).collect())
 }
 
@@ -193,6 +193,40 @@ fn defaults_are_what_stages_of_a_kind_share() {
     assert!(recipe("mix.train").contains("validation: 0.1"), "what a stage says itself counts");
     let error = load(&format!("{text}\n[defaults.predct]\n")).unwrap_err();
     assert!(error.contains("`defaults.predct` is no kind of stage") && error.contains("`predict`"), "{error}");
+}
+
+#[test]
+fn a_manifest_may_build_on_another() {
+    let load = |files: &[(&str, &str)]| {
+        let read = |name: &str| {
+            let found = files.iter().find(|(file, _)| *file == name);
+            found.map(|(_, text)| (*text).to_string()).ok_or_else(|| Diagnostic::new(format!("cannot read `{name}`")))
+        };
+        let mut sources = Sources::default();
+        super::load("p/top.toml", &read, &Overrides::default(), &mut sources)
+            .map_err(|problems| problems.iter().map(|problem| sources.render(problem)).collect::<String>())
+    };
+    let base = manifest();
+    let top = "titer = 1\nextends = \"base.toml\"\n[axes]\nrun = [1]\n[predict.answers]\nmax_new_tokens = 9\n";
+    let pipeline = load(&[("p/top.toml", top), ("p/base.toml", &base)]).unwrap();
+    assert_eq!(pipeline.name, "curve");
+    let picked = select(&pipeline, "predict.answers").unwrap();
+    assert_eq!(picked.len(), 4, "the axis has one value now");
+    assert!(format!("{:?}", pipeline.instances[picked[0]].recipe).contains("max_new_tokens: 9"));
+    // Messages point into the file where the mistake is.
+    let wrong = base.replace("exact_match", "exact_mach");
+    let error = load(&[("p/top.toml", top), ("p/base.toml", &wrong)]).unwrap_err();
+    assert!(error.contains("--> p/base.toml:"), "{error}");
+    let error = load(&[("p/top.toml", &top.replace("max_new", "max_mew")), ("p/base.toml", &base)]).unwrap_err();
+    assert!(error.contains("--> p/top.toml:6:1"), "{error}");
+    let error = load(&[("p/top.toml", top)]).unwrap_err();
+    assert!(error.contains("cannot read `p/base.toml`") && error.contains("--> p/top.toml:2:11"), "{error}");
+    let circle = "titer = 1\nextends = \"top.toml\"\n";
+    let error = load(&[("p/top.toml", top), ("p/base.toml", circle)]).unwrap_err();
+    assert!(
+        error.contains("p/top.toml → p/base.toml → p/top.toml") && error.contains("--> p/base.toml:2:11"),
+        "{error}"
+    );
 }
 
 #[test]
