@@ -10,9 +10,9 @@ use crate::exec::{Event, Local, Report};
 use crate::graph::Graph;
 use crate::key::Digest;
 use crate::manifest::Pipeline;
-use crate::plan::{History, Known, Material, Plan, Resolver};
+use crate::plan::{History, Known, Plan, Resolver};
 use crate::record::Record;
-use crate::schedule::{Counts, Outcome, Schedule};
+use crate::schedule::{Counts, Outcome, Schedule, State};
 use crate::stage::Progress;
 use crate::store::{Committed, Store, view};
 use job::Running;
@@ -53,7 +53,9 @@ pub enum RunEvent<'a> {
     Ran(f64),
     /// It ran although its key was made before: an observation. The outputs that differ from the canonical ones.
     Observed(f64, &'a [String]),
-    /// Another instance with the same key ran.
+    /// Another process is making it; the run waits for that.
+    Elsewhere,
+    /// Another instance with the same key ran, or another process made it.
     Shared,
     /// It failed: why, and where its log is, if it has one.
     Failed(&'a str, Option<&'a Path>),
@@ -154,9 +156,11 @@ impl Runner<'_> {
             {
                 self.start(node, slots);
             }
-            if !self.schedule.is_busy() {
+            let elsewhere = self.schedule.all_elsewhere();
+            if !self.schedule.is_busy() && (self.stopping || elsewhere.is_empty()) {
                 return false;
             }
+            elsewhere.into_iter().for_each(|node| self.look_elsewhere(node));
             if interrupted.load(Ordering::SeqCst) {
                 self.workers.kill();
                 return true;
@@ -194,12 +198,49 @@ impl Runner<'_> {
             }
         }
         self.working.insert(key, node);
-        let size = materials.iter().map(Material::size).sum();
-        self.running.insert(node, Running::new(document, materials));
-        self.schedule.queue(node, size);
+        let running = Running::new(document, materials);
+        self.schedule.queue(node, running.size());
+        self.running.insert(node, running);
+    }
+
+    /// Another process was at it: has it finished, or gone away?
+    fn look_elsewhere(&mut self, node: usize) {
+        if !self.is_free(node) {
+            return;
+        }
+        if let Some(running) = self.running.get(&node) {
+            self.schedule.queue(node, running.size());
+        }
+    }
+
+    /// Whether this process may make the node. If another has made it meanwhile, the node is done with that.
+    fn is_free(&mut self, node: usize) -> bool {
+        let Some(running) = self.running.get_mut(&node) else { return false };
+        let key = running.document.key();
+        // A forced run is an observation, which any number of processes may make.
+        if self.options.forced.contains(&node) || running.is_claimed() {
+            return true;
+        }
+        let claimed = running.claim(&key, self.store);
+        // Only now: the other process may have finished between the first look and the claim.
+        match (claimed, self.store.get(&key)) {
+            (Err(error), _) => self.fail(node, &format!("{error:#}"), None),
+            (_, Ok(Some(record))) if self.store.complete(&record) => {
+                self.finish(node, &Arc::new(record), &RunEvent::Shared, Outcome::Shared);
+            }
+            (Ok(claimed), _) => return claimed,
+        }
+        false
     }
 
     fn start(&mut self, node: usize, slots: usize) {
+        if !self.is_free(node) {
+            if self.schedule.state(node) == State::Queued {
+                self.schedule.elsewhere(node);
+                self.tell(node, &RunEvent::Elsewhere);
+            }
+            return;
+        }
         let Some(running) = self.running.get_mut(&node) else { return };
         let instance = &self.pipeline.instances[node];
         match running.start(node, instance, self.store, &self.workers, slots) {

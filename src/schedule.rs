@@ -7,7 +7,8 @@
 use std::collections::BTreeSet;
 
 /// Where one instance stands. The way is `Waiting → Ready → Queued → Running → Done`, with a short cut from `Ready` to
-/// `Done` for what the cache has, and `Failed` or `Blocked` at the end of the bad ways.
+/// `Done` for what the cache has, a way round by `Elsewhere` for what another process makes, and `Failed` or `Blocked`
+/// at the end of the bad ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not wanted in this run.
@@ -18,6 +19,8 @@ pub enum State {
     Ready,
     /// Must run, and waits for a free slot.
     Queued,
+    /// Must run, but another process is at it: its result will serve.
+    Elsewhere,
     /// Another instance with the same key is queued or running; its result will serve.
     Following {
         /// The one that works.
@@ -77,6 +80,7 @@ pub struct Schedule {
     priority: Vec<(u64, u64)>,
     ready: BTreeSet<usize>,
     queued: BTreeSet<usize>,
+    elsewhere: BTreeSet<usize>,
     counts: Counts,
     slots: usize,
     free: usize,
@@ -106,6 +110,7 @@ impl Schedule {
             priority,
             ready: BTreeSet::new(),
             queued: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             counts: Counts::default(),
             slots,
             free: slots,
@@ -153,6 +158,16 @@ impl Schedule {
     pub fn queue(&mut self, node: usize, size: u64) {
         self.priority[node].1 = size;
         self.set(node, State::Queued);
+    }
+
+    /// Another process is making the node's result.
+    pub fn elsewhere(&mut self, node: usize) {
+        self.set(node, State::Elsewhere);
+    }
+
+    /// The nodes that other processes are making.
+    pub fn all_elsewhere(&self) -> Vec<usize> {
+        self.elsewhere.iter().copied().collect()
     }
 
     /// The node's result will be that of another, which makes the same key.
@@ -223,6 +238,9 @@ impl Schedule {
             State::Queued => {
                 self.queued.remove(&node);
             }
+            State::Elsewhere => {
+                self.elsewhere.remove(&node);
+            }
             State::Running { slots } => {
                 self.free += slots;
                 self.counts.running -= 1;
@@ -238,6 +256,9 @@ impl Schedule {
             }
             State::Queued => {
                 self.queued.insert(node);
+            }
+            State::Elsewhere => {
+                self.elsewhere.insert(node);
             }
             State::Running { slots } => {
                 self.free -= slots;
