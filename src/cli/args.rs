@@ -54,6 +54,17 @@ pub(super) enum Command {
         #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         jobs: Option<u16>,
     },
+    /// Show who reads whom
+    Graph {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// As what
+        #[arg(long, value_enum, default_value = "tree")]
+        format: super::graph::Format,
+        /// A box for each instance, not for each stage
+        #[arg(long)]
+        expand: bool,
+    },
     /// Show how far each stage is
     Status(Manifest),
     /// Explain why instances would run: what differs from the last time

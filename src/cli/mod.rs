@@ -2,6 +2,7 @@
 
 mod args;
 mod explain;
+mod graph;
 mod init;
 mod out;
 mod overview;
@@ -67,6 +68,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Init { path } => init::write(&path, json),
         Command::Check(manifest) => overview::check(&load(&manifest)?, json),
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
+        Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
         Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
         Command::Run { manifest, wanted, keep_going, jobs, .. } => {
