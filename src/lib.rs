@@ -25,13 +25,17 @@
 //!
 //! | step | in → out | the mistake that is its own |
 //! |---|---|---|
-//! | [`settings`] | text → values with positions | syntax |
-//! | [`manifest`] | values → checked pipeline of concrete stage instances | unknown key, bad reference, range, name |
-//! | [`graph`] | instances → DAG | a cycle |
-//! | [`plan`] | DAG + store → cached / runs / waits | a missing input |
+//! | [`settings`](mod@settings) | text → values with positions | syntax |
+//! | [`manifest`] | values → checked pipeline of concrete stage instances | unknown key, bad reference, range, name, a cycle |
+//! | [`graph`] | instances → DAG | none |
+//! | [`plan`] | DAG + store → cached / runs / waits | a missing input; a column, a model or a template that does not fit |
 //! | [`schedule`] | ready queue under limits (no threads, no clock) | none: a bug |
 //! | [`exec`] | job → events → output folder | the stage failed |
-//! | [`store`] | outputs + record → cache | a promised output is missing |
+//! | [`store`] | outputs + record → cache | a promised output is missing, a full disk |
+//!
+//! A key is made when all inputs of an instance exist, by [`plan::Resolver`]; [`run`] looks it up, and only if the cache
+//! does not have it, a worker gets a job: a folder with the inputs laid out under their names, and an empty one for the
+//! outputs. The worker (`titer worker`, this same program) knows nothing but that.
 //!
 //! ## Rooms
 //!
@@ -42,16 +46,24 @@
 //! | [`cli`] | words in, words out; the only place that prints or reads the environment |
 //! | [`run`], [`schedule`] | the loop, and the state machine in which one function makes every change of state |
 //! | [`exec`] | how a job is given to a worker process; not the graph |
-//! | [`plan`], [`key`] | what would run, and why; they write nothing |
-//! | [`store`], [`record`] | the cache; not stages |
+//! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
+//! | [`store`], [`record`] | the cache; not stages |
 //! | [`manifest`] | text → pipeline; no files but manifests |
-//! | [`stage`] | the five kinds, one folder or file each: settings, checks, work |
+//! | [`stage`] | the five kinds, one folder each: settings, checks, work |
 //! | [`scorer`] | one file each and one line in a table |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
-//! | [`settings`], [`diagnostic`] | typed settings read from values with positions; messages that show the place |
+//! | [`key`] | digests, canonical JSON, what is hashed to a key, and how two keys differ |
+//! | [`settings`](mod@settings), [`diagnostic`] | typed settings read from values with positions; messages that show the place |
+//!
+//! ## Where the bytes come from
+//!
+//! Everything random is a hash: of (seed, row) for the order of a mix, of the row alone for its side of the split, of
+//! (seed, purpose, index) for weights, dropout and the order of training. Arithmetic on the CPU keeps a row's bits apart
+//! from its neighbours and from the number of threads (`engine::matmul`); so the same manifest gives the same bytes
+//! with any number of threads and at any batch size of prediction, on one class of processor with one build.
 
 pub mod cli;
 pub mod diagnostic;

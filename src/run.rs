@@ -10,11 +10,11 @@ use crate::exec::{Event, Local, Report};
 use crate::graph::Graph;
 use crate::key::Digest;
 use crate::manifest::Pipeline;
-use crate::plan::{Known, Plan, Resolver, cost};
+use crate::plan::{History, Known, Plan, Resolver};
 use crate::record::Record;
-use crate::schedule::{Counts, Outcome, Schedule};
+use crate::schedule::{Counts, Outcome, Schedule, State};
 use crate::stage::Progress;
-use crate::store::{Committed, Store, StoreError, view};
+use crate::store::{Committed, Store, view};
 use job::Running;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -53,7 +53,9 @@ pub enum RunEvent<'a> {
     Ran(f64),
     /// It ran although its key was made before: an observation. The outputs that differ from the canonical ones.
     Observed(f64, &'a [String]),
-    /// Another instance with the same key ran.
+    /// Another process is making it; the run waits for that.
+    Elsewhere,
+    /// Another instance with the same key ran, or another process made it.
     Shared,
     /// It failed: why, and where its log is, if it has one.
     Failed(&'a str, Option<&'a Path>),
@@ -93,7 +95,9 @@ pub fn run(
 ) -> anyhow::Result<Summary> {
     let started = Instant::now();
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
-    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| cost(instance.id.kind)).collect();
+    // A run with nothing to do needs no order.
+    let history = if plan.is_empty() { History::default() } else { History::read(store, &pipeline.name) };
+    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(&instance.id)).collect();
     let (sender, reports) = channel();
     let mut runner = Runner {
         resolver,
@@ -152,12 +156,15 @@ impl Runner<'_> {
             {
                 self.start(node, slots);
             }
+            // A start may have found that another process has made it: what reads it is ready now.
             if self.schedule.next_ready().is_some() {
                 continue;
             }
-            if !self.schedule.is_busy() {
+            let elsewhere = self.schedule.all_elsewhere();
+            if !self.schedule.is_busy() && (self.stopping || elsewhere.is_empty()) {
                 return false;
             }
+            elsewhere.into_iter().for_each(|node| self.look_elsewhere(node));
             if interrupted.load(Ordering::SeqCst) {
                 self.workers.kill();
                 return true;
@@ -183,33 +190,60 @@ impl Runner<'_> {
         let key = document.key();
         self.keys.insert(node, key);
         if let Some(&leader) = self.working.get(&key) {
-            return self.schedule.queue(node, Some(leader));
+            return self.schedule.follow(node, leader);
         }
-        match self.made(node, &key) {
-            Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached),
-            Ok(None) => {}
-            Err(error) => return self.fail(node, &error.to_string(), None),
+        if !self.options.forced.contains(&node) {
+            match self.store.get(&key) {
+                Ok(Some(record)) if self.store.complete(&record) => {
+                    return self.finish(node, &Arc::new(record), &RunEvent::Cached, Outcome::Cached);
+                }
+                Ok(_) => {}
+                Err(error) => return self.fail(node, &error.to_string(), None),
+            }
         }
         self.working.insert(key, node);
-        self.running.insert(node, Running::new(document, materials));
-        self.schedule.queue(node, None);
+        let running = Running::new(document, materials);
+        self.schedule.queue(node, running.size());
+        self.running.insert(node, running);
     }
 
-    /// The record of a key that is in the cache with all its outputs, unless it is to be made again.
-    fn made(&self, node: usize, key: &Digest) -> Result<Option<Arc<Record>>, StoreError> {
-        if self.options.forced.contains(&node) {
-            return Ok(None);
+    /// Another process was at it: has it finished, or gone away?
+    fn look_elsewhere(&mut self, node: usize) {
+        if !self.is_free(node) {
+            return;
         }
-        let record = self.store.get(key)?;
-        Ok(record.filter(|record| self.store.complete(record)).map(Arc::new))
+        if let Some(running) = self.running.get(&node) {
+            self.schedule.queue(node, running.size());
+        }
+    }
+
+    /// Whether this process may make the node. If another has made it meanwhile, the node is done with that.
+    fn is_free(&mut self, node: usize) -> bool {
+        let Some(running) = self.running.get_mut(&node) else { return false };
+        let key = running.document.key();
+        // A forced run is an observation, which any number of processes may make.
+        if self.options.forced.contains(&node) || running.is_claimed() {
+            return true;
+        }
+        let claimed = running.claim(&key, self.store);
+        // Only now: the other process may have finished between the first look and the claim.
+        match (claimed, self.store.get(&key)) {
+            (Err(error), _) => self.fail(node, &format!("{error:#}"), None),
+            (_, Ok(Some(record))) if self.store.complete(&record) => {
+                self.finish(node, &Arc::new(record), &RunEvent::Shared, Outcome::Shared);
+            }
+            (Ok(claimed), _) => return claimed,
+        }
+        false
     }
 
     fn start(&mut self, node: usize, slots: usize) {
-        // While it waited for a slot, another run on this cache may have made it.
-        if let Some(key) = self.keys.get(&node)
-            && let Ok(Some(record)) = self.made(node, key)
-        {
-            return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+        if !self.is_free(node) {
+            if self.schedule.state(node) == State::Queued {
+                self.schedule.elsewhere(node);
+                self.tell(node, &RunEvent::Elsewhere);
+            }
+            return;
         }
         let Some(running) = self.running.get_mut(&node) else { return };
         let instance = &self.pipeline.instances[node];

@@ -1,13 +1,14 @@
 //! The state of every stage instance during a run, and what may start next.
 //!
 //! A machine without threads and without a clock: [`crate::run`] feeds it what happened and asks what is next. One
-//! function, [`Schedule::set`], makes every change of a state and keeps the counters. Knows nodes and edges by number;
+//! function, `Schedule::set`, makes every change of a state and keeps the counters. Knows nodes and edges by number;
 //! neither keys nor processes.
 
 use std::collections::BTreeSet;
 
 /// Where one instance stands. The way is `Waiting → Ready → Queued → Running → Done`, with a short cut from `Ready` to
-/// `Done` for what the cache has, and `Failed` or `Blocked` at the end of the bad ways.
+/// `Done` for what the cache has, a way round by `Elsewhere` for what another process makes, and `Failed` or `Blocked`
+/// at the end of the bad ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not wanted in this run.
@@ -18,6 +19,8 @@ pub enum State {
     Ready,
     /// Must run, and waits for a free slot.
     Queued,
+    /// Must run, but another process is at it: its result will serve.
+    Elsewhere,
     /// Another instance with the same key is queued or running; its result will serve.
     Following {
         /// The one that works.
@@ -72,10 +75,12 @@ pub struct Schedule {
     upstream: Vec<Vec<usize>>,
     downstream: Vec<Vec<usize>>,
     states: Vec<State>,
-    /// Length of the longest way from the node to a target, in expected work: longer ways start first.
-    priority: Vec<u64>,
+    /// Length of the longest way from the node to a target, in expected work, and the bytes that the node reads: longer
+    /// ways start first, and of equal ones (nobody knows yet what they cost) those that read more.
+    priority: Vec<(u64, u64)>,
     ready: BTreeSet<usize>,
     queued: BTreeSet<usize>,
+    elsewhere: BTreeSet<usize>,
     counts: Counts,
     slots: usize,
     free: usize,
@@ -92,10 +97,10 @@ impl Schedule {
                 downstream[input].push(node);
             }
         }
-        let mut priority = vec![0; nodes];
+        let mut priority = vec![(0, 0); nodes];
         for node in (0..nodes).rev() {
-            let below = downstream[node].iter().map(|&user| priority[user]).max().unwrap_or(0);
-            priority[node] = below + cost[node];
+            let below = downstream[node].iter().map(|&user| priority[user].0).max().unwrap_or(0);
+            priority[node].0 = below + cost[node];
         }
         let slots = slots.max(1);
         let mut schedule = Self {
@@ -105,6 +110,7 @@ impl Schedule {
             priority,
             ready: BTreeSet::new(),
             queued: BTreeSet::new(),
+            elsewhere: BTreeSet::new(),
             counts: Counts::default(),
             slots,
             free: slots,
@@ -148,12 +154,25 @@ impl Schedule {
         self.free < self.slots
     }
 
-    /// The node must run: it queues, or follows the node that makes the same key.
-    pub fn queue(&mut self, node: usize, leader: Option<usize>) {
-        match leader {
-            Some(leader) => self.set(node, State::Following { leader }),
-            None => self.set(node, State::Queued),
-        }
+    /// The node must run, and reads so many bytes.
+    pub fn queue(&mut self, node: usize, size: u64) {
+        self.priority[node].1 = size;
+        self.set(node, State::Queued);
+    }
+
+    /// Another process is making the node's result.
+    pub fn elsewhere(&mut self, node: usize) {
+        self.set(node, State::Elsewhere);
+    }
+
+    /// The nodes that other processes are making.
+    pub fn all_elsewhere(&self) -> Vec<usize> {
+        self.elsewhere.iter().copied().collect()
+    }
+
+    /// The node's result will be that of another, which makes the same key.
+    pub fn follow(&mut self, node: usize, leader: usize) {
+        self.set(node, State::Following { leader });
     }
 
     /// The node has started on `slots`.
@@ -220,6 +239,9 @@ impl Schedule {
             State::Queued => {
                 self.queued.remove(&node);
             }
+            State::Elsewhere => {
+                self.elsewhere.remove(&node);
+            }
             State::Running { slots } => {
                 self.free += slots;
                 self.counts.running -= 1;
@@ -235,6 +257,9 @@ impl Schedule {
             }
             State::Queued => {
                 self.queued.insert(node);
+            }
+            State::Elsewhere => {
+                self.elsewhere.insert(node);
             }
             State::Running { slots } => {
                 self.free -= slots;
@@ -277,24 +302,33 @@ mod tests {
     #[test]
     fn the_longest_way_starts_first_and_slots_are_shared() {
         let mut schedule = diamond(4);
-        schedule.queue(0, None);
+        schedule.queue(0, 0);
         assert_eq!(schedule.next_queued(), Some((0, 4)), "a lone node takes all");
         schedule.start(0, 4);
         assert_eq!(schedule.next_queued(), None);
         schedule.done(0, Outcome::Ran);
-        schedule.queue(1, None);
-        schedule.queue(2, None);
+        schedule.queue(1, 9);
+        schedule.queue(2, 0);
         assert_eq!(schedule.next_queued(), Some((2, 2)));
         schedule.start(2, 2);
         assert_eq!(schedule.next_queued(), Some((1, 2)));
     }
 
     #[test]
+    fn of_equal_ways_the_one_that_reads_more_starts_first() {
+        let mut schedule = Schedule::new(vec![vec![], vec![], vec![]], &[0, 1, 2], &[1, 1, 1], 1);
+        for (node, size) in [(0, 5), (1, 7), (2, 7)] {
+            schedule.queue(node, size);
+        }
+        assert_eq!(schedule.next_queued(), Some((1, 1)));
+    }
+
+    #[test]
     fn equal_keys_are_one_run() {
         let mut schedule = diamond(1);
         schedule.done(0, Outcome::Cached);
-        schedule.queue(1, None);
-        schedule.queue(2, Some(1));
+        schedule.queue(1, 0);
+        schedule.follow(2, 1);
         schedule.start(1, 1);
         assert_eq!(schedule.done(1, Outcome::Ran), [2]);
         assert_eq!(schedule.state(2), State::Done(Outcome::Shared));
@@ -305,7 +339,7 @@ mod tests {
     fn a_failure_blocks_what_needs_it_and_nothing_else() {
         let mut schedule = diamond(2);
         schedule.done(0, Outcome::Cached);
-        schedule.queue(1, None);
+        schedule.queue(1, 0);
         schedule.start(1, 1);
         assert_eq!(schedule.fail(1), [3]);
         assert_eq!(schedule.state(2), State::Ready);

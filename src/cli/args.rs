@@ -28,12 +28,15 @@ pub(super) enum Command {
     },
     /// Check a manifest and its data; run nothing
     Check(Manifest),
-    /// Show what a run would do, and why
+    /// Show what a run would do, why, and how long it may take
     Plan {
         #[command(flatten)]
         manifest: Manifest,
         #[command(flatten)]
         wanted: Wanted,
+        /// Exit with 3 if anything would run
+        #[arg(long)]
+        check: bool,
     },
     /// Run what is not in the cache
     Run {
@@ -44,9 +47,23 @@ pub(super) enum Command {
         /// Go on with what does not depend on a failed stage
         #[arg(long, short = 'k')]
         keep_going: bool,
+        /// Only show what would run, as `plan` does
+        #[arg(long, short = 'n')]
+        dry_run: bool,
         /// Jobs at once, and threads of all of them together [default: number of processors]
         #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
         jobs: Option<u16>,
+    },
+    /// Show who reads whom
+    Graph {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// As what
+        #[arg(long, value_enum, default_value = "tree")]
+        format: super::graph::Format,
+        /// A box for each instance, not for each stage
+        #[arg(long)]
+        expand: bool,
     },
     /// Show how far each stage is
     Status(Manifest),
@@ -86,6 +103,9 @@ pub(super) struct Manifest {
     /// Set a parameter of `[params]`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    /// Give an axis other values
+    #[arg(long = "axis", value_name = "NAME=V,V,…")]
+    pub(super) axis: Vec<String>,
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,

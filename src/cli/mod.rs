@@ -2,6 +2,7 @@
 
 mod args;
 mod explain;
+mod graph;
 mod init;
 mod out;
 mod overview;
@@ -23,6 +24,8 @@ pub enum Exit {
     StageFailed = 1,
     /// A mistake in the manifest, its data or the call; nothing was run.
     Usage = 2,
+    /// `plan --check`: something would run.
+    WouldRun = 3,
     /// Stopped by the person.
     Interrupted = 130,
 }
@@ -64,9 +67,11 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Check(manifest) => overview::check(&load(&manifest)?, json),
-        Command::Plan { manifest, wanted } => overview::plan(&load(&manifest)?, &wanted, json),
+        Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
+        Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
-        Command::Run { manifest, wanted, keep_going, jobs } => {
+        Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
+        Command::Run { manifest, wanted, keep_going, jobs, .. } => {
             run::run(&load(&manifest)?, &wanted, keep_going, jobs, json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),

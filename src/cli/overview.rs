@@ -4,7 +4,7 @@ use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
-use crate::plan::{Plan, Status};
+use crate::plan::{History, Plan, Status};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -36,11 +36,12 @@ pub(super) fn check(project: &Project, as_json: bool) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-pub(super) fn plan(project: &Project, wanted: &Wanted, as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json: bool) -> Result<Exit, Failure> {
     let (plan, _) = project.plan(&project.resolver(), wanted)?;
+    let exit = if only_check && !plan.is_empty() { Exit::WouldRun } else { Exit::Done };
     if as_json {
         out::json(&plan_json(project, &plan));
-        return Ok(Exit::Done);
+        return Ok(exit);
     }
     for (stage, entries) in by_stage(project, &plan) {
         let tally = Tally::of(&entries);
@@ -59,11 +60,12 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, as_json: bool) -> Result<
     }
     let entries: Vec<(usize, &Status)> = plan.entries.iter().map(|(node, status)| (*node, status)).collect();
     let tally = Tally::of(&entries);
-    out::say(match plan.is_empty() {
-        true => format!("{}: {tally}", styled(GOOD, "nothing to do")),
-        false => format!("in all: {tally}"),
-    });
-    Ok(Exit::Done)
+    if plan.is_empty() {
+        out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
+    } else {
+        out::say(format!("in all: {tally}; {}", expected(project, &plan)));
+    }
+    Ok(exit)
 }
 
 pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> {
@@ -91,6 +93,20 @@ pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> 
         out::say(format!("{stage:width$}  {tally}{took}"));
     }
     Ok(Exit::Done)
+}
+
+/// How long what would run took before, all stages one after the other.
+fn expected(project: &Project, plan: &Plan) -> String {
+    let history = History::read(&project.store, &project.pipeline.name);
+    let open = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_)));
+    let times: Vec<Option<f64>> = open.map(|(node, _)| history.expect(&project.pipeline.instances[*node].id)).collect();
+    let unknown = times.iter().filter(|time| time.is_none()).count();
+    let total = out::duration(times.iter().flatten().sum());
+    match unknown {
+        0 => format!("about {total} of work, as it was before"),
+        _ if unknown == times.len() => "nothing like it has run before, so how long it takes is not known".to_string(),
+        _ => format!("about {total} of work, as it was before, and {unknown} instances like none before"),
+    }
 }
 
 /// Entries of a plan by stage, in the order of the pipeline.
@@ -155,11 +171,15 @@ fn describe(project: &Project, status: &Status) -> String {
 
 fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
     let name = |node: &usize| project.pipeline.instances[*node].id.to_string();
+    let history = History::read(&project.store, &project.pipeline.name);
     let entries: Vec<_> = plan
         .entries
         .iter()
         .map(|(node, status)| {
             let mut entry = json!({ "instance": name(node), "key": plan.keys.get(node).map(ToString::to_string) });
+            if !matches!(status, Status::Cached(_)) {
+                entry["expected_seconds"] = history.expect(&project.pipeline.instances[*node].id).into();
+            }
             match status {
                 Status::Cached(record) => {
                     entry["status"] = "cached".into();

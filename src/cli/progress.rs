@@ -78,6 +78,7 @@ impl Observer for Progress<'_> {
                 };
                 self.ended(node, &format!("ran again in {}: {same}", duration(*seconds)));
             }
+            RunEvent::Elsewhere => self.line(&styled(CALM, format!("{id} is being made by another titer: waiting"))),
             RunEvent::Shared => self.ended(node, "is the same work as another: shared"),
             RunEvent::Failed(message, log) => {
                 self.ended(node, &format!("{}: {message}", styled(BAD, "failed")));
@@ -112,6 +113,7 @@ impl Observer for JsonLines<'_> {
             RunEvent::Observed(seconds, differs) => {
                 ("observed", serde_json::json!({ "seconds": seconds, "differs": differs }))
             }
+            RunEvent::Elsewhere => ("elsewhere", serde_json::json!({})),
             RunEvent::Shared => ("shared", serde_json::json!({})),
             RunEvent::Failed(message, log) => ("failed", serde_json::json!({ "message": message, "log": log })),
             RunEvent::Blocked => ("blocked", serde_json::json!({})),

@@ -40,23 +40,12 @@ impl Project {
     pub(super) fn load(args: &Manifest, cache: Option<&Path>) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
-        let text = match std::fs::read(&args.path) {
-            Ok(bytes) => match String::from_utf8(bytes) {
-                Ok(text) => text,
-                Err(error) => {
-                    let line =
-                        error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
-                    let problem = Diagnostic::in_file(&args.path, Some(line as u64 + 1), "the manifest is not UTF-8");
-                    return Err(Failure::Problems(vec![problem], sources));
-                }
-            },
-            Err(error) => {
-                let problem = Diagnostic::new(format!("cannot read the manifest `{name}`: {error}"));
-                return Err(Failure::Problems(vec![problem.hint("`titer init` writes one to start from")], sources));
-            }
+        let overrides = Overrides {
+            params: assignments("--set", &args.set)?,
+            axes: assignments("--axis", &args.axis)?,
+            variant: args.variant.clone(),
         };
-        let overrides = Overrides { params: assignments(&args.set)?, variant: args.variant.clone() };
-        let pipeline = match manifest::load(&name, &text, &overrides, &mut sources) {
+        let pipeline = match manifest::load(&name, &read_text, &overrides, &mut sources) {
             Ok(pipeline) => pipeline,
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
@@ -115,7 +104,7 @@ impl Project {
         let mut problems = Problems::default();
         let mut checks = Checks::default();
         for node in 0..self.pipeline.instances.len() {
-            plan::missing_paths(&resolver, node, &mut problems);
+            resolver.missing(node).into_iter().for_each(|problem| problems.push(problem));
             checks.run(&resolver, node, &mut problems);
         }
         if problems.is_empty() { Ok(()) } else { Err(self.failure(problems.into_vec())) }
@@ -124,6 +113,18 @@ impl Project {
     fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
         Failure::Problems(problems, self.sources.clone())
     }
+}
+
+fn read_text(path: &str) -> Result<String, Diagnostic> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let problem = Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
+        problem.hint("`titer init` writes one to start from")
+    })?;
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        Diagnostic::in_file(path, Some(line), "the manifest is not UTF-8")
+    })
 }
 
 fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
@@ -137,11 +138,12 @@ fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     Ok(out::relative_to_here(root))
 }
 
-fn assignments(set: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-    set.iter()
+fn assignments(option: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+    given
+        .iter()
         .map(|text| match text.split_once('=') {
             Some((key, value)) => Ok((key.trim().to_string(), value.trim().to_string())),
-            None => anyhow::bail!("`--set {text}` is not `key=value`"),
+            None => anyhow::bail!("`{option} {text}` is not `key=value`"),
         })
         .collect()
 }

@@ -1,7 +1,8 @@
 //! The manifest as written: its top level, with variants and overrides applied.
 
-use super::Overrides;
 use super::axes::{self, Axis};
+use super::extend::{self, Merged};
+use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
 use crate::stage::{Kind, is_name};
@@ -35,16 +36,14 @@ pub(super) struct StageText {
 /// Reads the top level. `None` if nothing can be made of it; other problems are reported and reading goes on.
 pub(super) fn read(
     name: &str,
-    text: &str,
+    text: ReadText<'_>,
     overrides: &Overrides,
     sources: &mut Sources,
     problems: &mut Problems,
 ) -> Option<Document> {
-    let file = sources.add(name, text);
-    let root = parse(text, file, problems)?;
+    let Merged { top, file } = extend::read(name, text, sources, problems)?;
     let root_span = Span { file, start: 0, end: 0 };
-    let top = root.as_table()?;
-    check_format(top, root_span, problems)?;
+    let top = &top;
     check_known(top, problems);
 
     let mut axes = table_of(top, "axes", problems);
@@ -54,6 +53,7 @@ pub(super) fn read(
         apply_variant(variant, top, &mut axes, &mut params, &mut targets, root_span, problems)?;
     }
     set_params(&mut params, overrides, sources, problems);
+    set_axes(&mut axes, overrides, sources, problems);
     let axes = axes::read(&axes, problems);
     for (key, _) in &params.entries {
         if axes.iter().any(|axis| axis.name == key.name) {
@@ -67,11 +67,12 @@ pub(super) fn read(
         targets: targets.and_then(|value| read_targets(&value, problems)),
         axes,
         params,
-        stages: Kind::ALL.iter().flat_map(|kind| read_stages(*kind, top, problems)).collect(),
+        stages: read_all_stages(top, problems),
     })
 }
 
-fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> {
+/// The `titer = 1` that every manifest begins with.
+pub(super) fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> {
     let Some(value) = top.get("titer") else {
         let problem = Diagnostic::at(span, "`titer` is missing: the version of the manifest language");
         problems.push(problem.hint(format!("begin with `titer = {FORMAT}`")));
@@ -92,7 +93,7 @@ fn check_format(top: &Table, span: Span, problems: &mut Problems) -> Option<()> 
 }
 
 fn check_known(top: &Table, problems: &mut Problems) {
-    const TOP: [&str; 7] = ["titer", "name", "seed", "targets", "axes", "params", "variant"];
+    const TOP: [&str; 9] = ["titer", "extends", "name", "seed", "targets", "axes", "params", "defaults", "variant"];
     let known = || TOP.into_iter().chain(Kind::ALL.iter().map(|kind| kind.name()));
     for (key, _) in &top.entries {
         if !known().any(|name| name == key.name) {
@@ -162,24 +163,67 @@ fn replace(table: &mut Table, key: &Key, value: Value, what: &str, problems: &mu
     problems.push(problem.suggest(&key.name, table.entries.iter().map(|(known, _)| known.name.as_str())));
 }
 
-/// Applies `--set`. Each is a small text of its own, so that messages can show it.
+/// Applies `--set`.
 fn set_params(params: &mut Table, overrides: &Overrides, sources: &mut Sources, problems: &mut Problems) {
     for (name, text) in &overrides.params {
-        let as_toml = format!("{name} = {text}");
-        let quiet = parse(&as_toml, sources.add("--set", as_toml.as_str()), &mut Problems::default());
-        let entry = quiet.and_then(|value| match value.kind {
-            ValueKind::Table(mut table) if table.entries.len() == 1 => table.entries.pop(),
-            _ => None,
-        });
-        let (key, value) = entry.unwrap_or_else(|| {
-            let file = sources.add("--set", format!("{name}={text}"));
-            let end = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-            let span = Span { file, start: 0, end: end(name.len()) };
-            let value = Span { file, start: end(name.len() + 1), end: end(name.len() + 1 + text.len()) };
-            (Key { name: name.clone(), span }, Value { kind: ValueKind::String(text.clone()), span: value })
-        });
+        let (key, value) = assignment("--set", name, text, None::<fn() -> Vec<String>>, sources);
         replace(params, &key, value, "parameter", problems);
     }
+}
+
+/// Applies `--axis`. An axis with fields keeps the values that are named.
+fn set_axes(axes: &mut Table, overrides: &Overrides, sources: &mut Sources, problems: &mut Problems) {
+    for (name, text) in &overrides.axes {
+        let list = format!("[{text}]");
+        let words = || text.split(',').map(|word| word.trim().to_string()).collect();
+        let (key, mut value) = assignment("--axis", name, &list, Some(words), sources);
+        if let (Some(Value { kind: ValueKind::Table(fields), .. }), ValueKind::Array(wanted)) =
+            (axes.get(name), &value.kind)
+        {
+            let mut kept = Table::default();
+            for item in wanted {
+                let text = item.as_str().map_or_else(|| item.to_json().to_string(), String::from);
+                match fields.entries.iter().find(|(key, _)| key.name == text) {
+                    Some(entry) => kept.entries.push(entry.clone()),
+                    None => {
+                        let problem = Diagnostic::at(item.span, format!("`{text}` is no value of axis `{name}`"));
+                        problems.push(problem.suggest(&text, fields.entries.iter().map(|(key, _)| key.name.as_str())));
+                    }
+                }
+            }
+            value.kind = ValueKind::Table(kept);
+        }
+        replace(axes, &key, value, "axis", problems);
+    }
+}
+
+/// A key and its value from the command line: TOML, else a text (or, with `words`, a list of texts). Each is a small
+/// text of its own, so that messages can show it.
+fn assignment(
+    option: &str,
+    name: &str,
+    text: &str,
+    words: Option<impl Fn() -> Vec<String>>,
+    sources: &mut Sources,
+) -> (Key, Value) {
+    let as_toml = format!("{name} = {text}");
+    let parsed = parse(&as_toml, sources.add(option, as_toml.as_str()), &mut Problems::default());
+    let entry = parsed.and_then(|value| match value.kind {
+        ValueKind::Table(mut table) if table.entries.len() == 1 => table.entries.pop(),
+        _ => None,
+    });
+    entry.unwrap_or_else(|| {
+        let file = sources.add(option, format!("{name}={text}"));
+        let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        let span = Span { file, start: 0, end: length(name) };
+        let place = Span { file, start: length(name) + 1, end: length(name) + 1 + length(text) };
+        let string = |text: String| Value { kind: ValueKind::String(text), span: place };
+        let value = match words {
+            Some(words) => Value { kind: ValueKind::Array(words().into_iter().map(string).collect()), span: place },
+            None => string(text.to_string()),
+        };
+        (Key { name: name.to_string(), span }, value)
+    })
 }
 
 fn read_name(value: &Value, problems: &mut Problems) -> Option<String> {
@@ -197,6 +241,27 @@ fn read_targets(value: &Value, problems: &mut Problems) -> Option<Vec<(String, S
         return None;
     };
     items.iter().map(|item| Some((String::decode(item, problems)?, item.span))).collect()
+}
+
+fn read_all_stages(top: &Table, problems: &mut Problems) -> Vec<StageText> {
+    let defaults = table_of(top, "defaults", problems);
+    for (key, _) in &defaults.entries {
+        if Kind::from_name(&key.name).is_none() {
+            let problem = Diagnostic::at(key.span, format!("`defaults.{}` is no kind of stage", key.name));
+            problems.push(problem.suggest(&key.name, Kind::ALL.map(Kind::name)));
+        }
+    }
+    let mut stages: Vec<StageText> = Vec::new();
+    for kind in Kind::ALL {
+        let shared = table_of(&defaults, kind.name(), problems);
+        stages.extend(read_stages(kind, top, problems).into_iter().map(|mut stage| {
+            for (key, value) in &shared.entries {
+                stage.table.insert_missing(&key.name, value.clone());
+            }
+            stage
+        }));
+    }
+    stages
 }
 
 fn read_stages(kind: Kind, top: &Table, problems: &mut Problems) -> Vec<StageText> {

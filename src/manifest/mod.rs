@@ -1,12 +1,13 @@
 //! Manifests: text → checked pipeline of concrete instances, or all mistakes at once.
 //!
-//! The way is one: the document as written ([`document`]), its axes and placeholders filled in per combination of axis
-//! values ([`expand`]), each instance's references resolved to other instances ([`resolve`]). Knows no files but the
+//! The way is one: the document as written, with what it extends (`extend`, `document`), its axes and placeholders filled in per combination of axis
+//! values (`expand`), each instance's references resolved to other instances (`resolve`). Knows no files but the
 //! manifest's text; what a stage's settings mean is [`crate::stage`]'s.
 
 mod axes;
 mod document;
 mod expand;
+mod extend;
 mod instance;
 mod placeholder;
 mod resolve;
@@ -22,17 +23,28 @@ use crate::diagnostic::{Diagnostic, Problems, Sources};
 pub struct Overrides {
     /// Parameters and their new values: TOML, or a bare text.
     pub params: Vec<(String, String)>,
+    /// Axes and the values that they have instead, separated by commas; of an axis with fields, those that stay.
+    pub axes: Vec<(String, String)>,
     /// The `[variant.NAME]` to use.
     pub variant: Option<String>,
 }
 
-/// Reads a manifest. `name` is what messages call it; its stem is the pipeline's name where the text gives none.
+/// Reads the text of a manifest; `Err` says why it cannot be read.
+pub type ReadText<'a> = &'a dyn Fn(&str) -> Result<String, Diagnostic>;
+
+/// Loads the manifest at the path `name` and those that it extends. Its stem is the pipeline's name where the text
+/// gives none.
 ///
 /// # Errors
 /// All mistakes, in the order of their places.
-pub fn load(name: &str, text: &str, overrides: &Overrides, sources: &mut Sources) -> Result<Pipeline, Vec<Diagnostic>> {
+pub fn load(
+    name: &str,
+    read: ReadText<'_>,
+    overrides: &Overrides,
+    sources: &mut Sources,
+) -> Result<Pipeline, Vec<Diagnostic>> {
     let mut problems = Problems::default();
-    let pipeline = document::read(name, text, overrides, sources, &mut problems)
+    let pipeline = document::read(name, read, overrides, sources, &mut problems)
         .and_then(|document| expand::expand(&document, &mut problems));
     match pipeline {
         Some(pipeline) if problems.is_empty() => Ok(pipeline),

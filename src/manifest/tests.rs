@@ -67,7 +67,7 @@ fn load(text: &str) -> Result<Pipeline, String> {
 
 fn load_with(text: &str, overrides: &Overrides) -> Result<Pipeline, String> {
     let mut sources = Sources::default();
-    super::load("m.toml", text, overrides, &mut sources)
+    super::load("m.toml", &|_| Ok(text.to_string()), overrides, &mut sources)
         .map_err(|problems| problems.iter().map(|problem| sources.render(problem)).collect())
 }
 
@@ -171,15 +171,85 @@ fn absent_fields_and_variants_and_parameters() {
     let pipeline = load_with(&text, &Overrides { variant: Some("small".into()), ..Overrides::default() });
     // The pins of the manifest name a level that the variant does not have.
     assert!(pipeline.unwrap_err().contains("`20` is no value of axis `n`"));
-    let set = Overrides { params: vec![("base".into(), "models/other".into())], variant: None };
-    assert!(load_with(&manifest(), &set).is_ok());
+    let set = |name: &str, value: &str| Overrides { params: vec![(name.into(), value.into())], ..Overrides::default() };
+    assert!(load_with(&manifest(), &set("base", "models/other")).is_ok());
     // More than one line of TOML is no value, but a text.
-    let set = Overrides { params: vec![("base".into(), "1\n[x]\ny = 2".into())], variant: None };
-    let pipeline = load_with(&manifest().replace("base = \"train.base\"", "base = \"{base}\""), &set).unwrap();
-    assert!(sources_of(&pipeline, "train.first").contains(&"base.0 = 1\n[x]\ny = 2".to_string()));
-    let set = Overrides { params: vec![("bass".into(), "1".into())], variant: None };
+    let pipeline =
+        load_with(&manifest().replace("base = \"train.base\"", "base = \"{base}\""), &set("base", "1\n[x]\ny = 2"));
+    assert!(sources_of(&pipeline.unwrap(), "train.first").contains(&"base.0 = 1\n[x]\ny = 2".to_string()));
+    let set = set("bass", "1");
     let error = load_with(&manifest(), &set).unwrap_err();
     assert!(error.contains("did you mean `base`?") && error.contains("bass"), "{error}");
+}
+
+#[test]
+fn axes_are_changed_from_the_command_line() {
+    let with = |axes: &[(&str, &str)]| {
+        let axes = axes.iter().map(|(name, values)| ((*name).to_string(), (*values).to_string())).collect();
+        load_with(&manifest(), &Overrides { axes, ..Overrides::default() })
+    };
+    let pipeline = with(&[("n", "0, 20, 40"), ("target", "sst2")]).unwrap();
+    assert_eq!(names(&pipeline, "mix.train").len(), 3 * 2);
+    let node = select(&pipeline, "mix.train[n=40]").unwrap()[0];
+    assert!(format!("{:?}", pipeline.instances[node].inputs).contains("sst2.jsonl"), "fields stay");
+    for (axis, values, part) in [
+        ("m", "1", "there is no axis `m`"),
+        ("target", "sst3", "did you mean `sst2`?"),
+        ("n", "0,20,20", "`20` stands twice"),
+        ("n", "", "has no value"),
+    ] {
+        let error = with(&[(axis, values)]).unwrap_err();
+        assert!(error.contains(part) && error.contains("--> --axis:1:"), "`{part}` is not in\n{error}");
+    }
+}
+
+#[test]
+fn defaults_are_what_stages_of_a_kind_share() {
+    let text = manifest().replace("lora = { r = 4 }\n", "");
+    assert_eq!(text.matches("lora").count(), 0);
+    let text =
+        format!("{text}\n[defaults.mix]\nsplit = {{ validation = 0.5 }}\n[defaults.predict]\nmax_new_tokens = 7\n");
+    let pipeline = load(&text).unwrap();
+    let recipe = |name: &str| format!("{:?}", pipeline.instances[select(&pipeline, name).unwrap()[0]].recipe);
+    assert!(recipe("predict.answers").contains("max_new_tokens: 7"));
+    assert!(recipe("mix.exam").contains("validation: 0.5"));
+    assert!(recipe("mix.train").contains("validation: 0.1"), "what a stage says itself counts");
+    let error = load(&format!("{text}\n[defaults.predct]\n")).unwrap_err();
+    assert!(error.contains("`defaults.predct` is no kind of stage") && error.contains("`predict`"), "{error}");
+}
+
+#[test]
+fn a_manifest_may_build_on_another() {
+    let load = |files: &[(&str, &str)]| {
+        let read = |name: &str| {
+            let found = files.iter().find(|(file, _)| *file == name);
+            found.map(|(_, text)| (*text).to_string()).ok_or_else(|| Diagnostic::new(format!("cannot read `{name}`")))
+        };
+        let mut sources = Sources::default();
+        super::load("p/top.toml", &read, &Overrides::default(), &mut sources)
+            .map_err(|problems| problems.iter().map(|problem| sources.render(problem)).collect::<String>())
+    };
+    let base = manifest();
+    let top = "titer = 1\nextends = \"base.toml\"\n[axes]\nrun = [1]\n[predict.answers]\nmax_new_tokens = 9\n";
+    let pipeline = load(&[("p/top.toml", top), ("p/base.toml", &base)]).unwrap();
+    assert_eq!(pipeline.name, "curve");
+    let picked = select(&pipeline, "predict.answers").unwrap();
+    assert_eq!(picked.len(), 4, "the axis has one value now");
+    assert!(format!("{:?}", pipeline.instances[picked[0]].recipe).contains("max_new_tokens: 9"));
+    // Messages point into the file where the mistake is.
+    let wrong = base.replace("exact_match", "exact_mach");
+    let error = load(&[("p/top.toml", top), ("p/base.toml", &wrong)]).unwrap_err();
+    assert!(error.contains("--> p/base.toml:"), "{error}");
+    let error = load(&[("p/top.toml", &top.replace("max_new", "max_mew")), ("p/base.toml", &base)]).unwrap_err();
+    assert!(error.contains("--> p/top.toml:6:1"), "{error}");
+    let error = load(&[("p/top.toml", top)]).unwrap_err();
+    assert!(error.contains("cannot read `p/base.toml`") && error.contains("--> p/top.toml:2:11"), "{error}");
+    let circle = "titer = 1\nextends = \"top.toml\"\n";
+    let error = load(&[("p/top.toml", top), ("p/base.toml", circle)]).unwrap_err();
+    assert!(
+        error.contains("p/top.toml → p/base.toml → p/top.toml") && error.contains("--> p/base.toml:2:11"),
+        "{error}"
+    );
 }
 
 #[test]

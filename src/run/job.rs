@@ -1,12 +1,12 @@
 //! One job of a run: its work folder, its inputs laid out under their names, its log, its commit.
 
 use crate::exec::{Job, Local};
-use crate::key::KeyDocument;
+use crate::key::{Digest, KeyDocument};
 use crate::manifest::Instance;
 use crate::plan::{Material, Place};
 use crate::record::{FileEntry, Machine, RunInfo};
 use crate::stage::Input;
-use crate::store::{Committed, Store, WorkDir};
+use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::Write;
@@ -17,6 +17,9 @@ use std::time::Instant;
 pub(super) struct Running {
     pub(super) document: KeyDocument,
     materials: Vec<Material>,
+    /// The right to make the key; what was seen of it while another process had it.
+    claim: Option<Claim>,
+    watch: Watch,
     /// Set when it starts.
     started: Option<Started>,
     warnings: Vec<String>,
@@ -31,7 +34,22 @@ struct Started {
 
 impl Running {
     pub(super) fn new(document: KeyDocument, materials: Vec<Material>) -> Self {
-        Self { document, materials, started: None, warnings: Vec::new() }
+        Self { document, materials, claim: None, watch: Watch::default(), started: None, warnings: Vec::new() }
+    }
+
+    /// Bytes that it reads.
+    pub(super) fn size(&self) -> u64 {
+        self.materials.iter().map(Material::size).sum()
+    }
+
+    pub(super) fn is_claimed(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Tries to get the right to make the key, and says whether it has it.
+    pub(super) fn claim(&mut self, key: &Digest, store: &Store) -> anyhow::Result<bool> {
+        self.claim = store.claim(key, &mut self.watch)?;
+        Ok(self.claim.is_some())
     }
 
     /// Lays out the inputs and gives the job to a worker.

@@ -16,6 +16,7 @@
 //! scratch behind, which the next one removes. Objects are on the disk before the record that names them.
 
 mod action;
+mod claim;
 mod error;
 mod file;
 mod object;
@@ -26,6 +27,7 @@ pub mod view;
 mod work;
 
 pub use action::Committed;
+pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
 pub use work::WorkDir;
 
@@ -77,7 +79,7 @@ impl Store {
         let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let host = file::path_part(&rustix::system::uname().nodename().to_string_lossy());
         if writable {
-            for folder in ["objects", "actions", "pipelines", "work", "logs", "local"] {
+            for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
                 make_folder(&root.join(folder))?;
             }
             make_folder(&root.join("local").join(&host))?;

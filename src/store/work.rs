@@ -6,20 +6,49 @@
 
 use super::error::{At, Result};
 use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 use tempfile::TempDir;
 
+/// Time between two beats of a process's heart.
+const BEAT: Duration = Duration::from_secs(2);
+
 /// Ending of the lock files of live (or killed) processes.
-const LOCK: &str = "lock";
+pub(super) const LOCK: &str = "lock";
 
 /// A process's own folder in `work/`.
 #[derive(Debug)]
 pub(super) struct Lease {
     folder: PathBuf,
     lock: PathBuf,
+    /// Its name without the ending: the process's name in claims.
+    name: String,
     /// Holds the lock while open.
     _file: File,
+    /// Beats until it is dropped.
+    _heart: Heart,
+}
+
+/// A thread that counts in the lock file, so that other hosts see that the process lives.
+#[derive(Debug)]
+struct Heart {
+    _stop: mpsc::Sender<()>,
+}
+
+impl Heart {
+    fn beat(file: File) -> Self {
+        let (stop, stopped) = mpsc::channel::<()>();
+        std::thread::spawn(move || {
+            let mut count = 0u64;
+            while stopped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+                count += 1;
+                let _ = file.write_all_at(count.to_string().as_bytes(), 0);
+            }
+        });
+        Self { _stop: stop }
+    }
 }
 
 impl Lease {
@@ -31,9 +60,16 @@ impl Lease {
         file.as_file().lock().at("lock", file.path())?;
         let (folder, lock) = (file.path().with_extension("work"), file.path().with_extension(LOCK));
         let file = file.persist(&lock).map_err(|error| error.error).at("write", &lock)?;
-        let lease = Self { folder, lock, _file: file };
+        let name = lock.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let heart = Heart::beat(file.try_clone().at("write", &lock)?);
+        let lease = Self { folder, lock, name, _file: file, _heart: heart };
         fs::create_dir(&lease.folder).at("write", &lease.folder)?;
         Ok(lease)
+    }
+
+    /// What the process is called in claims.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The folder.

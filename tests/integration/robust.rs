@@ -1,6 +1,6 @@
 //! Kills, interruptions, failures, several processes, read-only caches: nothing is lost, nothing half-written is used.
 
-use crate::project::{Project, tree};
+use crate::project::{Project, ran, tree};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,18 +24,30 @@ fn a_kill_at_any_moment_leaves_a_usable_cache() {
 }
 
 #[test]
-fn two_runs_at_once_both_succeed() {
-    let project = Project::answers();
-    let start = || project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let (first, second) = (start().unwrap(), start().unwrap());
-    for child in [first, second] {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-    assert!(project.run().is_empty());
+fn two_runs_at_once_make_nothing_twice() {
     let alone = Project::answers();
     alone.run();
-    assert_eq!(tree(&project.path("out")), tree(&alone.path("out")));
+    let expected = tree(&alone.path("out"));
+    for _ in 0..5 {
+        let project = Project::answers();
+        let start = || {
+            let mut command = project.command(&["run", "pipelines/p.toml", "--json"]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let children = [start(), start()];
+        let outputs = children.map(|child| child.wait_with_output().unwrap());
+        let mut made: Vec<String> = Vec::new();
+        for output in &outputs {
+            assert!(output.status.success(), "{output:?}");
+            made.extend(ran(&String::from_utf8_lossy(&output.stdout)));
+        }
+        made.sort();
+        let mut once = made.clone();
+        once.dedup();
+        assert_eq!((made.len(), once.len()), (10, 10), "{made:?}");
+        assert!(project.run().is_empty());
+        assert_eq!(tree(&project.path("out")), expected);
+    }
 }
 
 #[test]

@@ -1,17 +1,15 @@
-//! What would run, and why. Reads the store and the inputs' content; writes nothing.
+//! From an instance to its key: which bytes it reads, wherever they lie.
 //!
-//! [`Resolver`] turns an instance and the records of what it reads into its key. [`plan`] asks it for every wanted
-//! instance, in order, and says `cached`, `runs` (with the reason) or `waits` (its inputs do not exist yet).
+//! Knows the person's files and the records of upstream instances; not what would run.
 
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::graph::upstream;
-use crate::key::{Change, Digest, KeyDocument, KeyInput, difference};
+use crate::diagnostic::Diagnostic;
+use crate::key::{Digest, KeyDocument, KeyInput};
 use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
-use crate::stage::{Form, Input, Kind, Recipe};
+use crate::stage::{Form, Input, Recipe};
 use crate::store::Store;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -48,6 +46,17 @@ pub struct Material {
     pub place: Place,
 }
 
+impl Material {
+    /// Its length in bytes as far as the store knows it; the person's own files count as nothing.
+    pub fn size(&self) -> u64 {
+        match &self.place {
+            Place::Path(_) => 0,
+            Place::Object(file) => file.size,
+            Place::Objects(files) => files.iter().map(|file| file.size).sum(),
+        }
+    }
+}
+
 /// Where the bytes of an input are.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -65,8 +74,8 @@ type Found = Result<Vec<(PathBuf, String, Digest)>, Box<Diagnostic>>;
 /// Turns instances into keys.
 #[derive(Debug)]
 pub struct Resolver<'a> {
-    pipeline: &'a Pipeline,
-    store: &'a Store,
+    pub(super) pipeline: &'a Pipeline,
+    pub(super) store: &'a Store,
     root: &'a Path,
     found: RefCell<BTreeMap<(u8, String), Found>>,
 }
@@ -120,7 +129,7 @@ impl<'a> Resolver<'a> {
                 digest: material.digest,
             })
             .collect();
-        KeyDocument::new(recipe.kind().name(), recipe.kind().version(), inner(recipe), inputs)
+        KeyDocument::new(recipe.kind().name(), recipe.kind().version(), recipe_json(recipe), inputs)
     }
 
     /// The inputs that a check may read before anything runs: those that are files already.
@@ -140,6 +149,16 @@ impl<'a> Resolver<'a> {
                 Place::Object(_) | Place::Objects(_) => None,
             })
             .collect()
+    }
+
+    /// What is wrong with the paths of an instance, each at its place.
+    pub fn missing(&self, node: usize) -> Vec<Diagnostic> {
+        let own = self.pipeline.instances[node].inputs.iter().filter(|input| !input.inherited);
+        own.filter_map(|input| match &input.source {
+            Source::Path(path) => self.find(input, path).err().map(|problem| *problem),
+            Source::Output { .. } => None,
+        })
+        .collect()
     }
 
     /// Forgets the digests of the person's files, so that they are looked at again.
@@ -293,7 +312,7 @@ fn digest_of(files: &[FileEntry]) -> Digest {
 }
 
 /// The recipe without the name of its kind around it: the key document has that as a field of its own.
-fn inner(recipe: &Recipe) -> serde_json::Value {
+pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
     let value = match recipe {
         Recipe::Mix(recipe) => serde_json::to_value(recipe),
         Recipe::Train(recipe) => serde_json::to_value(recipe),
@@ -322,189 +341,5 @@ fn is_read(form: Form, name: &str) -> bool {
             tokenizer || shard || MODEL_FILES.contains(&name)
         }
         _ => true,
-    }
-}
-
-/// What a run would do with an instance.
-#[derive(Clone, Debug)]
-pub enum Status {
-    /// Its outputs are in the cache.
-    Cached(Arc<Record>),
-    /// It would run.
-    Runs(Reason),
-    /// It reads what does not exist yet.
-    Waits {
-        /// The instances that would run before it.
-        on: Vec<usize>,
-        /// Whether it is cached if those make the same bytes as the last time.
-        cached_unless_changed: bool,
-    },
-}
-
-/// Why an instance would run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reason {
-    /// It has never run in this pipeline, under this name.
-    New,
-    /// What it is made of differs from the last time.
-    Changed(Vec<Change>),
-    /// The person asked for it.
-    Forced,
-    /// The same work was begun before, and failed or was stopped.
-    Unfinished,
-    /// It was made before, but (some of) its outputs are gone from the cache.
-    Lost,
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::New => f.write_str("new"),
-            Self::Forced => f.write_str("forced"),
-            Self::Unfinished => f.write_str("did not finish the last time"),
-            Self::Lost => f.write_str("its outputs are gone from the cache"),
-            Self::Changed(changes) => {
-                let shown: Vec<String> = changes.iter().take(3).map(ToString::to_string).collect();
-                let more = changes.len().saturating_sub(3);
-                write!(f, "{}", shown.join(", "))?;
-                if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
-            }
-        }
-    }
-}
-
-/// The plan of a run.
-#[derive(Debug)]
-pub struct Plan {
-    /// The wanted instances in order, each with what would happen.
-    pub entries: Vec<(usize, Status)>,
-    /// The keys that are known.
-    pub keys: BTreeMap<usize, Digest>,
-    /// The records of the cached instances.
-    pub known: Known,
-}
-
-impl Plan {
-    /// Whether nothing would run.
-    pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(|(_, status)| matches!(status, Status::Cached(_)))
-    }
-}
-
-/// Plans a run of the `wanted` instances (in topological order); `forced` ones run even if they are cached.
-///
-/// # Errors
-/// All inputs that are missing or cannot be read, and what the stages' own checks find in the instances that would run.
-pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>) -> Result<Plan, Vec<Diagnostic>> {
-    let Resolver { pipeline, store, .. } = resolver;
-    let last = store.last_run(&pipeline.name).unwrap_or_default();
-    let mut problems = Problems::default();
-    let mut checks = Checks::default();
-    let nodes = pipeline.instances.len();
-    let mut plan = Plan { entries: Vec::new(), keys: BTreeMap::new(), known: vec![None; nodes] };
-    // Records that are there now, or were made the last time by what would run now.
-    let mut assumed: Known = vec![None; nodes];
-    let mut fresh = vec![true; nodes];
-    for &node in wanted {
-        let instance = &pipeline.instances[node];
-        let inputs: Vec<usize> = upstream(instance).collect();
-        let stale: Vec<usize> = inputs.iter().copied().filter(|&input| !fresh[input]).collect();
-        let before = last.get(&instance.id.to_string()).and_then(|key| store.get(key).ok().flatten()).map(Arc::new);
-        let possible = inputs.iter().all(|&input| assumed[input].is_some());
-        let resolved = match possible {
-            true => match resolver.materials(node, &assumed) {
-                Ok(materials) => Some(resolver.document(node, &materials)),
-                Err(found) => {
-                    found.into_iter().for_each(|problem| problems.push(problem));
-                    None
-                }
-            },
-            false => {
-                missing_paths(resolver, node, &mut problems);
-                None
-            }
-        };
-        let record = resolved.as_ref().and_then(|document| {
-            let key = document.key();
-            plan.keys.insert(node, key);
-            store.get(&key).ok().flatten().map(Arc::new)
-        });
-        let complete = record.clone().filter(|record| store.complete(record));
-        let status = if !stale.is_empty() {
-            Status::Waits { on: stale, cached_unless_changed: complete.is_some() && !forced.contains(&node) }
-        } else if forced.contains(&node) {
-            Status::Runs(Reason::Forced)
-        } else if let Some(record) = complete.clone() {
-            Status::Cached(record)
-        } else {
-            let key = plan.keys.get(&node);
-            Status::Runs(match (&resolved, &before) {
-                _ if record.is_some() => Reason::Lost,
-                (Some(document), Some(before)) => match store.document(&before.key).ok().flatten() {
-                    Some(old) => Reason::Changed(difference(&old, document)),
-                    None => Reason::New,
-                },
-                _ if key.is_some_and(|key| store.log_path(key).exists()) => Reason::Unfinished,
-                _ => Reason::New,
-            })
-        };
-        if matches!(status, Status::Waits { .. }) {
-            plan.keys.remove(&node);
-        }
-        if let Status::Cached(record) = &status {
-            plan.known[node] = Some(Arc::clone(record));
-        } else {
-            fresh[node] = false;
-            checks.run(resolver, node, &mut problems);
-        }
-        assumed[node] = complete.or(before);
-        plan.entries.push((node, status));
-    }
-    if problems.is_empty() { Ok(plan) } else { Err(problems.into_vec()) }
-}
-
-/// Reports the paths of an instance that are not there.
-pub fn missing_paths(resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
-    for input in resolver.pipeline.instances[node].inputs.iter().filter(|input| !input.inherited) {
-        if let Source::Path(path) = &input.source
-            && let Err(problem) = resolver.find(input, path)
-        {
-            problems.push(*problem);
-        }
-    }
-}
-
-/// The stages' own checks, each distinct one once.
-#[derive(Debug, Default)]
-pub struct Checks {
-    done: BTreeSet<String>,
-}
-
-impl Checks {
-    /// Checks one instance.
-    pub fn run(&mut self, resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
-        let instance = &resolver.pipeline.instances[node];
-        let inputs = resolver.existing_inputs(node);
-        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
-        if !self.done.insert(format!("{}{names:?}", inner(&instance.recipe))) {
-            return;
-        }
-        let axes = resolver.pipeline.stages.iter().flat_map(|stage| &stage.axes).map(String::as_str).collect();
-        for mut problem in crate::stage::check(&instance.recipe, &inputs, &axes) {
-            if problem.place.is_none() {
-                problem.place = Some(crate::diagnostic::Place::Span(instance.span));
-            }
-            problems.push(problem);
-        }
-    }
-}
-
-/// Expected work of a kind, in rough units: what trains or predicts is far dearer than the rest.
-pub fn cost(kind: Kind) -> u64 {
-    match kind {
-        Kind::Train => 100,
-        Kind::Predict => 20,
-        Kind::Score => 2,
-        Kind::Mix | Kind::Aggregate => 1,
     }
 }

@@ -1,0 +1,155 @@
+//! `titer graph`: who reads whom, as a text tree, DOT or Mermaid. Stages are folded into one box with the number of
+//! their instances, so that thousands stay readable.
+
+use super::project::{Failure, Project};
+use super::{Exit, out};
+use crate::graph::upstream;
+use clap::ValueEnum;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// How a graph is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// A tree from the targets down to what they read.
+    Tree,
+    /// Graphviz.
+    Dot,
+    /// Mermaid, as Markdown viewers draw it.
+    Mermaid,
+}
+
+/// Boxes in topological order, and for each what it reads.
+#[derive(Debug, PartialEq)]
+struct Boxes {
+    names: Vec<String>,
+    reads: Vec<BTreeSet<usize>>,
+}
+
+pub(super) fn show(project: &Project, format: Format, expand: bool, as_json: bool) -> Result<Exit, Failure> {
+    let boxes = Boxes::of(project, expand);
+    if as_json {
+        let list = |(name, reads): (&String, &BTreeSet<usize>)| json!({ "name": name, "reads": reads.iter().map(|read| &boxes.names[*read]).collect::<Vec<_>>() });
+        out::json(&boxes.names.iter().zip(&boxes.reads).map(list).collect());
+        return Ok(Exit::Done);
+    }
+    let text = match format {
+        Format::Tree => boxes.tree(),
+        Format::Dot => boxes.dot(&project.pipeline.name),
+        Format::Mermaid => boxes.mermaid(),
+    };
+    out::say(text.trim_end());
+    Ok(Exit::Done)
+}
+
+impl Boxes {
+    fn of(project: &Project, expand: bool) -> Self {
+        let instances = &project.pipeline.instances;
+        let mut place: BTreeMap<String, usize> = BTreeMap::new();
+        let mut boxes = Self { names: Vec::new(), reads: Vec::new() };
+        let mut counts: Vec<usize> = Vec::new();
+        let mut box_of = Vec::new();
+        for instance in instances {
+            let name = if expand { instance.id.to_string() } else { instance.id.stage() };
+            let number = *place.entry(name.clone()).or_insert_with(|| {
+                boxes.names.push(name);
+                boxes.reads.push(BTreeSet::new());
+                counts.push(0);
+                counts.len() - 1
+            });
+            counts[number] += 1;
+            box_of.push(number);
+            let reads = upstream(instance).map(|input| box_of[input]);
+            boxes.reads[number].extend(reads);
+        }
+        for (name, count) in boxes.names.iter_mut().zip(counts) {
+            if count > 1 {
+                let _ = write!(name, " ×{count}");
+            }
+        }
+        boxes
+    }
+
+    fn tree(&self) -> String {
+        let read: BTreeSet<usize> = self.reads.iter().flatten().copied().collect();
+        let mut text = String::new();
+        let mut shown = BTreeSet::new();
+        for root in (0..self.names.len()).filter(|place| !read.contains(place)) {
+            self.branch(root, "", "", &mut shown, &mut text);
+        }
+        text
+    }
+
+    /// `first` stands before the box itself, `rest` before what it reads.
+    fn branch(&self, place: usize, first: &str, rest: &str, shown: &mut BTreeSet<usize>, text: &mut String) {
+        let again = !shown.insert(place) && !self.reads[place].is_empty();
+        let _ = writeln!(text, "{first}{}{}", self.names[place], if again { " (see above)" } else { "" });
+        if again {
+            return;
+        }
+        let last = self.reads[place].len();
+        for (number, read) in self.reads[place].iter().enumerate() {
+            let (own, below) = if number + 1 == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
+            self.branch(*read, &format!("{rest}{own}"), &format!("{rest}{below}"), shown, text);
+        }
+    }
+
+    fn edges(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        self.reads.iter().enumerate().flat_map(|(reader, reads)| reads.iter().map(move |read| (*read, reader)))
+    }
+
+    fn dot(&self, name: &str) -> String {
+        let mut text = format!("digraph \"{name}\" {{\n  rankdir=LR;\n  node [shape=box];\n");
+        for (place, name) in self.names.iter().enumerate() {
+            let name = name.replace('\\', "\\\\").replace('"', "\\\"");
+            let _ = writeln!(text, "  n{place} [label=\"{name}\"];");
+        }
+        for (read, reader) in self.edges() {
+            let _ = writeln!(text, "  n{read} -> n{reader};");
+        }
+        text + "}\n"
+    }
+
+    fn mermaid(&self) -> String {
+        let mut text = "flowchart LR\n".to_string();
+        for (place, name) in self.names.iter().enumerate() {
+            let _ = writeln!(text, "  n{place}[\"{}\"]", name.replace('"', "#quot;"));
+        }
+        for (read, reader) in self.edges() {
+            let _ = writeln!(text, "  n{read} --> n{reader}");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn boxes() -> Boxes {
+        Boxes {
+            names: ["mix.a", "train.b ×2", "predict.c ×2", "score.\"d\""].map(String::from).to_vec(),
+            reads: vec![[].into(), [0].into(), [0, 1].into(), [2].into()],
+        }
+    }
+
+    #[test]
+    fn a_tree_shows_each_box_with_what_it_reads_once() {
+        assert_eq!(boxes().tree(), "score.\"d\"\n└─ predict.c ×2\n   ├─ mix.a\n   └─ train.b ×2\n      └─ mix.a\n");
+        let mut twice = boxes();
+        twice.names.push("score.e".into());
+        twice.reads.push([2].into());
+        assert!(twice.tree().ends_with("score.e\n└─ predict.c ×2 (see above)\n"), "{}", twice.tree());
+    }
+
+    #[test]
+    fn drawings_have_all_edges_and_quote_names() {
+        let dot = boxes().dot("p");
+        assert_eq!(dot.matches("->").count(), 4);
+        assert!(dot.contains("n3 [label=\"score.\\\"d\\\"\"];") && dot.contains("n0 -> n2;"), "{dot}");
+        let mermaid = boxes().mermaid();
+        assert_eq!(mermaid.matches("-->").count(), 4);
+        assert!(mermaid.contains("n3[\"score.#quot;d#quot;\"]"), "{mermaid}");
+    }
+}

@@ -1,0 +1,31 @@
+//! Mistakes that would show themselves late, looked for before anything runs.
+
+use super::Resolver;
+use super::resolver::recipe_json;
+use crate::diagnostic::{Place, Problems};
+use std::collections::BTreeSet;
+
+/// The stages' own checks, each distinct one once.
+#[derive(Debug, Default)]
+pub struct Checks {
+    done: BTreeSet<String>,
+}
+
+impl Checks {
+    /// Checks one instance.
+    pub fn run(&mut self, resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
+        let instance = &resolver.pipeline.instances[node];
+        let inputs = resolver.existing_inputs(node);
+        let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+        if !self.done.insert(format!("{}{names:?}", recipe_json(&instance.recipe))) {
+            return;
+        }
+        let axes = resolver.pipeline.stages.iter().flat_map(|stage| &stage.axes).map(String::as_str).collect();
+        for mut problem in crate::stage::check(&instance.recipe, &inputs, &axes) {
+            if problem.place.is_none() {
+                problem.place = Some(Place::Span(instance.span));
+            }
+            problems.push(problem);
+        }
+    }
+}

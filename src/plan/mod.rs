@@ -1,0 +1,158 @@
+//! What would run, and why. Reads the store and the inputs' content; writes nothing.
+//!
+//! [`Resolver`] turns an instance and the records of what it reads into its key. [`plan`] asks it for every wanted
+//! instance, in order, and says `cached`, `runs` (with the reason) or `waits` (its inputs do not exist yet). What would
+//! run is checked as far as it can be: [`Checks`].
+
+mod checks;
+mod history;
+mod resolver;
+
+pub use checks::Checks;
+pub use history::History;
+pub use resolver::{Known, Material, Place, Resolver};
+
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::graph::upstream;
+use crate::key::{Change, Digest, difference};
+use crate::record::Record;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// What a run would do with an instance.
+#[derive(Clone, Debug)]
+pub enum Status {
+    /// Its outputs are in the cache.
+    Cached(Arc<Record>),
+    /// It would run.
+    Runs(Reason),
+    /// It reads what does not exist yet.
+    Waits {
+        /// The instances that would run before it.
+        on: Vec<usize>,
+        /// Whether it is cached if those make the same bytes as the last time.
+        cached_unless_changed: bool,
+    },
+}
+
+/// Why an instance would run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reason {
+    /// It has never run in this pipeline, under this name.
+    New,
+    /// What it is made of differs from the last time.
+    Changed(Vec<Change>),
+    /// The person asked for it.
+    Forced,
+    /// The same work was begun before, and failed or was stopped.
+    Unfinished,
+    /// It was made before, but (some of) its outputs are gone from the cache.
+    Lost,
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::New => f.write_str("new"),
+            Self::Forced => f.write_str("forced"),
+            Self::Unfinished => f.write_str("did not finish the last time"),
+            Self::Lost => f.write_str("its outputs are gone from the cache"),
+            Self::Changed(changes) => {
+                let shown: Vec<String> = changes.iter().take(3).map(ToString::to_string).collect();
+                let more = changes.len().saturating_sub(3);
+                write!(f, "{}", shown.join(", "))?;
+                if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// The plan of a run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The wanted instances in order, each with what would happen.
+    pub entries: Vec<(usize, Status)>,
+    /// The keys that are known.
+    pub keys: BTreeMap<usize, Digest>,
+    /// The records of the cached instances.
+    pub known: Known,
+}
+
+impl Plan {
+    /// Whether nothing would run.
+    pub fn is_empty(&self) -> bool {
+        self.entries.iter().all(|(_, status)| matches!(status, Status::Cached(_)))
+    }
+}
+
+/// Plans a run of the `wanted` instances (in topological order); `forced` ones run even if they are cached.
+///
+/// # Errors
+/// All inputs that are missing or cannot be read, and what the stages' own checks find in the instances that would run.
+pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>) -> Result<Plan, Vec<Diagnostic>> {
+    let Resolver { pipeline, store, .. } = resolver;
+    let last = store.last_run(&pipeline.name).unwrap_or_default();
+    let mut problems = Problems::default();
+    let mut checks = Checks::default();
+    let nodes = pipeline.instances.len();
+    let mut plan = Plan { entries: Vec::new(), keys: BTreeMap::new(), known: vec![None; nodes] };
+    // Records that are there now, or were made the last time by what would run now.
+    let mut assumed: Known = vec![None; nodes];
+    let mut fresh = vec![true; nodes];
+    for &node in wanted {
+        let instance = &pipeline.instances[node];
+        let inputs: Vec<usize> = upstream(instance).collect();
+        let stale: Vec<usize> = inputs.iter().copied().filter(|&input| !fresh[input]).collect();
+        let before = last.get(&instance.id.to_string()).and_then(|key| store.get(key).ok().flatten()).map(Arc::new);
+        let possible = inputs.iter().all(|&input| assumed[input].is_some());
+        let resolved = match possible {
+            true => match resolver.materials(node, &assumed) {
+                Ok(materials) => Some(resolver.document(node, &materials)),
+                Err(found) => {
+                    found.into_iter().for_each(|problem| problems.push(problem));
+                    None
+                }
+            },
+            false => {
+                resolver.missing(node).into_iter().for_each(|problem| problems.push(problem));
+                None
+            }
+        };
+        let record = resolved.as_ref().and_then(|document| {
+            let key = document.key();
+            plan.keys.insert(node, key);
+            store.get(&key).ok().flatten().map(Arc::new)
+        });
+        let complete = record.clone().filter(|record| store.complete(record));
+        let status = if !stale.is_empty() {
+            Status::Waits { on: stale, cached_unless_changed: complete.is_some() && !forced.contains(&node) }
+        } else if forced.contains(&node) {
+            Status::Runs(Reason::Forced)
+        } else if let Some(record) = complete.clone() {
+            Status::Cached(record)
+        } else {
+            let key = plan.keys.get(&node);
+            Status::Runs(match (&resolved, &before) {
+                _ if record.is_some() => Reason::Lost,
+                (Some(document), Some(before)) => match store.document(&before.key).ok().flatten() {
+                    Some(old) => Reason::Changed(difference(&old, document)),
+                    None => Reason::New,
+                },
+                _ if key.is_some_and(|key| store.log_path(key).exists()) => Reason::Unfinished,
+                _ => Reason::New,
+            })
+        };
+        if matches!(status, Status::Waits { .. }) {
+            plan.keys.remove(&node);
+        }
+        if let Status::Cached(record) = &status {
+            plan.known[node] = Some(Arc::clone(record));
+        } else {
+            fresh[node] = false;
+            checks.run(resolver, node, &mut problems);
+        }
+        assumed[node] = complete.or(before);
+        plan.entries.push((node, status));
+    }
+    if problems.is_empty() { Ok(plan) } else { Err(problems.into_vec()) }
+}
