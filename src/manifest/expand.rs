@@ -99,7 +99,7 @@ impl Expansion<'_> {
             take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
         let only = take(&mut table, "only");
         let placeholders = placeholder::names(&table);
-        placeholder::check_fields(&table, &self.document.axes, problems);
+        placeholder::check_fields(&table, self.document, problems);
         if problems.len() > before {
             return None;
         }
