@@ -216,7 +216,8 @@ impl Schedule {
         blocked
     }
 
-    fn followers(&self, leader: usize) -> Vec<usize> {
+    /// The nodes that wait for the work of `leader`, as it is theirs too.
+    pub fn followers(&self, leader: usize) -> Vec<usize> {
         let follows = |node: &usize| self.states[*node] == State::Following { leader };
         (leader + 1..self.states.len()).chain(0..leader).filter(follows).collect()
     }

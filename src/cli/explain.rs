@@ -99,7 +99,7 @@ fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>) {
     };
     let run = &record.run;
     out::say(format!(
-        "made by `{}` at {} in {} on {} ({}, {} threads), titer {}",
+        "made by `{}` at {} in {} on {} ({}, threads: {}), titer {}",
         run.instance,
         run.started,
         out::duration(run.wall_seconds),

@@ -61,7 +61,7 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
     let entries: Vec<(usize, &Status)> = plan.entries.iter().map(|(node, status)| (*node, status)).collect();
     let tally = Tally::of(&entries);
     if plan.is_empty() {
-        out::say(format!("{}: all {} instances are cached", styled(GOOD, "nothing to do"), tally.cached));
+        out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
     } else {
         out::say(format!("in all: {tally}; {}", expected(project, &plan)));
     }

@@ -1,11 +1,11 @@
 //! What a person sees of a run: bars on a terminal, plain lines elsewhere, JSON lines for programs.
 
-use super::out::{self, BAD, BOLD, CALM, GOOD, duration, styled};
+use super::out::{self, BAD, BOLD, CALM, GOOD, duration, relative_to_here, styled};
 use crate::manifest::Pipeline;
 use crate::run::{Observer, RunEvent};
 use crate::schedule::Counts;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
 
 /// Bars and lines for people.
@@ -13,18 +13,19 @@ pub(super) struct Progress<'a> {
     pipeline: &'a Pipeline,
     bars: MultiProgress,
     running: BTreeMap<usize, ProgressBar>,
-    will_run: usize,
+    /// The instances that the plan does not know as cached.
+    open: BTreeSet<usize>,
     ended: usize,
 }
 
 impl<'a> Progress<'a> {
-    pub(super) fn new(pipeline: &'a Pipeline, will_run: usize) -> Self {
+    pub(super) fn new(pipeline: &'a Pipeline, open: BTreeSet<usize>) -> Self {
         let target = match std::io::stderr().is_terminal() {
             true => ProgressDrawTarget::stderr(),
             false => ProgressDrawTarget::hidden(),
         };
         let bars = MultiProgress::with_draw_target(target);
-        Self { pipeline, bars, running: BTreeMap::new(), will_run, ended: 0 }
+        Self { pipeline, bars, running: BTreeMap::new(), open, ended: 0 }
     }
 
     /// A line that stays, above the bars.
@@ -38,7 +39,7 @@ impl<'a> Progress<'a> {
             self.bars.remove(&bar);
         }
         self.ended += 1;
-        let place = styled(CALM, format!("[{}/{}]", self.ended, self.will_run.max(self.ended)));
+        let place = styled(CALM, format!("[{}/{}]", self.ended, self.open.len()));
         self.line(&format!("{place} {} {text}", self.pipeline.instances[node].id));
     }
 }
@@ -47,6 +48,10 @@ impl Observer for Progress<'_> {
     fn event(&mut self, node: usize, event: &RunEvent<'_>, _: Counts) {
         let id = &self.pipeline.instances[node].id;
         match event {
+            // What it reads ran again and came out as it was.
+            RunEvent::Cached if self.open.contains(&node) => {
+                self.ended(node, "is cached: what it reads is the same as before");
+            }
             RunEvent::Cached => {}
             RunEvent::Started(_) => {
                 let bar = self.bars.add(ProgressBar::no_length());
@@ -78,7 +83,7 @@ impl Observer for Progress<'_> {
             RunEvent::Failed(message, log) => {
                 self.ended(node, &format!("{}: {message}", styled(BAD, "failed")));
                 if let Some(log) = log {
-                    self.line(&format!("log: {}", log.display()));
+                    self.line(&format!("log: {}", relative_to_here(log).display()));
                 }
             }
             RunEvent::Blocked => self.ended(node, &styled(CALM, "not run: something that it reads failed")),

@@ -74,13 +74,28 @@ impl Project {
             false => pick(&wanted.target)?,
         };
         let targets: Vec<usize> = targets.into_iter().collect();
-        Ok((Graph::of(&self.pipeline).closure(&targets), pick(&wanted.force)?))
+        let nodes = Graph::of(&self.pipeline).closure(&targets);
+        for selector in &wanted.force {
+            if !self.select(selector)?.iter().any(|node| nodes.contains(node)) {
+                let problem = Diagnostic::new(format!("`--force {selector}`: nothing that is to be made needs it"));
+                return Err(self.failure(vec![problem.hint(format!("make it too: `-t {selector}`"))]));
+            }
+        }
+        Ok((nodes, pick(&wanted.force)?))
     }
 
     pub(super) fn plan(&self, resolver: &Resolver<'_>, wanted: &Wanted) -> Result<(Plan, BTreeSet<usize>), Failure> {
         let (nodes, forced) = self.wanted(wanted)?;
         let plan = plan::plan(resolver, &nodes, &forced).map_err(|problems| self.failure(problems))?;
+        self.tell_warnings();
         Ok((plan, forced))
+    }
+
+    /// Says what the store found damaged and passed over.
+    pub(super) fn tell_warnings(&self) {
+        for warning in self.store.take_warnings() {
+            out::complain(format!("{} {warning}", out::styled(out::BOLD, "warning:")));
+        }
     }
 
     /// Checks the data of every instance, cached or not.

@@ -7,6 +7,7 @@ use super::{Exit, out};
 use crate::plan::Status;
 use crate::run::{Observer, Options, Summary};
 use anyhow::Context as _;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,10 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
     let (plan, forced) = project.plan(&resolver, wanted)?;
-    let will_run = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_))).count();
+    let is_open = |status: &Status| !matches!(status, Status::Cached(_));
+    let open: BTreeSet<usize> =
+        plan.entries.iter().filter(|(_, status)| is_open(status)).map(|(node, _)| *node).collect();
+    let will_run = open.len();
     if will_run > 0 && !project.store.writable() {
         let cache = project.store.root().display();
         return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
@@ -27,7 +31,13 @@ pub(super) fn run(
     let interrupted = Arc::new(AtomicBool::new(false));
     if will_run > 0 {
         let flag = Arc::clone(&interrupted);
-        ctrlc::set_handler(move || flag.store(true, Ordering::SeqCst)).context("watching for Ctrl-C")?;
+        let handler = move || {
+            // The second time it is meant at once; the kernel ends the workers with this process.
+            if flag.swap(true, Ordering::SeqCst) {
+                std::process::exit(i32::from(Exit::Interrupted as u8));
+            }
+        };
+        ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
@@ -43,12 +53,13 @@ pub(super) fn run(
         lines = JsonLines::new(&project.pipeline);
         &mut lines
     } else {
-        progress = Progress::new(&project.pipeline, will_run);
+        progress = Progress::new(&project.pipeline, open);
         &mut progress
     };
     let out = options.out.clone();
     let summary =
         crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, observer, &interrupted)?;
+    project.tell_warnings();
     report(&summary, &out, json);
     Ok(match summary {
         Summary { interrupted: true, .. } => Exit::Interrupted,

@@ -56,12 +56,15 @@ impl Local {
         let path = work.join("job.json");
         write_job(job, &path)?;
         let heavy = job.recipe.kind().is_heavy();
-        let reused = if heavy { None } else { lock(&self.idle).pop() };
+        let reused = if heavy { None } else { self.idle_for(&path) };
         let mut worker = match reused {
             Some(worker) => worker,
-            None => self.spawn(work, threads)?,
+            None => {
+                let mut worker = self.spawn(work, threads)?;
+                worker.give(&path).context("speaking to a worker")?;
+                worker
+            }
         };
-        writeln!(worker.stdin, "{}", path.display()).context("speaking to a worker")?;
         let reports = self.reports.clone();
         let idle = (!heavy).then(|| Arc::clone(&self.idle));
         let alive = Arc::clone(&self.alive);
@@ -73,6 +76,19 @@ impl Local {
             }
         });
         Ok(())
+    }
+
+    /// An idle worker that has taken the job. One that died meanwhile is no reason to fail.
+    fn idle_for(&self, job: &Path) -> Option<Worker> {
+        loop {
+            // The lock is held for the taking only.
+            let taken = lock(&self.idle).pop();
+            let mut worker = taken?;
+            if worker.give(job).is_ok() {
+                return Some(worker);
+            }
+            worker.end(&self.alive);
+        }
     }
 
     fn spawn(&self, work: &Path, threads: usize) -> anyhow::Result<Worker> {
@@ -115,6 +131,10 @@ impl Drop for Local {
 }
 
 impl Worker {
+    fn give(&mut self, job: &Path) -> std::io::Result<()> {
+        writeln!(self.stdin, "{}", job.display())
+    }
+
     /// Passes events on until the job ends. Returns whether the worker can take another job.
     fn listen(&mut self, node: usize, reports: &Sender<Report>) -> bool {
         let mut line = Vec::new();

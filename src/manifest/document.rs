@@ -209,7 +209,8 @@ fn assignment(
     let as_toml = format!("{name} = {text}");
     let parsed = parse(&as_toml, sources.add(option, as_toml.as_str()), &mut Problems::default());
     let entry = parsed.and_then(|value| match value.kind {
-        ValueKind::Table(table) => table.entries.into_iter().next(),
+        // More than one line of TOML is no value.
+        ValueKind::Table(mut table) if table.entries.len() == 1 => table.entries.pop(),
         _ => None,
     });
     entry.unwrap_or_else(|| {

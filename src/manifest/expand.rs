@@ -93,11 +93,16 @@ struct Expansion<'a> {
 
 impl Expansion<'_> {
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
+        let before = problems.len();
         let mut table = stage.table.clone();
         let over =
             take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
         let only = take(&mut table, "only");
         let placeholders = placeholder::names(&table);
+        placeholder::check_fields(&table, &self.document.axes, problems);
+        if problems.len() > before {
+            return None;
+        }
         if stage.kind.takes_seed() {
             let seed = i64::try_from(self.document.seed).unwrap_or(i64::MAX);
             table.insert_missing("seed", Value { kind: ValueKind::Integer(seed), span: stage.span });
@@ -139,7 +144,7 @@ impl Expansion<'_> {
             return None;
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
-        if made.nodes.is_empty() {
+        if made.nodes.is_empty() && problems.len() == before {
             let problem = Diagnostic::at(stage.span, format!("`{}.{}` has no instance", stage.kind, stage.name));
             problems.push(problem.hint("its inputs have no axis values in common"));
         }
@@ -237,13 +242,13 @@ fn narrow<'a>(axes: &[&'a Axis], only: Option<&Value>, problems: &mut Problems) 
         };
         let texts: Vec<(String, Span)> = wanted.iter().map(|value| (plain(value), value.span)).collect();
         for (text, span) in &texts {
-            if !axes[place].levels.iter().any(|level| level.value.to_string() == *text) {
+            if !axes[place].levels.iter().any(|level| level.value.is_called(text)) {
                 let known: Vec<String> = axes[place].levels.iter().map(|level| level.value.to_string()).collect();
                 let problem = Diagnostic::at(*span, format!("`{text}` is no value of axis `{}`", key.name));
                 problems.push(problem.suggest(text, known.iter().map(String::as_str)));
             }
         }
-        levels[place].retain(|level| texts.iter().any(|(text, _)| *text == level.value.to_string()));
+        levels[place].retain(|level| texts.iter().any(|(text, _)| level.value.is_called(text)));
     }
     Some(levels)
 }

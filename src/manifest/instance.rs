@@ -146,6 +146,16 @@ impl AxisValue {
         }
     }
 
+    /// Whether a person's text names this value: as it is shown, or the same number written otherwise (`1e-3`, `1.0`).
+    pub fn is_called(&self, text: &str) -> bool {
+        match self {
+            Self::Integer(_) | Self::Float(_) if self.to_string() != text => {
+                text.parse::<f64>().is_ok_and(|number| number.is_finite() && number == self.number())
+            }
+            _ => self.to_string() == text,
+        }
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::Boolean(_) => 0,
@@ -223,6 +233,14 @@ mod tests {
         let of = |text: &str| id(&[("target", AxisValue::String(text.into()))]).folder();
         assert_eq!(of("a/../b"), PathBuf::from("train.adapter/target=a%2f..%2fb"));
         assert_ne!(of("a/b"), of("a%2fb"));
+    }
+
+    #[test]
+    fn a_number_may_be_written_otherwise() {
+        assert!(AxisValue::Float(1e-10).is_called("1e-10") && AxisValue::Float(0.001).is_called("0.001"));
+        assert!(AxisValue::Integer(1).is_called("1.0") && AxisValue::Float(1.0).is_called("1"));
+        assert!(!AxisValue::Integer(1).is_called("2") && !AxisValue::Integer(1).is_called("one"));
+        assert!(!AxisValue::String("1".into()).is_called("1.0") && AxisValue::Boolean(true).is_called("true"));
     }
 
     #[test]

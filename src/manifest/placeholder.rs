@@ -3,7 +3,7 @@
 //! Jinja's `{{ … }}` and `{% … %}` are left as they are. A string that is one placeholder takes the value's type; a field
 //! that an axis value does not have leaves the setting out.
 
-use super::axes::Level;
+use super::axes::{Axis, Level};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,35 @@ pub(super) struct Scope<'a> {
 
 /// The first names of all placeholders in a table (`target` of `{target.path}`), with where they stand.
 pub(super) fn names(table: &Table) -> Vec<(String, Span)> {
+    let first = |(path, span): (&str, Span)| (path.split('.').next().unwrap_or(path).to_string(), span);
+    paths(table).into_iter().map(first).collect()
+}
+
+/// Reports fields that no value of their axis has. One that some values lack leaves the setting out there.
+pub(super) fn check_fields(table: &Table, axes: &[Axis], problems: &mut Problems) {
+    for (path, span) in paths(table) {
+        let Some((name, field)) = path.split_once('.') else { continue };
+        let Some(axis) = axes.iter().find(|axis| axis.name == name) else { continue };
+        let fields: Vec<&Table> = axis.levels.iter().filter_map(|level| level.fields.as_ref()).collect();
+        if fields.is_empty() || fields.iter().any(|fields| field_of(fields, field).is_some()) {
+            continue;
+        }
+        let known: BTreeSet<&str> =
+            fields.iter().flat_map(|fields| &fields.entries).map(|(key, _)| key.name.as_str()).collect();
+        let problem = Diagnostic::at(span, format!("no value of axis `{name}` has a field `{field}`"));
+        problems.push(problem.suggest(field, known));
+    }
+}
+
+/// The value at a path of fields, `a.b`.
+fn field_of<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
+    match path.split_once('.') {
+        None => table.get(path),
+        Some((first, rest)) => field_of(table.get(first)?.as_table()?, rest),
+    }
+}
+
+fn paths(table: &Table) -> Vec<(&str, Span)> {
     let mut found = Vec::new();
     for (key, value) in &table.entries {
         collect(value, key.name == EXPRESSION, &mut found);
@@ -35,18 +64,17 @@ pub(super) fn names(table: &Table) -> Vec<(String, Span)> {
     found
 }
 
-fn collect(value: &Value, expression: bool, found: &mut Vec<(String, Span)>) {
+fn collect<'a>(value: &'a Value, expression: bool, found: &mut Vec<(&'a str, Span)>) {
     match &value.kind {
         ValueKind::String(text) => {
             for piece in pieces(text, expression) {
                 if let Piece::Name(name) = piece {
-                    let first = name.split('.').next().unwrap_or(name);
-                    found.push((first.to_string(), value.span));
+                    found.push((name, value.span));
                 }
             }
         }
         ValueKind::Array(items) => items.iter().for_each(|item| collect(item, expression, found)),
-        ValueKind::Table(table) => found.extend(names(table)),
+        ValueKind::Table(table) => found.extend(paths(table)),
         ValueKind::Integer(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => {}
     }
 }
@@ -193,11 +221,9 @@ fn respan(value: Value, span: Span) -> Value {
 impl Scope<'_> {
     /// `None`: a problem was reported, or the field is not there.
     fn look_up(&self, path: &str, span: Span, problems: &mut Problems) -> Option<Value> {
-        let mut parts = path.split('.');
-        let first = parts.next().unwrap_or(path);
-        let fields: Vec<&str> = parts.collect();
+        let (first, field) = path.split_once('.').map_or((path, None), |(first, field)| (first, Some(field)));
         if let Some(value) = self.params.get(first) {
-            if fields.is_empty() {
+            if field.is_none() {
                 return Some((*value).clone());
             }
             problems.at(span, format!("the parameter `{first}` has no fields"));
@@ -209,24 +235,12 @@ impl Scope<'_> {
             problems.push(problem.suggest(first, known));
             return None;
         };
-        let Some(own) = &level.fields else {
-            if fields.is_empty() {
-                return Some(level.as_value(span));
-            }
+        let Some(field) = field else { return Some(level.as_value(span)) };
+        let Some(fields) = &level.fields else {
             problems.at(span, format!("the values of axis `{first}` have no fields"));
             return None;
         };
-        let mut found: Option<&Value> = None;
-        let mut table = own;
-        for (depth, field) in fields.iter().enumerate() {
-            found = table.get(field);
-            match found.and_then(Value::as_table) {
-                Some(inner) => table = inner,
-                None if depth + 1 < fields.len() => return None,
-                None => {}
-            }
-        }
-        if fields.is_empty() { Some(level.as_value(span)) } else { found.cloned() }
+        field_of(fields, field).cloned()
     }
 }
 

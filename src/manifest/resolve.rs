@@ -169,8 +169,9 @@ pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&M
             continue;
         }
         let levels = document.axes.iter().filter(|known| known.name == *axis).flat_map(|axis| &axis.levels);
-        let values: Vec<String> = levels.map(|level| level.value.to_string()).collect();
-        if !values.contains(value) {
+        let values: Vec<&AxisValue> = levels.map(|level| &level.value).collect();
+        if !values.iter().any(|known| known.is_called(value)) {
+            let values: Vec<String> = values.iter().map(ToString::to_string).collect();
             let problem = Diagnostic::at(written.span, format!("`{value}` is no value of axis `{axis}`"));
             problems.push(problem.suggest(value, values.iter().map(String::as_str)));
         }
@@ -225,6 +226,15 @@ impl Resolver<'_> {
             if nodes.is_empty() {
                 return Resolved::OutsideTheJoin;
             }
+            if let Some(output) = &reference.output
+                && nodes.iter().any(|&node| !has_rows(&self.instances[node].recipe, output))
+            {
+                let name = reference.stage();
+                let problem =
+                    Diagnostic::at(spec.span, format!("`{name}` has no {output} rows: its `split` gives none"));
+                problems.push(problem.hint(format!("give `{name}` a `split = {{ {output} = 0.1 }}`")));
+                return Resolved::Wrong;
+            }
             for node in nodes {
                 self.add(spec, node, output, &mut inputs);
             }
@@ -240,7 +250,7 @@ impl Resolver<'_> {
         let source = Source::Output { instance: node, output };
         match spec.form {
             // A mix without a validation split gives none; the file would be empty.
-            Form::ValidationRows if !has_validation(&self.instances[node].recipe) => {}
+            Form::ValidationRows if !has_rows(&self.instances[node].recipe, output) => {}
             Form::Model => {
                 for source in self.layers(node) {
                     let inherited = source != Source::Output { instance: node, output };
@@ -284,8 +294,13 @@ fn next_layer(spec: &InputSpec, inputs: &[ResolvedInput]) -> String {
     format!("{}.{below}", spec.role)
 }
 
-fn has_validation(recipe: &Recipe) -> bool {
-    matches!(recipe, Recipe::Mix(recipe) if recipe.has_validation())
+/// Whether an output of a mix can hold rows at all.
+fn has_rows(recipe: &Recipe, output: &str) -> bool {
+    match (recipe, output) {
+        (Recipe::Mix(recipe), "validation") => recipe.has_validation(),
+        (Recipe::Mix(recipe), "test") => recipe.has_test(),
+        _ => true,
+    }
 }
 
 /// The output that a reference means.
@@ -338,7 +353,7 @@ fn nodes_of(
     }
     let agrees = |node: &usize| {
         instances[*node].id.axes.iter().all(|(axis, value)| match pinned(axis) {
-            Some(pinned) => *pinned == value.to_string(),
+            Some(pinned) => value.is_called(pinned),
             None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
         })
     };

@@ -37,10 +37,10 @@ impl Selector {
 
     /// Whether the instance is picked.
     pub fn matches(&self, id: &InstanceId) -> bool {
-        let value = |axis: &str| id.axes.get(axis).map(ToString::to_string);
+        let is_called = |axis: &str, wanted: &str| id.axes.get(axis).is_some_and(|value| value.is_called(wanted));
         self.kind == id.kind
             && self.name.as_ref().is_none_or(|name| *name == id.name)
-            && self.pins.iter().all(|(axis, wanted)| value(axis).as_deref() == Some(wanted))
+            && self.pins.iter().all(|(axis, wanted)| is_called(axis, wanted))
     }
 }
 

@@ -147,6 +147,25 @@ fn only_narrows_a_stage_and_what_reads_it() {
 }
 
 #[test]
+fn numbers_are_found_however_they_are_written() {
+    let text = manifest()
+        .replace("n = [0, 20]", "n = [0, 20, 1e-10]")
+        .replace("[train.second]\n", "[train.second]\nonly = { n = [1e-10, 20.0] }\n")
+        .replace("mix.train[n=20,run=1].test", "mix.train[n=2e1,run=1].test");
+    let pipeline = load(&text).unwrap();
+    assert_eq!(names(&pipeline, "train.second[target=sst2,run=1]").len(), 2);
+    assert_eq!(names(&pipeline, "train.second[n=1e-10,run=1]").len(), 2);
+    assert_eq!(sources_of(&pipeline, "mix.exam").len(), 2);
+}
+
+/// What follows from a mistake is not a second one.
+#[test]
+fn a_wrong_pin_is_one_problem() {
+    let error = load(&manifest().replace("mix.train[n=20,run=1].test", "mix.train[n=7,run=1].test")).unwrap_err();
+    assert!(error.contains("`7` is no value of axis `n`") && !error.contains("has no instance"), "{error}");
+}
+
+#[test]
 fn absent_fields_and_variants_and_parameters() {
     let text = format!("{}\n[variant.small]\naxes = {{ n = [5] }}\ntargets = [\"mix.train\"]\n", manifest());
     let pipeline = load_with(&text, &Overrides { variant: Some("small".into()), ..Overrides::default() });
@@ -154,6 +173,10 @@ fn absent_fields_and_variants_and_parameters() {
     assert!(pipeline.unwrap_err().contains("`20` is no value of axis `n`"));
     let set = |name: &str, value: &str| Overrides { params: vec![(name.into(), value.into())], ..Overrides::default() };
     assert!(load_with(&manifest(), &set("base", "models/other")).is_ok());
+    // More than one line of TOML is no value, but a text.
+    let text = manifest().replace("base = \"train.base\"", "base = \"{base}\"");
+    let pipeline = load_with(&text, &set("base", "1\n[x]\ny = 2")).unwrap();
+    assert!(sources_of(&pipeline, "train.first").contains(&"base.0 = 1\n[x]\ny = 2".to_string()));
     let set = set("bass", "1");
     let error = load_with(&manifest(), &set).unwrap_err();
     assert!(error.contains("did you mean `base`?") && error.contains("bass"), "{error}");
@@ -258,6 +281,8 @@ fn mistakes_are_shown_with_their_places() {
         ("run=1].test", "rum=1].test", &["does not vary over `rum`", "did you mean `run`?"]),
         ("gather = \"target\"", "gather = \"targets\"", &["does not vary over `targets`"]),
         ("take = \"{n}\"", "take = \"{m}\"", &["`{m}` is neither an axis nor a parameter"]),
+        ("{target.path}", "{target.pat}", &["no value of axis `target` has a field `pat`", "did you mean `path`?"]),
+        (", test = 0.1 }", " }", &["`mix.train` has no test rows", "split = { test = 0.1 }"]),
         ("[mix.exam]", "[mux.exam]", &["unknown setting `mux`", "did you mean `mix`?"]),
         ("model = \"train.second\"", "model = \"mix.train\"", &["`mix.train` cannot stand here", "train"]),
         ("n = [0, 20]", "n = [0, 20, 20]", &["`20` stands twice"]),

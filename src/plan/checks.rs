@@ -20,7 +20,8 @@ impl Checks {
         if !self.done.insert(format!("{}{names:?}", recipe_json(&instance.recipe))) {
             return;
         }
-        for mut problem in crate::stage::check(&instance.recipe, &inputs) {
+        let axes = resolver.pipeline.stages.iter().flat_map(|stage| &stage.axes).map(String::as_str).collect();
+        for mut problem in crate::stage::check(&instance.recipe, &inputs, &axes) {
             if problem.place.is_none() {
                 problem.place = Some(Place::Span(instance.span));
             }

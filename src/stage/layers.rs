@@ -3,7 +3,7 @@
 
 use super::Input;
 use crate::diagnostic::Diagnostic;
-use crate::engine::model::{Adapter, Config};
+use crate::engine::model::{Adapter, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
 
@@ -43,9 +43,10 @@ fn check_model(targets: Option<&[String]>, input: &Input) -> anyhow::Result<Conf
 
 fn check_adapter(config: &Config, input: &Input) -> anyhow::Result<()> {
     // A layer whose training left its base unchanged holds no adapter.
-    if input.path.join("adapter_config.json").exists() {
-        Adapter::read(&input.path)?.check_fits(config)
-    } else {
-        Ok(())
+    if input.path.join(UNCHANGED).exists() {
+        return Ok(());
     }
+    let has_adapter = input.path.join("adapter_config.json").exists();
+    anyhow::ensure!(has_adapter, "it stands on another model, but is no adapter: it has no `adapter_config.json`");
+    Adapter::read(&input.path)?.check_fits(config)
 }

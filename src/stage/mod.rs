@@ -16,7 +16,7 @@ pub mod train;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Decode, Fields, Table, Value, ValueKind};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -384,9 +384,9 @@ pub struct Progress {
 
 /// Looks for mistakes that would show themselves late: columns that a source lacks, an adapter that does not fit.
 /// `inputs` are those that exist before anything runs (files, and folders of models). Reads only.
-pub fn check(recipe: &Recipe, inputs: &[Input]) -> Vec<Diagnostic> {
+pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Diagnostic> {
     match recipe {
-        Recipe::Mix(recipe) => mix::check(recipe, inputs),
+        Recipe::Mix(recipe) => mix::check(recipe, inputs, axes),
         Recipe::Train(recipe) => train::check(recipe, inputs),
         Recipe::Predict(recipe) => predict::check(recipe, inputs),
         Recipe::Score(recipe) => score::check(recipe, inputs),

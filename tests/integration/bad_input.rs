@@ -96,6 +96,47 @@ fn a_missing_column() {
 }
 
 #[test]
+fn a_column_that_where_names_and_the_rows_lack() {
+    with("{ path = \"data/more.jsonl\" }", "{ path = \"data/more.jsonl\", where = \"outptu == 'yes'\" }").refuses(
+        &RUN,
+        2,
+        &["data/more.jsonl:1", "`where`: the column `outptu` is missing; there are `instruction`, `output`"],
+    );
+}
+
+#[test]
+fn a_column_named_like_an_axis() {
+    let project = with("{ path = \"data/more.jsonl\" }", "{ path = \"data/more.jsonl\", set = { n = 3 } }");
+    project.refuses(&RUN, 2, &["data/more.jsonl:1", "the column `n` is named like an axis"]);
+    assert!(!project.path("out").exists());
+}
+
+#[test]
+fn an_exam_without_rows_is_said_where_it_is_met() {
+    let project = with("take = \"{n}\"", "take = \"{n}\", where = \"false\"");
+    project.edit("pipelines/p.toml", "{ path = \"data/more.jsonl\" }", "{ path = \"data/more.jsonl\", take = 0 }");
+    project.refuses(
+        &RUN,
+        1,
+        &[
+            "score.quality[n=2,scorer=em]: `predictions` has no row: there is nothing to score",
+            "no row is left to aggregate",
+        ],
+    );
+}
+
+#[test]
+fn a_missing_template_is_one_problem() {
+    let project = with(
+        "{ path = \"data/more.jsonl\" }",
+        "{ path = \"data/more.jsonl\", instruction = { template = \"task.j2\" } }",
+    );
+    project.refuses(&RUN, 2, &["there is no file `data/task.j2`"]);
+    let output = project.titer(&RUN);
+    assert!(!output.err.contains("problems"), "{output:?}");
+}
+
+#[test]
 fn a_row_of_a_million_tokens_is_dropped_and_counted() {
     let project = with("[mix.rows]", "[mix.rows]\nmax_words = 100");
     let long = "word ".repeat(1_000_000);
@@ -124,6 +165,11 @@ fn wrong_calls() {
     project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=7]"], 2, &["n=7"]);
     project.refuses(&["run", "pipelines/p.toml", "--set", "x"], 2, &["key=value"]);
     project.refuses(&["run", "pipelines/p.toml", "-j", "0"], 2, &["1..="]);
+    project.refuses(
+        &["run", "pipelines/p.toml", "-t", "mix", "--force", "score.quality"],
+        2,
+        &["`--force score.quality`: nothing that is to be made needs it", "-t score.quality"],
+    );
     project.write_bytes("pipelines/bytes.toml", b"titer = 1\nname = \"\xff\"\n");
     project.refuses(&["check", "pipelines/bytes.toml"], 2, &["UTF-8", "pipelines/bytes.toml:2"]);
     project.write("pipelines/future.toml", "titer = 99\n");

@@ -1,6 +1,7 @@
 //! Training and prediction through the program, with a model of a few thousand parameters.
 
 use crate::project::{Project, tree};
+use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -135,6 +136,60 @@ fn an_interrupted_training_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_model_that_is_asked_nothing_says_so() {
+    let project = project();
+    let nothing = "\n[mix.nothing]\nsources = [{ path = \"data/target.jsonl\", where = \"false\" }]\n";
+    let manifest = MANIFEST.replace("data = \"mix.target[n=6]\"", "data = \"mix.nothing\"");
+    project.write("pipelines/p.toml", &format!("{manifest}{nothing}"));
+    project.refuses(
+        &["run", "pipelines/p.toml", "-t", "predict.answers[n=6]"],
+        0,
+        &["warning: predict.answers[n=6]: `data` has no row"],
+    );
+}
+
+/// Light jobs share a worker; if somebody kills it while it waits, the next job gets another one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_worker_that_died_idle_is_replaced() {
+    let project = project();
+    project.edit("pipelines/p.toml", "epochs = 2", "epochs = 400");
+    let mut run =
+        project.command(&["run", "pipelines/p.toml", "--json", "-j", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(run.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("started") && line.contains("train.base")));
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", run.id())).unwrap();
+    let children: Vec<i32> = children.split_whitespace().map(|id| id.parse().unwrap()).collect();
+    let (_training, idle) = children.split_last().unwrap();
+    assert!(!idle.is_empty(), "the worker of the mixes lives on");
+    for id in idle {
+        let id = rustix::process::Pid::from_raw(*id).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::KILL).unwrap();
+    }
+    let rest: Vec<String> = lines.collect();
+    assert!(run.wait().unwrap().success(), "{rest:?}");
+}
+
+/// What another run has made while a job waited for its turn is not made again.
+#[test]
+fn a_job_that_waits_is_looked_up_again_before_it_starts() {
+    let project = project();
+    project.write(
+        "pipelines/p.toml",
+        &format!("targets = [\"train.base\", \"mix.last\"]\n{MANIFEST}\n[mix.last]\nsources = [{{ path = \"data/target.jsonl\" }}]\n"),
+    );
+    project.edit("pipelines/p.toml", "epochs = 2", "epochs = 400");
+    let mut first =
+        project.command(&["run", "pipelines/p.toml", "--json", "-j", "1"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line.contains("started") && line.contains("train.base")));
+    assert_eq!(project.run_with(&["-t", "mix.last"]), ["mix.last"]);
+    let rest: Vec<String> = lines.filter(|line| line.contains("mix.last")).collect();
+    assert!(first.wait().unwrap().success());
+    assert_eq!(rest, ["{\"event\":\"cached\",\"instance\":\"mix.last\"}"]);
+}
+
+#[test]
 fn a_damaged_object_is_noticed_before_it_is_trained_on() {
     let project = project();
     project.run_with(&["-t", "mix"]);
@@ -238,6 +293,8 @@ fn a_model_may_be_a_list_of_layers() {
         2,
         &["model `models/adapter`", "it is an adapter: write `model = [\"BASE\", \"models/adapter\"]`"],
     );
+    project.write("pipelines/p.toml", &with("[\"models/base\", \"models/base\"]"));
+    project.refuses(&run, 2, &["model `models/base`", "is no adapter"]);
     project.write("pipelines/p.toml", MANIFEST.replace("hidden_size = 16", "hidden_size = 32").as_str());
     project.run_with(&["-t", "train.base"]);
     copy("out/tiny/train.base/model", "models/wide");

@@ -58,6 +58,22 @@ fn one_value_of_an_axis_runs_its_instances_and_the_aggregate() {
 }
 
 #[test]
+fn every_instance_that_the_plan_left_open_has_its_line() {
+    let project = Project::answers();
+    project.run();
+    project.edit(
+        "pipelines/p.toml",
+        "{ path = \"data/more.jsonl\" }",
+        "{ path = \"data/more.jsonl\", where = \"true\" }",
+    );
+    let output = project.titer(&["run", "pipelines/p.toml"]);
+    assert!(
+        output.out.contains("[10/10]") && output.out.contains("is cached: what it reads is the same"),
+        "{output:?}"
+    );
+}
+
+#[test]
 fn a_stage_that_yields_the_same_bytes_stops_there() {
     let project = Project::answers();
     project.run();

@@ -16,7 +16,7 @@ use crate::row::{self, INPUT, INSTRUCTION, OUTPUT, ReadError, Row};
 use anyhow::Context as _;
 use prepare::Preparation;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows of a file that are looked at before anything runs.
 const CHECKED_ROWS: usize = 1000;
@@ -39,11 +39,17 @@ enum Side {
 
 const SIDES: [(Side, &str); 3] = [(Side::Train, "train"), (Side::Validation, "validation"), (Side::Test, "test")];
 
-/// Mistakes that would show themselves late: reads the first rows of each file as the work itself will.
-pub fn check(recipe: &MixRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+/// Mistakes that would show themselves late: reads the first rows of each file as the work itself will. No column may be
+/// named like one of the pipeline's axes: an aggregate could not tell them apart.
+pub fn check(recipe: &MixRecipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     for (number, source) in recipe.sources.iter().enumerate() {
         let role = format!("source.{number}");
+        let template = format!("{role}.template");
+        if source.instruction == Some(Instruction::Template) && !inputs.iter().any(|input| input.role == template) {
+            // Without its template, which is missing and reported as such, nothing can be said of the rows.
+            continue;
+        }
         let preparation = match preparation(source, &role, inputs) {
             Ok(preparation) => preparation,
             Err(problem) => {
@@ -52,7 +58,7 @@ pub fn check(recipe: &MixRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
             }
         };
         for input in inputs.iter().filter(|input| input.role == role) {
-            if let Err(problem) = check_file(&preparation, input) {
+            if let Err(problem) = check_file(&preparation, input, axes) {
                 problems.push(problem.into());
             }
         }
@@ -65,7 +71,7 @@ pub fn check(recipe: &MixRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     problems
 }
 
-fn check_file(preparation: &Preparation<'_>, input: &Input) -> Result<(), ReadError> {
+fn check_file(preparation: &Preparation<'_>, input: &Input, axes: &BTreeSet<&str>) -> Result<(), ReadError> {
     let bound = bound(preparation, input)?;
     let mut rows = row::read(&input.path, &input.name)?.take(CHECKED_ROWS).peekable();
     if rows.peek().is_none() {
@@ -73,7 +79,11 @@ fn check_file(preparation: &Preparation<'_>, input: &Input) -> Result<(), ReadEr
     }
     for item in rows {
         let (line, row) = item?;
-        preparation.row(row, &bound).map_err(|message| ReadError::new(&input.name, Some(line), message))?;
+        let at_line = |message| ReadError::new(&input.name, Some(line), message);
+        let row = preparation.row(row, &bound).map_err(at_line)?;
+        if let Some(name) = row.iter().flat_map(Row::keys).find(|name| axes.contains(name.as_str())) {
+            return Err(at_line(format!("the column `{name}` is named like an axis: rename one of them")));
+        }
     }
     Ok(())
 }

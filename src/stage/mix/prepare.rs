@@ -3,8 +3,9 @@
 use super::recipe::{Instruction, SourceRecipe};
 use crate::row::{self, ID, INPUT, INSTRUCTION, OUTPUT, Row};
 use minijinja::value::Serde;
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Steps that a template or an expression may take for one row: far more than an honest one needs.
 const FUEL: u64 = 100_000;
@@ -60,7 +61,7 @@ impl<'a> Preparation<'a> {
         row.extend(bound.clone());
         row.extend(self.source.set.iter().map(|(name, value)| (name.clone(), value.clone())));
         if self.source.filter.is_some() {
-            let keep = self.render(FILTER, &row).map_err(|error| format!("`where`: {error:#}"))?;
+            let keep = self.render(FILTER, &row).map_err(|error| self.filter_error(&error, &row))?;
             if keep.is_empty() {
                 return Ok(None);
             }
@@ -82,6 +83,19 @@ impl<'a> Preparation<'a> {
             ordered.shift_insert(0, ID.to_string(), id.into());
         }
         Ok(Some(ordered))
+    }
+
+    /// A column that is not there is called by its name, which minijinja's message does not do.
+    fn filter_error(&self, error: &minijinja::Error, row: &Row) -> String {
+        let filter = self.source.filter.as_deref().unwrap_or_default();
+        let names: BTreeSet<String> = match self.environment.compile_expression(filter) {
+            Ok(expression) => expression.undeclared_variables(false).into_iter().collect(),
+            Err(_) => BTreeSet::new(),
+        };
+        match names.iter().find(|name| !row.contains_key(*name)) {
+            Some(name) if error.kind() == ErrorKind::UndefinedError => format!("`where`: {}", no_column(row, name)),
+            _ => format!("`where`: {error:#}"),
+        }
     }
 
     fn map_columns(&self, original: &Row, row: &mut Row) -> Result<(), String> {

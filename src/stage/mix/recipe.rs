@@ -25,6 +25,11 @@ impl MixRecipe {
     pub fn has_validation(&self) -> bool {
         self.split.as_ref().is_some_and(|split| split.validation > 0.0)
     }
+
+    /// Whether some rows go to the test split.
+    pub fn has_test(&self) -> bool {
+        self.split.as_ref().is_some_and(|split| split.test > 0.0)
+    }
 }
 
 crate::settings! {

@@ -49,6 +49,9 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     let decoder = Decoder::new(model);
 
     let (mut rows, prompts) = read(recipe, context, &tokenizer, decoder.context())?;
+    if rows.is_empty() {
+        context.events.warn("`data` has no row: there is nothing to answer".to_string());
+    }
     let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
     let limits = Limits {
         max_new_tokens: recipe.max_new_tokens as usize,

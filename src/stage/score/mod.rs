@@ -151,6 +151,9 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
             rows.push(row);
         }
     }
+    if rows.is_empty() {
+        context.events.warn("`predictions` has no row: there is nothing to score".to_string());
+    }
     let columns = carried_columns(&rows);
     let mut writer = row::Writer::create(&context.output.join("scores.jsonl"))?;
     for (row, scores) in rows.iter().zip(&scores) {

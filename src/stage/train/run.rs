@@ -258,8 +258,7 @@ impl<'a> Diary<'a> {
         self.said = Some(now);
         let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
         let speed = self.tokens as f64 / seconds;
-        let left = seconds / step as f64 * (self.steps - step) as f64;
-        let note = format!("loss {loss:.3}, {speed:.0} tokens/s, {left:.0} s left");
+        let note = format!("loss {loss:.3}, {speed:.0} tokens/s");
         self.context.events.progress(Progress { done: step, total: self.steps, unit: "steps".to_string(), note });
     }
 
