@@ -19,6 +19,8 @@ pub(super) struct Document {
     pub(super) seed: u64,
     pub(super) targets: Option<Vec<(String, Span)>>,
     pub(super) axes: Vec<Axis>,
+    /// The axes before a variant or the command line changed them.
+    pub(super) written_axes: Vec<Axis>,
     pub(super) params: Table,
     pub(super) stages: Vec<StageText>,
 }
@@ -47,6 +49,8 @@ pub(super) fn read(
     check_known(top, problems);
 
     let mut axes = table_of(top, "axes", problems);
+    // Mistakes in them are reported where they are used.
+    let written_axes = axes::read(&axes, &mut Problems::default());
     let mut params = table_of(top, "params", problems);
     let mut targets = top.get("targets").cloned();
     if let Some(variant) = &overrides.variant {
@@ -66,6 +70,7 @@ pub(super) fn read(
         seed: top.get("seed").map_or(Some(SEED), |value| u64::decode(value, problems)).unwrap_or(SEED),
         targets: targets.and_then(|value| read_targets(&value, problems)),
         axes,
+        written_axes,
         params,
         stages: read_all_stages(top, problems),
     })

@@ -32,12 +32,13 @@ pub(super) fn names(table: &Table) -> Vec<(String, Span)> {
     paths(table).into_iter().map(first).collect()
 }
 
-/// Reports fields that no value of their axis has. One that some values lack leaves the setting out there.
-pub(super) fn check_fields(table: &Table, axes: &[Axis], problems: &mut Problems) {
+/// Reports fields that no value of their axis has, in any of `axes` of that name. One that some values lack leaves the
+/// setting out there.
+pub(super) fn check_fields(table: &Table, axes: &[&Axis], problems: &mut Problems) {
     for (path, span) in paths(table) {
         let Some((name, field)) = path.split_once('.') else { continue };
-        let Some(axis) = axes.iter().find(|axis| axis.name == name) else { continue };
-        let fields: Vec<&Table> = axis.levels.iter().filter_map(|level| level.fields.as_ref()).collect();
+        let levels = axes.iter().filter(|axis| axis.name == name).flat_map(|axis| &axis.levels);
+        let fields: Vec<&Table> = levels.filter_map(|level| level.fields.as_ref()).collect();
         if fields.is_empty() || fields.iter().any(|fields| field_of(fields, field).is_some()) {
             continue;
         }

@@ -186,7 +186,7 @@ fn a_job_that_waits_is_looked_up_again_before_it_starts() {
     assert_eq!(project.run_with(&["-t", "mix.last"]), ["mix.last"]);
     let rest: Vec<String> = lines.filter(|line| line.contains("mix.last")).collect();
     assert!(first.wait().unwrap().success());
-    assert_eq!(rest, ["{\"event\":\"cached\",\"instance\":\"mix.last\"}"]);
+    assert_eq!(rest, ["{\"event\":\"shared\",\"instance\":\"mix.last\"}"]);
 }
 
 #[test]
