@@ -14,7 +14,7 @@ use crate::plan::{History, Known, Plan, Resolver};
 use crate::record::Record;
 use crate::schedule::{Counts, Outcome, Schedule, State};
 use crate::stage::Progress;
-use crate::store::{Committed, Store, view};
+use crate::store::{Committed, Store, StoreError, view};
 use job::Running;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -192,14 +192,10 @@ impl Runner<'_> {
         if let Some(&leader) = self.working.get(&key) {
             return self.schedule.follow(node, leader);
         }
-        if !self.options.forced.contains(&node) {
-            match self.store.get(&key) {
-                Ok(Some(record)) if self.store.complete(&record) => {
-                    return self.finish(node, &Arc::new(record), &RunEvent::Cached, Outcome::Cached);
-                }
-                Ok(_) => {}
-                Err(error) => return self.fail(node, &error.to_string(), None),
-            }
+        match self.made(node, &key) {
+            Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached),
+            Ok(None) => {}
+            Err(error) => return self.fail(node, &error.to_string(), None),
         }
         self.working.insert(key, node);
         let running = Running::new(document, materials);
@@ -227,14 +223,21 @@ impl Runner<'_> {
         }
         let claimed = running.claim(&key, self.store);
         // Only now: the other process may have finished between the first look and the claim.
-        match (claimed, self.store.get(&key)) {
+        match (claimed, self.made(node, &key)) {
             (Err(error), _) => self.fail(node, &format!("{error:#}"), None),
-            (_, Ok(Some(record))) if self.store.complete(&record) => {
-                self.finish(node, &Arc::new(record), &RunEvent::Shared, Outcome::Shared);
-            }
+            (_, Ok(Some(record))) => self.finish(node, &record, &RunEvent::Shared, Outcome::Shared),
             (Ok(claimed), _) => return claimed,
         }
         false
+    }
+
+    /// The record of a key that is in the cache with all its outputs, unless it is to be made again.
+    fn made(&self, node: usize, key: &Digest) -> Result<Option<Arc<Record>>, StoreError> {
+        if self.options.forced.contains(&node) {
+            return Ok(None);
+        }
+        let record = self.store.get(key)?;
+        Ok(record.filter(|record| self.store.complete(record)).map(Arc::new))
     }
 
     fn start(&mut self, node: usize, slots: usize) {

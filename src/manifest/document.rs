@@ -19,8 +19,8 @@ pub(super) struct Document {
     pub(super) seed: u64,
     pub(super) targets: Option<Vec<(String, Span)>>,
     pub(super) axes: Vec<Axis>,
-    /// `[axes]` before a variant or the command line narrowed it: the fields that their values may have.
-    pub(super) written_axes: Table,
+    /// The axes before a variant or the command line changed them.
+    pub(super) written_axes: Vec<Axis>,
     pub(super) params: Table,
     pub(super) stages: Vec<StageText>,
 }
@@ -49,7 +49,8 @@ pub(super) fn read(
     check_known(top, problems);
 
     let mut axes = table_of(top, "axes", problems);
-    let written_axes = axes.clone();
+    // Mistakes in them are reported where they are used.
+    let written_axes = axes::read(&axes, &mut Problems::default());
     let mut params = table_of(top, "params", problems);
     let mut targets = top.get("targets").cloned();
     if let Some(variant) = &overrides.variant {
@@ -213,6 +214,7 @@ fn assignment(
     let as_toml = format!("{name} = {text}");
     let parsed = parse(&as_toml, sources.add(option, as_toml.as_str()), &mut Problems::default());
     let entry = parsed.and_then(|value| match value.kind {
+        // More than one line of TOML is no value.
         ValueKind::Table(mut table) if table.entries.len() == 1 => table.entries.pop(),
         _ => None,
     });

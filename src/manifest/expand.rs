@@ -99,7 +99,8 @@ impl Expansion<'_> {
             take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
         let only = take(&mut table, "only");
         let placeholders = placeholder::names(&table);
-        placeholder::check_fields(&table, self.document, problems);
+        let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
+        placeholder::check_fields(&table, &axes, problems);
         if problems.len() > before {
             return None;
         }

@@ -3,8 +3,7 @@
 //! Jinja's `{{ … }}` and `{% … %}` are left as they are. A string that is one placeholder takes the value's type; a field
 //! that an axis value does not have leaves the setting out.
 
-use super::axes::Level;
-use super::document::Document;
+use super::axes::{Axis, Level};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,14 +32,13 @@ pub(super) fn names(table: &Table) -> Vec<(String, Span)> {
     paths(table).into_iter().map(first).collect()
 }
 
-/// Reports fields that no value of their axis has. One that some values lack leaves the setting out there.
-pub(super) fn check_fields(table: &Table, document: &Document, problems: &mut Problems) {
+/// Reports fields that no value of their axis has, in any of `axes` of that name. One that some values lack leaves the
+/// setting out there.
+pub(super) fn check_fields(table: &Table, axes: &[&Axis], problems: &mut Problems) {
     for (path, span) in paths(table) {
         let Some((name, field)) = path.split_once('.') else { continue };
-        let Some(axis) = document.axes.iter().find(|axis| axis.name == name) else { continue };
-        let written = document.written_axes.get(name).and_then(Value::as_table);
-        let written = written.iter().flat_map(|values| &values.entries).filter_map(|(_, value)| value.as_table());
-        let fields: Vec<&Table> = axis.levels.iter().filter_map(|level| level.fields.as_ref()).chain(written).collect();
+        let levels = axes.iter().filter(|axis| axis.name == name).flat_map(|axis| &axis.levels);
+        let fields: Vec<&Table> = levels.filter_map(|level| level.fields.as_ref()).collect();
         if fields.is_empty() || fields.iter().any(|fields| field_of(fields, field).is_some()) {
             continue;
         }

@@ -174,9 +174,9 @@ fn absent_fields_and_variants_and_parameters() {
     let set = |name: &str, value: &str| Overrides { params: vec![(name.into(), value.into())], ..Overrides::default() };
     assert!(load_with(&manifest(), &set("base", "models/other")).is_ok());
     // More than one line of TOML is no value, but a text.
-    let pipeline =
-        load_with(&manifest().replace("base = \"train.base\"", "base = \"{base}\""), &set("base", "1\n[x]\ny = 2"));
-    assert!(sources_of(&pipeline.unwrap(), "train.first").contains(&"base.0 = 1\n[x]\ny = 2".to_string()));
+    let text = manifest().replace("base = \"train.base\"", "base = \"{base}\"");
+    let pipeline = load_with(&text, &set("base", "1\n[x]\ny = 2")).unwrap();
+    assert!(sources_of(&pipeline, "train.first").contains(&"base.0 = 1\n[x]\ny = 2".to_string()));
     let set = set("bass", "1");
     let error = load_with(&manifest(), &set).unwrap_err();
     assert!(error.contains("did you mean `base`?") && error.contains("bass"), "{error}");
