@@ -5,6 +5,8 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
+#[cfg(test)]
+mod heard;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;

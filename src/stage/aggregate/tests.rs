@@ -3,19 +3,10 @@
 use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
-use crate::stage::{Events, Progress};
+use crate::stage::heard::Heard;
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tempfile::TempDir;
-
-#[derive(Debug)]
-struct Silent;
-
-impl Events for Silent {
-    fn progress(&self, _: Progress) {}
-    fn warn(&self, _: String) {}
-    fn log(&self, _: String) {}
-}
 
 /// The stage that `text` (and a `from`) describes, or the rendered problems.
 fn stage(text: &str) -> Result<Stage, String> {
@@ -56,7 +47,10 @@ fn aggregate(settings: &str, inputs: &Json) -> anyhow::Result<TempDir> {
     let (data, output) = (TempDir::new()?, TempDir::new()?);
     let inputs = write_inputs(inputs, data.path());
     let hints = Hints::default();
-    execute(&recipe(settings), &Context { inputs: &inputs, output: output.path(), hints: &hints, events: &Silent })?;
+    execute(
+        &recipe(settings),
+        &Context { inputs: &inputs, output: output.path(), hints: &hints, events: &Heard::default() },
+    )?;
     Ok(output)
 }
 

@@ -1,18 +1,7 @@
 use super::*;
-use crate::stage::{Events, Hints, Recipe};
-use std::cell::RefCell;
+use crate::stage::heard::Heard;
+use crate::stage::{Hints, Recipe};
 use std::path::Path;
-
-#[derive(Debug, Default)]
-struct Heard(RefCell<Vec<String>>);
-
-impl Events for Heard {
-    fn progress(&self, _: Progress) {}
-    fn warn(&self, message: String) {
-        self.0.borrow_mut().push(message);
-    }
-    fn log(&self, _: String) {}
-}
 
 /// Reads a mix's settings; paths are relative to `folder`.
 fn decoded(text: &str, folder: &Path) -> Result<(MixRecipe, Vec<Input>), Vec<Diagnostic>> {
@@ -52,7 +41,7 @@ fn mix(text: &str, files: &[(&str, &str)]) -> anyhow::Result<Mix> {
     Ok(Mix {
         splits: ["train.jsonl", "validation.jsonl", "test.jsonl"].map(lines),
         stats: serde_json::from_str(&std::fs::read_to_string(output.join("stats.json"))?)?,
-        warnings: heard.0.into_inner(),
+        warnings: heard.warnings.into_inner(),
     })
 }
 

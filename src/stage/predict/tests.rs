@@ -68,26 +68,9 @@ fn rows_that_the_template_cannot_be_filled_with_are_found_early() {
 #[cfg(feature = "candle")]
 mod with_engine {
     use super::*;
-    use crate::stage::{Events, Progress};
-    use std::cell::RefCell;
+    use crate::stage::heard::Heard;
     use std::path::Path;
     use std::path::PathBuf;
-
-    #[derive(Debug, Default)]
-    struct Heard {
-        progress: RefCell<Vec<Progress>>,
-        warnings: RefCell<Vec<String>>,
-    }
-
-    impl Events for Heard {
-        fn progress(&self, progress: Progress) {
-            self.progress.borrow_mut().push(progress);
-        }
-        fn warn(&self, message: String) {
-            self.warnings.borrow_mut().push(message);
-        }
-        fn log(&self, _: String) {}
-    }
 
     fn run(recipe: &PredictRecipe, rows: &str, batch_size: u32) -> (String, serde_json::Value, Heard) {
         let folder = tempfile::tempdir().unwrap();

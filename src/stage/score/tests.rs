@@ -3,17 +3,9 @@
 use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
-use crate::stage::{Events, Kind, Progress};
+use crate::stage::Kind;
+use crate::stage::heard::Heard;
 use tempfile::TempDir;
-
-#[derive(Debug)]
-struct Silent;
-
-impl Events for Silent {
-    fn progress(&self, _: Progress) {}
-    fn warn(&self, _: String) {}
-    fn log(&self, _: String) {}
-}
 
 /// The scorers' names and recipes that `text` describes, or the rendered problems.
 fn scorers(text: &str) -> Result<Vec<(String, ScoreRecipe)>, String> {
@@ -74,7 +66,8 @@ fn answers(folder: &TempDir, rows: &str) -> Input {
 fn score(scorer: &str, rows: &str) -> anyhow::Result<(String, String)> {
     let (folder, output) = (TempDir::new()?, TempDir::new()?);
     let inputs = [answers(&folder, rows)];
-    let context = Context { inputs: &inputs, output: output.path(), hints: &Hints::default(), events: &Silent };
+    let context =
+        Context { inputs: &inputs, output: output.path(), hints: &Hints::default(), events: &Heard::default() };
     let recipes = scorers(&format!("scorers = [\"{scorer}\"]")).map_err(anyhow::Error::msg)?;
     execute(&recipes[0].1, &context)?;
     let read = |name: &str| std::fs::read_to_string(output.path().join(name));

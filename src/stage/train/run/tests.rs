@@ -4,28 +4,10 @@ use super::super::{LoraSettings, Targets, check};
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::settings::parse;
-use crate::stage::{Events, Hints, Input, Kind, Recipe};
-use std::cell::RefCell;
+use crate::stage::heard::Heard;
+use crate::stage::{Hints, Input, Kind, Recipe};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-
-#[derive(Debug, Default)]
-struct Heard {
-    warnings: RefCell<Vec<String>>,
-    progress: RefCell<Vec<Progress>>,
-}
-
-impl Events for Heard {
-    fn progress(&self, progress: Progress) {
-        self.progress.borrow_mut().push(progress);
-    }
-
-    fn warn(&self, message: String) {
-        self.warnings.borrow_mut().push(message);
-    }
-
-    fn log(&self, _: String) {}
-}
 
 fn recipe(text: &str) -> TrainRecipe {
     let mut problems = crate::diagnostic::Problems::default();
