@@ -66,7 +66,7 @@ pub enum RunEvent<'a> {
 /// Who is told.
 pub trait Observer {
     /// Something happened to an instance.
-    fn event(&mut self, node: usize, event: &RunEvent<'_>, counts: Counts);
+    fn event(&mut self, node: usize, event: &RunEvent<'_>);
 }
 
 /// How a run ended.
@@ -80,10 +80,7 @@ pub struct Summary {
     pub seconds: f64,
 }
 
-/// Runs what `plan` says. `interrupted` may be set at any time from outside.
-///
-/// # Errors
-/// Only what makes the run impossible as a whole; a stage's failure is in the summary.
+/// Runs what `plan` says. `interrupted` may be set at any time from outside. A stage's failure is in the summary.
 pub fn run(
     resolver: &Resolver<'_>,
     pipeline: &Pipeline,
@@ -92,7 +89,7 @@ pub fn run(
     options: &Options,
     observer: &mut dyn Observer,
     interrupted: &AtomicBool,
-) -> anyhow::Result<Summary> {
+) -> Summary {
     let started = Instant::now();
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     // A run with nothing to do needs no order.
@@ -116,11 +113,7 @@ pub fn run(
     };
     let was_interrupted = runner.go(&reports, interrupted);
     runner.remember();
-    Ok(Summary {
-        counts: runner.schedule.counts(),
-        interrupted: was_interrupted,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    Summary { counts: runner.schedule.counts(), interrupted: was_interrupted, seconds: started.elapsed().as_secs_f64() }
 }
 
 struct Runner<'a> {
@@ -184,7 +177,7 @@ impl Runner<'_> {
         }
         let materials = match self.resolver.materials(node, &self.known) {
             Ok(materials) => materials,
-            Err(problems) => return self.fail(node, &words(&problems), None),
+            Err(problems) => return self.fail(node, &words(&problems), false),
         };
         let document = self.resolver.document(node, &materials);
         let key = document.key();
@@ -195,7 +188,7 @@ impl Runner<'_> {
         match self.made(node, &key) {
             Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached),
             Ok(None) => {}
-            Err(error) => return self.fail(node, &error.to_string(), None),
+            Err(error) => return self.fail(node, &error.to_string(), false),
         }
         self.working.insert(key, node);
         let running = Running::new(document, materials);
@@ -224,7 +217,7 @@ impl Runner<'_> {
         let claimed = running.claim(&key, self.store);
         // Only now: the other process may have finished between the first look and the claim.
         match (claimed, self.made(node, &key)) {
-            (Err(error), _) => self.fail(node, &format!("{error:#}"), None),
+            (Err(error), _) => self.fail(node, &format!("{error:#}"), false),
             (_, Ok(Some(record))) => self.finish(node, &record, &RunEvent::Shared, Outcome::Shared),
             (Ok(claimed), _) => return claimed,
         }
@@ -255,7 +248,7 @@ impl Runner<'_> {
                 self.schedule.start(node, slots);
                 self.tell(node, &RunEvent::Started(slots));
             }
-            Err(error) => self.fail(node, &format!("{error:#}"), None),
+            Err(error) => self.fail(node, &format!("{error:#}"), false),
         }
     }
 
@@ -271,7 +264,7 @@ impl Runner<'_> {
             Event::Done => self.commit(node),
             Event::Failed(message) => {
                 running.log(&format!("error: {message}"));
-                self.fail(node, &message, Some(node));
+                self.fail(node, &message, true);
             }
         }
     }
@@ -282,7 +275,7 @@ impl Runner<'_> {
         let unchanged = self.resolver.materials(node, &self.known).ok();
         let Some(running) = self.running.get(&node) else { return };
         if unchanged.is_none_or(|materials| self.resolver.document(node, &materials) != running.document) {
-            return self.fail(node, "an input file was changed while it was read; run again", Some(node));
+            return self.fail(node, "an input file was changed while it was read; run again", true);
         }
         let seconds = running.seconds();
         match running.commit(&self.pipeline.instances[node], self.store) {
@@ -292,7 +285,7 @@ impl Runner<'_> {
             Ok(Committed::Observation { canonical, differing }) => {
                 self.finish(node, &Arc::new(canonical), &RunEvent::Observed(seconds, &differing), Outcome::Ran);
             }
-            Err(error) => self.fail(node, &format!("{error:#}"), Some(node)),
+            Err(error) => self.fail(node, &format!("{error:#}"), true),
         }
     }
 
@@ -316,10 +309,11 @@ impl Runner<'_> {
         }
     }
 
-    fn fail(&mut self, node: usize, message: &str, logged: Option<usize>) {
+    /// `has_log`: the work had begun, and what it said is kept.
+    fn fail(&mut self, node: usize, message: &str, has_log: bool) {
         self.release(node);
         self.stopping = !self.options.keep_going;
-        let log = logged.and_then(|node| self.keys.get(&node)).map(|key| self.store.log_path(key));
+        let log = self.keys.get(&node).filter(|_| has_log).map(|key| self.store.log_path(key));
         let followers = self.schedule.followers(node);
         let blocked = self.schedule.fail(node);
         for failed in followers.into_iter().chain([node]) {
@@ -336,7 +330,7 @@ impl Runner<'_> {
     }
 
     fn tell(&mut self, node: usize, event: &RunEvent<'_>) {
-        self.observer.event(node, event, self.schedule.counts());
+        self.observer.event(node, event);
     }
 
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.

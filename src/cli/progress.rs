@@ -3,7 +3,6 @@
 use super::out::{self, BAD, BOLD, CALM, GOOD, duration, relative_to_here, styled};
 use crate::manifest::Pipeline;
 use crate::run::{Observer, RunEvent};
-use crate::schedule::Counts;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
@@ -45,7 +44,7 @@ impl<'a> Progress<'a> {
 }
 
 impl Observer for Progress<'_> {
-    fn event(&mut self, node: usize, event: &RunEvent<'_>, _: Counts) {
+    fn event(&mut self, node: usize, event: &RunEvent<'_>) {
         let id = &self.pipeline.instances[node].id;
         match event {
             // What it reads ran again and came out as it was.
@@ -103,7 +102,7 @@ impl<'a> JsonLines<'a> {
 }
 
 impl Observer for JsonLines<'_> {
-    fn event(&mut self, node: usize, event: &RunEvent<'_>, _: Counts) {
+    fn event(&mut self, node: usize, event: &RunEvent<'_>) {
         let (name, more) = match event {
             RunEvent::Cached => ("cached", serde_json::json!({})),
             RunEvent::Started(threads) => ("started", serde_json::json!({ "threads": threads })),

@@ -57,8 +57,7 @@ pub(super) fn run(
         &mut progress
     };
     let out = options.out.clone();
-    let summary =
-        crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, observer, &interrupted)?;
+    let summary = crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, observer, &interrupted);
     project.tell_warnings();
     report(&summary, &out, json);
     Ok(match summary {
