@@ -50,7 +50,8 @@ pub fn read(path: &Path, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, R
         |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let is_gzip = ending(path) == "gz";
     let format = if is_gzip { ending(Path::new(path.file_stem().unwrap_or_default())) } else { ending(path) };
-    let file = File::open(path).map_err(|error| ReadError::new(name, None, format!("cannot be opened: {error}")))?;
+    let file =
+        File::open(path).map_err(|error| ReadError::new(name, None, format!("the file cannot be opened: {error}")))?;
     let source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
     let source = BufReader::with_capacity(1 << 16, source);
     match format.as_str() {
@@ -94,7 +95,7 @@ fn json_lines(mut source: impl BufRead + 'static, name: String) -> impl Iterator
                 }
                 Err(error) => {
                     ended = true;
-                    return Some(Err(ReadError::new(&name, Some(number), format!("cannot be read: {error}"))));
+                    return Some(Err(ReadError::new(&name, Some(number), format!("the file cannot be read: {error}"))));
                 }
             }
         }
@@ -105,12 +106,12 @@ fn json_lines(mut source: impl BufRead + 'static, name: String) -> impl Iterator
 fn parse_line(line: &[u8], number: u64, name: &str) -> Item {
     let wrong = |message: String| ReadError::new(name, Some(number), message);
     let text = std::str::from_utf8(line)
-        .map_err(|error| wrong(format!("is not UTF-8 (byte {} of the line)", error.valid_up_to() + 1)))?;
+        .map_err(|error| wrong(format!("the line is not UTF-8 (byte {} of the line)", error.valid_up_to() + 1)))?;
     match serde_json::from_str::<Value>(text) {
         Ok(Value::Object(row)) => Ok((number, row)),
-        Ok(other) => Err(wrong(format!("is no JSON object but {}", describe(&other)))),
-        Err(error) if error.is_eof() => Err(wrong("is cut off: the JSON object does not end".to_string())),
-        Err(error) => Err(wrong(format!("is not JSON (column {}): {}", error.column(), plain(&error)))),
+        Ok(other) => Err(wrong(format!("the row is no JSON object but {}", describe(&other)))),
+        Err(error) if error.is_eof() => Err(wrong("the line is cut off: the JSON object does not end".to_string())),
+        Err(error) => Err(wrong(format!("the line is not JSON (column {}): {}", error.column(), plain(&error)))),
     }
 }
 
@@ -134,14 +135,16 @@ fn describe(value: &Value) -> &'static str {
 fn json_array(source: impl Read, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
     let values: Vec<Value> = serde_json::from_reader(source).map_err(|error| {
         let line = (error.line() > 0).then_some(error.line() as u64);
-        ReadError::new(name, line, format!("is no JSON list of objects: {}", plain(&error)))
+        ReadError::new(name, line, format!("the file is no JSON list of objects: {}", plain(&error)))
     })?;
     let name = name.to_string();
     Ok(Box::new(values.into_iter().enumerate().map(move |(place, value)| {
         let number = place as u64 + 1;
         match value {
             Value::Object(row) => Ok((number, row)),
-            other => Err(ReadError::new(&name, Some(number), format!("is no JSON object but {}", describe(&other)))),
+            other => {
+                Err(ReadError::new(&name, Some(number), format!("the row is no JSON object but {}", describe(&other))))
+            }
         }
     })))
 }
@@ -167,11 +170,11 @@ fn csv_rows(
 fn csv_error(name: &str, error: &csv::Error) -> ReadError {
     let line = error.position().map(csv::Position::line);
     let message = match error.kind() {
-        csv::ErrorKind::Utf8 { .. } => "is not UTF-8".to_string(),
+        csv::ErrorKind::Utf8 { .. } => "the line is not UTF-8".to_string(),
         csv::ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            format!("has {len} cells where the header has {expected_len}")
+            format!("the row has {len} cells where the header has {expected_len}")
         }
-        _ => format!("is no table: {error}"),
+        _ => format!("the file is no table: {error}"),
     };
     ReadError::new(name, line, message)
 }
@@ -213,10 +216,10 @@ mod tests {
         assert_eq!(
             errors,
             [
-                "r.jsonl:2: is not UTF-8 (byte 7 of the line)",
-                "r.jsonl:3: is no JSON object but a list",
-                "r.jsonl:4: is not JSON (column 9): expected ident",
-                "r.jsonl:5: is cut off: the JSON object does not end",
+                "r.jsonl:2: the line is not UTF-8 (byte 7 of the line)",
+                "r.jsonl:3: the row is no JSON object but a list",
+                "r.jsonl:4: the line is not JSON (column 9): expected ident",
+                "r.jsonl:5: the line is cut off: the JSON object does not end",
             ]
         );
     }
@@ -229,7 +232,10 @@ mod tests {
             [row(2, r#"{"input":"a, b\nc","output":"2"}"#), row(4, r#"{"input":"","output":"x"}"#)]
         );
         assert_eq!(rows("r.tsv", b"a\tb\n1\t2\n"), [row(2, r#"{"a":"1","b":"2"}"#)]);
-        assert_eq!(rows("r.csv", b"a,b\n1\n"), [Err("r.csv:2: has 1 cells where the header has 2".to_string())]);
+        assert_eq!(
+            rows("r.csv", b"a,b\n1\n"),
+            [Err("r.csv:2: the row has 1 cells where the header has 2".to_string())]
+        );
         assert_eq!(rows("r.json", b"[{\"a\":1}]"), [row(1, r#"{"a":1}"#)]);
         assert_eq!(rows("r.txt", b"")[0].as_ref().unwrap_err().split(':').next(), Some("r.txt"));
     }

@@ -92,7 +92,7 @@ fn preparation<'a>(source: &'a SourceRecipe, role: &str, inputs: &[Input]) -> Re
     let template = inputs.iter().find(|input| input.role == format!("{role}.template"));
     let text = template.map(|input| {
         let text = std::fs::read_to_string(&input.path);
-        text.map_err(|error| ReadError::new(&input.name, None, format!("cannot be read: {error}")))
+        text.map_err(|error| ReadError::new(&input.name, None, format!("the file cannot be read: {error}")))
     });
     let name = template.map_or("", |input| input.name.as_str());
     Preparation::new(source, text.transpose()?).map_err(|message| ReadError::new(name, None, message))
