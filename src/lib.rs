@@ -45,7 +45,8 @@
 //! |---|---|
 //! | [`cli`] | words in, words out; the only place that prints or reads the environment |
 //! | [`run`], [`schedule`] | the loop, and the state machine in which one function makes every change of state |
-//! | [`exec`] | how a job is given to a worker process; not the graph |
+//! | [`exec`] | how a job is given to a process; not the graph |
+//! | [`resources`] | what jobs need and what a machine has |
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
 //! | [`store`], [`record`] | the cache; not stages |
@@ -76,6 +77,7 @@ pub mod manifest;
 pub mod plan;
 pub mod record;
 pub mod report;
+pub mod resources;
 pub mod row;
 pub mod run;
 pub mod schedule;

@@ -111,11 +111,26 @@ pub struct RunInfo {
     pub device: String,
     /// Threads that it could use.
     pub threads: u32,
+    /// Graphics cards that were its own, by the names that `CUDA_VISIBLE_DEVICES` knew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// How often it was started before it was done.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub tries: u32,
     /// Version of titer.
     pub program: String,
     /// What the stage warned of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_once(tries: &u32) -> bool {
+    *tries == 1
 }
 
 /// A computer, as far as it can matter to the bytes of a result.
@@ -191,6 +206,8 @@ mod tests {
                 machine: Machine::here(),
                 device: "cpu".into(),
                 threads: 2,
+                gpus: vec![],
+                tries: 1,
                 program: "0.1.0".into(),
                 warnings: vec![],
             },

@@ -6,14 +6,15 @@
 mod job;
 
 use crate::diagnostic::Diagnostic;
-use crate::exec::{Event, Local, Report};
+use crate::exec::{Event, Local, Placement, Report, Secrets};
 use crate::graph::Graph;
 use crate::key::Digest;
 use crate::manifest::Pipeline;
 use crate::plan::{History, Known, Plan, Resolver};
 use crate::record::Record;
+use crate::resources::{Grant, Limits, Needs};
 use crate::schedule::{Counts, Outcome, Schedule, State};
-use crate::stage::Progress;
+use crate::stage::{Cause, Progress, Recipe};
 use crate::store::{Committed, Store, StoreError, view};
 use job::Running;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +29,12 @@ use std::time::{Duration, Instant};
 pub struct Options {
     /// The titer binary, for workers.
     pub program: PathBuf,
-    /// How many jobs may work at once, and how many threads they have together.
-    pub slots: usize,
+    /// What the jobs may use of the machine, all together.
+    pub limits: Limits,
+    /// The project's root, where commands are run.
+    pub root: PathBuf,
+    /// Values of the secrets that commands ask for.
+    pub secrets: Secrets,
     /// Whether independent stages go on after a failure.
     pub keep_going: bool,
     /// The instances that run even if they are cached.
@@ -57,8 +62,12 @@ pub enum RunEvent<'a> {
     Elsewhere,
     /// Another instance with the same key ran, or another process made it.
     Shared,
+    /// It failed and is tried again after a pause: why, in a word and in many.
+    Retries(Cause, &'a str, Duration),
     /// It failed: why, and where its log is, if it has one.
     Failed(&'a str, Option<&'a Path>),
+    /// The person stopped the run, and with it this.
+    Stopped,
     /// Something that it reads failed.
     Blocked,
 }
@@ -67,6 +76,9 @@ pub enum RunEvent<'a> {
 pub trait Observer {
     /// Something happened to an instance.
     fn event(&mut self, node: usize, event: &RunEvent<'_>);
+
+    /// The person stopped the run; so many jobs are nearly done and are waited for.
+    fn stopping(&mut self, waited_for: usize);
 }
 
 /// How a run ended.
@@ -95,6 +107,9 @@ pub fn run(
     // A run with nothing to do needs no order.
     let history = if plan.is_empty() { History::default() } else { History::read(store, &pipeline.name) };
     let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(&instance.id)).collect();
+    let has_gpus = options.has_gpus();
+    let needs = pipeline.instances.iter().map(|instance| Needs::of(&instance.recipe, &instance.demands, has_gpus));
+    let schedule = Schedule::new(Graph::of(pipeline).upstream(), &wanted, &costs, needs.collect(), &options.limits);
     let (sender, reports) = channel();
     let mut runner = Runner {
         resolver,
@@ -102,14 +117,16 @@ pub fn run(
         store,
         options,
         observer,
-        schedule: Schedule::new(Graph::of(pipeline).upstream(), &wanted, &costs, options.slots),
+        history,
+        schedule,
         planned: plan.known,
         known: vec![None; pipeline.instances.len()],
         keys: BTreeMap::new(),
         working: BTreeMap::new(),
         running: BTreeMap::new(),
-        workers: Local::new(options.program.clone(), sender),
+        workers: Local::new(options.program.clone(), options.secrets.clone(), sender),
         stopping: false,
+        interrupted: None,
     };
     let was_interrupted = runner.go(&reports, interrupted);
     runner.remember();
@@ -122,6 +139,7 @@ struct Runner<'a> {
     store: &'a Store,
     options: &'a Options,
     observer: &'a mut dyn Observer,
+    history: History,
     schedule: Schedule,
     /// Records that the plan found.
     planned: Known,
@@ -135,33 +153,54 @@ struct Runner<'a> {
     workers: Local,
     /// After a failure without `keep_going`: nothing new starts, what runs is waited for.
     stopping: bool,
+    /// Since when the person wants it to end.
+    interrupted: Option<Instant>,
+}
+
+/// How long a job that is stopped may take to end by itself, before it is killed.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+/// After Ctrl-C, work that is expected to end within this time is waited for.
+const NEARLY_DONE: Duration = Duration::from_secs(10);
+
+impl Options {
+    fn has_gpus(&self) -> bool {
+        self.limits.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty())
+    }
 }
 
 impl Runner<'_> {
     /// Returns whether it was interrupted.
     fn go(&mut self, reports: &Receiver<Report>, interrupted: &AtomicBool) -> bool {
         loop {
-            while let Some(node) = self.schedule.next_ready() {
-                self.look_up(node);
+            if interrupted.load(Ordering::SeqCst) && self.interrupted.is_none() {
+                self.interrupt();
             }
-            while !self.stopping
-                && let Some((node, slots)) = self.schedule.next_queued()
-            {
-                self.start(node, slots);
+            if let Some(since) = self.interrupted {
+                if !self.schedule.is_busy() || since.elapsed() > NEARLY_DONE {
+                    self.workers.kill();
+                    return true;
+                }
+            } else {
+                while let Some(node) = self.schedule.next_ready() {
+                    self.look_up(node);
+                }
+                self.wake();
+                while !self.stopping
+                    && let Some((node, grant)) = self.schedule.next_queued()
+                {
+                    self.start(node, grant);
+                }
+                // A start may have found that another process has made it: what reads it is ready now.
+                if self.schedule.next_ready().is_some() {
+                    continue;
+                }
+                let elsewhere = self.schedule.all_elsewhere();
+                if !self.schedule.is_busy() && (self.stopping || elsewhere.is_empty()) {
+                    return false;
+                }
+                elsewhere.into_iter().for_each(|node| self.look_elsewhere(node));
             }
-            // A start may have found that another process has made it: what reads it is ready now.
-            if self.schedule.next_ready().is_some() {
-                continue;
-            }
-            let elsewhere = self.schedule.all_elsewhere();
-            if !self.schedule.is_busy() && (self.stopping || elsewhere.is_empty()) {
-                return false;
-            }
-            elsewhere.into_iter().for_each(|node| self.look_elsewhere(node));
-            if interrupted.load(Ordering::SeqCst) {
-                self.workers.kill();
-                return true;
-            }
+            self.watch_the_clock();
             match reports.recv_timeout(Duration::from_millis(50)) {
                 Ok(report) => self.report(report),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -233,7 +272,7 @@ impl Runner<'_> {
         Ok(record.filter(|record| self.store.complete(record)).map(Arc::new))
     }
 
-    fn start(&mut self, node: usize, slots: usize) {
+    fn start(&mut self, node: usize, grant: Grant) {
         if !self.is_free(node) {
             if self.schedule.state(node) == State::Queued {
                 self.schedule.elsewhere(node);
@@ -243,29 +282,123 @@ impl Runner<'_> {
         }
         let Some(running) = self.running.get_mut(&node) else { return };
         let instance = &self.pipeline.instances[node];
-        match running.start(node, instance, self.store, &self.workers, slots) {
+        let placement = Placement {
+            threads: instance.demands.threads.map_or(grant.cpus, |threads| threads.get() as usize),
+            gpus: self.options.has_gpus().then(|| grant.gpus.clone()),
+            requests_per_second: instance.demands.network.and_then(|slots| self.options.limits.rate(slots)),
+        };
+        match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
-                self.schedule.start(node, slots);
-                self.tell(node, &RunEvent::Started(slots));
+                self.schedule.start(node, grant);
+                self.tell(node, &RunEvent::Started(placement.threads));
             }
             Err(error) => self.fail(node, &format!("{error:#}"), false),
         }
     }
 
+    /// Queues again what has rested long enough after a failure.
+    fn wake(&mut self) {
+        let rested: Vec<(usize, u64)> = self
+            .running
+            .iter()
+            .filter(|(_, running)| running.is_rested())
+            .map(|(node, running)| (*node, running.size()))
+            .collect();
+        for (node, size) in rested {
+            if let Some(running) = self.running.get_mut(&node) {
+                running.wake();
+            }
+            self.schedule.queue(node, size);
+        }
+    }
+
+    /// Stops what has taken too long: first by asking.
+    fn watch_the_clock(&mut self) {
+        for (node, running) in &mut self.running {
+            let limit = self.pipeline.instances[*node].demands.time_limit;
+            match running.overdue(limit.map(|limit| limit.duration())) {
+                Some(over) if over > LAST_WORDS => self.workers.end(*node),
+                Some(_) if running.ask_once() => self.workers.ask_to_end(*node),
+                _ => {}
+            }
+        }
+    }
+
+    /// The person wants it to end: what is nearly done may come to its end, the rest is stopped.
+    fn interrupt(&mut self) {
+        self.interrupted = Some(Instant::now());
+        let mut waited_for = 0;
+        for node in self.running.keys().copied().collect::<Vec<_>>() {
+            match self.schedule.state(node) {
+                State::Running if self.is_nearly_done(node) => waited_for += 1,
+                State::Running => self.workers.end(node),
+                // It rests after a failure: nothing is there to be stopped.
+                State::Resting => self.schedule.queue(node, 0),
+                _ => {}
+            }
+        }
+        self.observer.stopping(waited_for);
+    }
+
+    fn is_nearly_done(&self, node: usize) -> bool {
+        let instance = &self.pipeline.instances[node];
+        let Some(running) = self.running.get(&node) else { return false };
+        let rest =
+            running.expected_rest().or_else(|| Some((self.history.expect(&instance.id)? - running.seconds()).max(0.0)));
+        let is_light = !instance.recipe.is_heavy() && !matches!(instance.recipe, Recipe::Command(_));
+        rest.map_or(is_light, |rest| rest <= NEARLY_DONE.as_secs_f64())
+    }
+
     fn report(&mut self, Report { node, event }: Report) {
         let Some(running) = self.running.get_mut(&node) else { return };
         match event {
-            Event::Progress(progress) => self.tell(node, &RunEvent::Progress(&progress)),
+            Event::Progress(progress) => {
+                self.tell(node, &RunEvent::Progress(&progress));
+                if let Some(running) = self.running.get_mut(&node) {
+                    running.progress(progress);
+                }
+            }
             Event::Warn(message) => {
                 running.warn(&message);
                 self.tell(node, &RunEvent::Warned(&message));
             }
             Event::Log(message) => running.log(&message),
+            Event::Done if running.was_asked() => self.end_badly(node, Cause::Timeout, ""),
             Event::Done => self.commit(node),
-            Event::Failed(message) => {
-                running.log(&format!("error: {message}"));
+            Event::Failed { cause, message } => {
+                let cause = if running.was_asked() { Cause::Timeout } else { cause };
+                self.end_badly(node, cause, &message);
+            }
+        }
+    }
+
+    /// Its work ended, not by being done: perhaps it is tried again.
+    fn end_badly(&mut self, node: usize, cause: Cause, message: &str) {
+        let Some(running) = self.running.get_mut(&node) else { return };
+        if self.interrupted.is_some() {
+            running.log("stopped");
+            self.schedule.rest(node);
+            self.schedule.queue(node, 0);
+            return self.tell(node, &RunEvent::Stopped);
+        }
+        let demands = &self.pipeline.instances[node].demands;
+        let message = match (cause, demands.time_limit) {
+            (Cause::Timeout, Some(limit)) => format!("it took longer than its `time_limit` of {} s", limit.0),
+            _ => message.to_string(),
+        };
+        running.log(&format!("error: {message}"));
+        let pause = demands.retry.as_ref().and_then(|retry| retry.pause(running.tries(), cause));
+        match pause.filter(|_| !self.stopping) {
+            Some(pause) => {
+                running.rest(pause);
+                self.schedule.rest(node);
+                self.tell(node, &RunEvent::Retries(cause, &message, pause));
+            }
+            None if running.tries() > 1 => {
+                let message = format!("{message} (tries: {})", running.tries());
                 self.fail(node, &message, true);
             }
+            None => self.fail(node, &message, true),
         }
     }
 
@@ -326,7 +459,11 @@ impl Runner<'_> {
 
     fn release(&mut self, node: usize) {
         self.running.remove(&node);
-        self.working.retain(|_, worker| *worker != node);
+        if let Some(key) = self.keys.get(&node)
+            && self.working.get(key) == Some(&node)
+        {
+            self.working.remove(key);
+        }
     }
 
     fn tell(&mut self, node: usize, event: &RunEvent<'_>) {

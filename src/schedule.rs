@@ -1,14 +1,16 @@
 //! The state of every stage instance during a run, and what may start next.
 //!
 //! A machine without threads and without a clock: [`crate::run`] feeds it what happened and asks what is next. One
-//! function, `Schedule::set`, makes every change of a state and keeps the counters. Knows nodes and edges by number;
-//! neither keys nor processes.
+//! function, `Schedule::set`, makes every change of a state and keeps the counters. Knows nodes and edges by number, and
+//! what each needs of the machine; neither keys nor processes.
 
-use std::collections::BTreeSet;
+use crate::resources::{Grant, Limits, Needs, Pool};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where one instance stands. The way is `Waiting → Ready → Queued → Running → Done`, with a short cut from `Ready` to
-/// `Done` for what the cache has, a way round by `Elsewhere` for what another process makes, and `Failed` or `Blocked`
-/// at the end of the bad ways.
+/// `Done` for what the cache has, a way round by `Elsewhere` for what another process makes, one back from `Running`
+/// by `Resting` for what is tried again, and `Failed` or `Blocked` at the end of the bad ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not wanted in this run.
@@ -26,11 +28,10 @@ pub enum State {
         /// The one that works.
         leader: usize,
     },
-    /// Working, on that many slots.
-    Running {
-        /// How many of the run's slots it holds.
-        slots: usize,
-    },
+    /// Working.
+    Running,
+    /// It failed and is tried again, but not yet.
+    Resting,
     /// Its outputs are in the cache.
     Done(Outcome),
     /// Its work failed.
@@ -67,6 +68,8 @@ pub struct Counts {
     pub blocked: usize,
     /// Running.
     pub running: usize,
+    /// Failed, and waiting for a new try.
+    pub resting: usize,
 }
 
 /// The states of all instances of a run.
@@ -79,17 +82,21 @@ pub struct Schedule {
     /// ways start first, and of equal ones (nobody knows yet what they cost) those that read more.
     priority: Vec<(u64, u64)>,
     ready: BTreeSet<usize>,
-    queued: BTreeSet<usize>,
+    /// The most urgent first.
+    queued: BTreeSet<(Reverse<(u64, u64)>, usize)>,
     elsewhere: BTreeSet<usize>,
+    /// Who waits for the work of whom.
+    followers: BTreeMap<usize, Vec<usize>>,
     counts: Counts,
-    slots: usize,
-    free: usize,
+    needs: Vec<Needs>,
+    pool: Pool,
+    grants: BTreeMap<usize, Grant>,
 }
 
 impl Schedule {
     /// `upstream[i]` are the nodes that node `i` reads; nodes are in topological order. `cost` is the expected work of
-    /// a node in any unit. `slots` is how much may run at once.
-    pub fn new(upstream: Vec<Vec<usize>>, wanted: &[usize], cost: &[u64], slots: usize) -> Self {
+    /// a node in any unit, `needs` what it needs of the machine; `limits` is what that has.
+    pub fn new(upstream: Vec<Vec<usize>>, wanted: &[usize], cost: &[u64], needs: Vec<Needs>, limits: &Limits) -> Self {
         let nodes = upstream.len();
         let mut downstream = vec![Vec::new(); nodes];
         for (node, inputs) in upstream.iter().enumerate() {
@@ -102,7 +109,6 @@ impl Schedule {
             let below = downstream[node].iter().map(|&user| priority[user].0).max().unwrap_or(0);
             priority[node].0 = below + cost[node];
         }
-        let slots = slots.max(1);
         let mut schedule = Self {
             upstream,
             downstream,
@@ -111,9 +117,11 @@ impl Schedule {
             ready: BTreeSet::new(),
             queued: BTreeSet::new(),
             elsewhere: BTreeSet::new(),
+            followers: BTreeMap::new(),
             counts: Counts::default(),
-            slots,
-            free: slots,
+            needs,
+            pool: Pool::new(limits),
+            grants: BTreeMap::new(),
         };
         for &node in wanted {
             schedule.set(node, State::Waiting);
@@ -139,19 +147,34 @@ impl Schedule {
         self.ready.first().copied()
     }
 
-    /// The queued instance with the longest way before it, and the slots that it may take: an equal share of what is
-    /// free, so that a lone training has all processors and many have one each. `None` if nothing is queued or free.
-    pub fn next_queued(&self) -> Option<(usize, usize)> {
-        if self.free == 0 {
+    /// The queued instance with the longest way before it that finds what it needs, and what it gets: of processors an
+    /// equal share of what is free, so that a lone training has all of them and many have one each. What a more urgent
+    /// one waits for is kept for that. `None`: nothing can start now.
+    pub fn next_queued(&self) -> Option<(usize, Grant)> {
+        if self.queued.is_empty() || self.pool.is_exhausted() {
             return None;
         }
-        let node = self.queued.iter().copied().max_by_key(|&node| (self.priority[node], usize::MAX - node))?;
-        Some((node, (self.free / self.queued.len()).max(1)))
+        let mut left = self.pool.clone();
+        for &(_, node) in &self.queued {
+            if let Some(grant) = left.offer(&self.needs[node], self.queued.len()) {
+                return Some((node, grant));
+            }
+            left.reserve(&self.needs[node]);
+            if left.is_exhausted() {
+                break;
+            }
+        }
+        None
     }
 
-    /// Whether something is running.
+    /// Whether something is running, or will be tried again.
     pub fn is_busy(&self) -> bool {
-        self.free < self.slots
+        self.counts.running > 0 || self.counts.resting > 0
+    }
+
+    /// What a running node holds.
+    pub fn grant(&self, node: usize) -> Option<&Grant> {
+        self.grants.get(&node)
     }
 
     /// The node must run, and reads so many bytes.
@@ -175,9 +198,16 @@ impl Schedule {
         self.set(node, State::Following { leader });
     }
 
-    /// The node has started on `slots`.
-    pub fn start(&mut self, node: usize, slots: usize) {
-        self.set(node, State::Running { slots });
+    /// The node has started with what it was offered.
+    pub fn start(&mut self, node: usize, grant: Grant) {
+        self.pool.take(&grant);
+        self.grants.insert(node, grant);
+        self.set(node, State::Running);
+    }
+
+    /// The running node failed, and will be queued again later.
+    pub fn rest(&mut self, node: usize) {
+        self.set(node, State::Resting);
     }
 
     /// The node's outputs are there. Returns the followers that are done with it.
@@ -218,8 +248,7 @@ impl Schedule {
 
     /// The nodes that wait for the work of `leader`, as it is theirs too.
     pub fn followers(&self, leader: usize) -> Vec<usize> {
-        let follows = |node: &usize| self.states[*node] == State::Following { leader };
-        (leader + 1..self.states.len()).chain(0..leader).filter(follows).collect()
+        self.followers.get(&leader).cloned().unwrap_or_default()
     }
 
     fn wake(&mut self, node: usize) {
@@ -237,16 +266,24 @@ impl Schedule {
                 self.ready.remove(&node);
             }
             State::Queued => {
-                self.queued.remove(&node);
+                self.queued.remove(&(Reverse(self.priority[node]), node));
             }
             State::Elsewhere => {
                 self.elsewhere.remove(&node);
             }
-            State::Running { slots } => {
-                self.free += slots;
+            State::Running => {
+                if let Some(grant) = self.grants.remove(&node) {
+                    self.pool.give_back(grant);
+                }
                 self.counts.running -= 1;
             }
-            State::Waiting | State::Following { .. } => {}
+            State::Resting => self.counts.resting -= 1,
+            State::Following { leader } => {
+                if let Some(followers) = self.followers.get_mut(&leader) {
+                    followers.retain(|follower| *follower != node);
+                }
+            }
+            State::Waiting => {}
             State::Done(_) | State::Failed | State::Blocked => {
                 debug_assert!(false, "node {node} has ended and cannot become {state:?}");
             }
@@ -256,21 +293,20 @@ impl Schedule {
                 self.ready.insert(node);
             }
             State::Queued => {
-                self.queued.insert(node);
+                self.queued.insert((Reverse(self.priority[node]), node));
             }
             State::Elsewhere => {
                 self.elsewhere.insert(node);
             }
-            State::Running { slots } => {
-                self.free -= slots;
-                self.counts.running += 1;
-            }
+            State::Running => self.counts.running += 1,
+            State::Resting => self.counts.resting += 1,
+            State::Following { leader } => self.followers.entry(leader).or_default().push(node),
             State::Done(Outcome::Cached) => self.counts.cached += 1,
             State::Done(Outcome::Ran) => self.counts.ran += 1,
             State::Done(Outcome::Shared) => self.counts.shared += 1,
             State::Failed => self.counts.failed += 1,
             State::Blocked => self.counts.blocked += 1,
-            State::Unwanted | State::Waiting | State::Following { .. } => {}
+            State::Unwanted | State::Waiting => {}
         }
         self.states[node] = state;
     }
@@ -279,10 +315,31 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resources::Cards;
+    use crate::stage::Kind;
+    use std::num::NonZeroU32;
+
+    const NEEDS: Needs = Needs { kind: Kind::Mix, cpus: None, memory: 0, gpus: 0, network: 0 };
+
+    fn schedule(upstream: Vec<Vec<usize>>, wanted: &[usize], cost: &[u64], cpus: u32) -> Schedule {
+        let needs = vec![NEEDS; upstream.len()];
+        Schedule::new(upstream, wanted, cost, needs, &Limits { cpus: NonZeroU32::new(cpus), ..Limits::default() })
+    }
+
+    /// The next node and its processors.
+    fn next(schedule: &Schedule) -> Option<(usize, usize)> {
+        schedule.next_queued().map(|(node, grant)| (node, grant.cpus))
+    }
+
+    fn start(schedule: &mut Schedule) -> usize {
+        let (node, grant) = schedule.next_queued().unwrap();
+        schedule.start(node, grant);
+        node
+    }
 
     /// 0 → 1 → 3, 0 → 2 → 3 (a diamond).
-    fn diamond(slots: usize) -> Schedule {
-        Schedule::new(vec![vec![], vec![0], vec![0], vec![1, 2]], &[0, 1, 2, 3], &[1, 1, 5, 1], slots)
+    fn diamond(slots: u32) -> Schedule {
+        schedule(vec![vec![], vec![0], vec![0], vec![1, 2]], &[0, 1, 2, 3], &[1, 1, 5, 1], slots)
     }
 
     #[test]
@@ -303,24 +360,50 @@ mod tests {
     fn the_longest_way_starts_first_and_slots_are_shared() {
         let mut schedule = diamond(4);
         schedule.queue(0, 0);
-        assert_eq!(schedule.next_queued(), Some((0, 4)), "a lone node takes all");
-        schedule.start(0, 4);
-        assert_eq!(schedule.next_queued(), None);
+        assert_eq!(next(&schedule), Some((0, 4)), "a lone node takes all");
+        start(&mut schedule);
+        assert_eq!(next(&schedule), None);
         schedule.done(0, Outcome::Ran);
         schedule.queue(1, 9);
         schedule.queue(2, 0);
-        assert_eq!(schedule.next_queued(), Some((2, 2)));
-        schedule.start(2, 2);
-        assert_eq!(schedule.next_queued(), Some((1, 2)));
+        assert_eq!(next(&schedule), Some((2, 2)));
+        start(&mut schedule);
+        assert_eq!(next(&schedule), Some((1, 2)));
     }
 
     #[test]
     fn of_equal_ways_the_one_that_reads_more_starts_first() {
-        let mut schedule = Schedule::new(vec![vec![], vec![], vec![]], &[0, 1, 2], &[1, 1, 1], 1);
+        let mut schedule = schedule(vec![vec![], vec![], vec![]], &[0, 1, 2], &[1, 1, 1], 1);
         for (node, size) in [(0, 5), (1, 7), (2, 7)] {
             schedule.queue(node, size);
         }
-        assert_eq!(schedule.next_queued(), Some((1, 1)));
+        assert_eq!(next(&schedule), Some((1, 1)));
+    }
+
+    #[test]
+    fn a_large_job_is_not_overtaken_for_ever_and_others_pass_it() {
+        let needs = |gpus| Needs { gpus, ..NEEDS };
+        let limits = Limits { cpus: NonZeroU32::new(8), gpus: Some(Cards::parse("0,1")), ..Limits::default() };
+        let needs = vec![needs(1), needs(2), needs(1), needs(0)];
+        let mut schedule = Schedule::new(vec![vec![]; 4], &[0, 1, 2, 3], &[9, 5, 2, 1], needs, &limits);
+        (0..4).for_each(|node| schedule.queue(node, 0));
+        assert_eq!(start(&mut schedule), 0);
+        assert_eq!(start(&mut schedule), 3, "needs no card; 1 waits for two, and 2 must not take the one that is free");
+        assert_eq!(next(&schedule), None);
+        schedule.done(0, Outcome::Ran);
+        assert_eq!(start(&mut schedule), 1);
+    }
+
+    #[test]
+    fn what_is_tried_again_holds_nothing_meanwhile() {
+        let mut schedule = diamond(1);
+        schedule.queue(0, 0);
+        start(&mut schedule);
+        schedule.rest(0);
+        assert!(schedule.is_busy() && schedule.next_queued().is_none());
+        assert_eq!((schedule.counts().running, schedule.counts().resting), (0, 1));
+        schedule.queue(0, 0);
+        assert_eq!(next(&schedule), Some((0, 1)));
     }
 
     #[test]
@@ -329,7 +412,7 @@ mod tests {
         schedule.done(0, Outcome::Cached);
         schedule.queue(1, 0);
         schedule.follow(2, 1);
-        schedule.start(1, 1);
+        start(&mut schedule);
         assert_eq!(schedule.done(1, Outcome::Ran), [2]);
         assert_eq!(schedule.state(2), State::Done(Outcome::Shared));
         assert_eq!(schedule.next_ready(), Some(3));
@@ -340,7 +423,7 @@ mod tests {
         let mut schedule = diamond(2);
         schedule.done(0, Outcome::Cached);
         schedule.queue(1, 0);
-        schedule.start(1, 1);
+        start(&mut schedule);
         assert_eq!(schedule.fail(1), [3]);
         assert_eq!(schedule.state(2), State::Ready);
         assert_eq!(schedule.counts().blocked, 1);
@@ -349,7 +432,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asked_for_stays_out() {
-        let schedule = Schedule::new(vec![vec![], vec![0], vec![0]], &[0, 1], &[1, 1, 1], 1);
+        let schedule = schedule(vec![vec![], vec![0], vec![0]], &[0, 1], &[1, 1, 1], 1);
         assert_eq!(schedule.state(2), State::Unwanted);
         assert_eq!(schedule.counts().wanted, 2);
     }

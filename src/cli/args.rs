@@ -1,7 +1,10 @@
 //! The command line.
 
+use crate::resources::Cards;
+use crate::settings::Bytes;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// A declarative, content-cached pipeline runner for instruction-tuning experiments.
@@ -50,9 +53,8 @@ pub(super) enum Command {
         /// Only show what would run, as `plan` does
         #[arg(long, short = 'n')]
         dry_run: bool,
-        /// Jobs at once, and threads of all of them together [default: number of processors]
-        #[arg(long, short = 'j', value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-        jobs: Option<u16>,
+        #[command(flatten)]
+        machine: Machine,
     },
     /// Show who reads whom
     Graph {
@@ -92,6 +94,9 @@ pub(super) enum Command {
     /// Do jobs whose files are named on standard input (titer starts this itself)
     #[command(hide = true)]
     Worker,
+    /// End the process groups that are named on standard input when that closes (titer starts this itself)
+    #[command(hide = true)]
+    Guard,
 }
 
 /// A manifest, and what is changed of it for this call.
@@ -109,6 +114,24 @@ pub(super) struct Manifest {
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+}
+
+/// What a run may use of this machine. Goes before `[limits]` of the manifest.
+#[derive(Debug, Args)]
+pub(super) struct Machine {
+    /// Processors, and so jobs at once [default: all]
+    #[arg(long, short = 'j', value_name = "N")]
+    pub(super) jobs: Option<NonZeroU32>,
+    /// Memory for the jobs that say how much they need [default: all]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) memory: Option<Bytes>,
+    /// Graphics cards, by number or name; `none` [default: `CUDA_VISIBLE_DEVICES`, else all]
+    #[arg(long, value_name = "CARD,…", value_parser = cards)]
+    pub(super) gpus: Option<Cards>,
+}
+
+fn cards(text: &str) -> Result<Cards, std::convert::Infallible> {
+    Ok(Cards::parse(text))
 }
 
 /// What is wanted of a pipeline.

@@ -4,6 +4,7 @@ mod args;
 mod explain;
 mod graph;
 mod init;
+mod machine;
 mod out;
 mod overview;
 mod progress;
@@ -71,13 +72,17 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
         Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
-        Command::Run { manifest, wanted, keep_going, jobs, .. } => {
-            run::run(&load(&manifest)?, &wanted, keep_going, jobs, json)
+        Command::Run { manifest, wanted, keep_going, machine, .. } => {
+            run::run(&load(&manifest)?, &wanted, keep_going, &machine, json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+        Command::Guard => {
+            crate::exec::guard(std::io::stdin().lock());
             Ok(Exit::Done)
         }
         Command::Worker => {

@@ -32,11 +32,16 @@ impl<'a> Progress<'a> {
         self.bars.suspend(|| out::say(text));
     }
 
-    fn ended(&mut self, node: usize, text: &str) {
+    /// Takes the bar away.
+    fn pause(&mut self, node: usize) {
         if let Some(bar) = self.running.remove(&node) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
         }
+    }
+
+    fn ended(&mut self, node: usize, text: &str) {
+        self.pause(node);
         self.ended += 1;
         let place = styled(CALM, format!("[{}/{}]", self.ended, self.open.len()));
         self.line(&format!("{place} {} {text}", self.pipeline.instances[node].id));
@@ -85,8 +90,25 @@ impl Observer for Progress<'_> {
                     self.line(&format!("log: {}", relative_to_here(log).display()));
                 }
             }
+            RunEvent::Retries(cause, message, pause) => {
+                self.pause(node);
+                let pause = duration(pause.as_secs_f64());
+                self.line(&format!("{id} {} ({cause}), next try in {pause}: {message}", styled(BAD, "failed")));
+            }
+            RunEvent::Stopped => {
+                self.pause(node);
+                self.line(&styled(CALM, format!("{id} stopped")));
+            }
             RunEvent::Blocked => self.ended(node, &styled(CALM, "not run: something that it reads failed")),
         }
+    }
+
+    fn stopping(&mut self, waited_for: usize) {
+        let waits = match waited_for {
+            0 => String::new(),
+            _ => format!(" when what is nearly done has ended ({waited_for}); Ctrl-C again stops at once"),
+        };
+        self.line(&format!("{}{waits}", styled(BOLD, "stopping")));
     }
 }
 
@@ -114,6 +136,10 @@ impl Observer for JsonLines<'_> {
             }
             RunEvent::Elsewhere => ("elsewhere", serde_json::json!({})),
             RunEvent::Shared => ("shared", serde_json::json!({})),
+            RunEvent::Retries(cause, message, pause) => {
+                ("retries", serde_json::json!({ "cause": cause, "message": message, "pause": pause.as_secs_f64() }))
+            }
+            RunEvent::Stopped => ("stopped", serde_json::json!({})),
             RunEvent::Failed(message, log) => ("failed", serde_json::json!({ "message": message, "log": log })),
             RunEvent::Blocked => ("blocked", serde_json::json!({})),
         };
@@ -122,5 +148,9 @@ impl Observer for JsonLines<'_> {
             line.extend(more.clone());
         }
         out::json_line(&line);
+    }
+
+    fn stopping(&mut self, waited_for: usize) {
+        out::json_line(&serde_json::json!({ "event": "stopping", "waits_for": waited_for }));
     }
 }

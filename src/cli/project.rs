@@ -110,7 +110,7 @@ impl Project {
         if problems.is_empty() { Ok(()) } else { Err(self.failure(problems.into_vec())) }
     }
 
-    fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
+    pub(super) fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
         Failure::Problems(problems, self.sources.clone())
     }
 }

@@ -1,6 +1,7 @@
 //! `titer run`.
 
-use super::args::Wanted;
+use super::args::{Machine, Wanted};
+use super::machine;
 use super::progress::{JsonLines, Progress};
 use super::project::{Failure, Project};
 use super::{Exit, out};
@@ -15,7 +16,7 @@ pub(super) fn run(
     project: &Project,
     wanted: &Wanted,
     keep_going: bool,
-    jobs: Option<u16>,
+    machine: &Machine,
     json: bool,
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
@@ -28,6 +29,9 @@ pub(super) fn run(
         let cache = project.store.root().display();
         return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
     }
+    let limits = machine::limits(&project.pipeline.limits, machine);
+    machine::check(project, &open, &limits)?;
+    let secrets = machine::secrets(project, &open)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     if will_run > 0 {
         let flag = Arc::clone(&interrupted);
@@ -39,10 +43,11 @@ pub(super) fn run(
         };
         ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
         program: std::env::current_exe().context("finding the titer program")?,
-        slots: jobs.map_or(processors, usize::from),
+        limits,
+        root: project.root.clone(),
+        secrets,
         keep_going,
         forced,
         out: project.root.join("out").join(&project.pipeline.name),

@@ -1,18 +1,24 @@
-//! Worker processes on this machine.
+//! Processes on this machine: workers, and programs that do a stage's work by a `command`.
 //!
 //! Heavy kinds get a fresh process each: a crash or an out-of-memory kill ends one stage, not the run. Light kinds share
 //! workers that live as long as the run. Each worker is the leader of its own process group, so that all of it can be
 //! ended, and asks the kernel to be killed when its parent dies.
 
-use super::{Event, Job, write_job};
+use super::command::{self, Secrets};
+use super::group::{Groups, lock};
+use super::{Event, Job, Placement, write_job};
+use crate::stage::{Cause, Recipe};
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process_group};
-use std::io::{BufRead, BufReader, Write};
+use rustix::process::{Pid, Signal};
+use std::io::{BufRead, BufReader, Read as _, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
+
+/// Bytes of a worker's line; what is longer is no event.
+const LONGEST_EVENT: u64 = 1 << 20;
 
 /// What comes back from a job.
 #[derive(Debug)]
@@ -23,14 +29,14 @@ pub struct Report {
     pub event: Event,
 }
 
-/// Starts jobs in worker processes.
+/// Starts jobs in processes.
 #[derive(Debug)]
 pub struct Local {
     program: PathBuf,
-    reports: Sender<Report>,
+    pub(super) reports: Sender<Report>,
+    pub(super) secrets: Arc<Secrets>,
     idle: Arc<Mutex<Vec<Worker>>>,
-    /// Process groups of the workers that may be alive.
-    alive: Arc<Mutex<Vec<Pid>>>,
+    pub(super) groups: Arc<Groups>,
 }
 
 #[derive(Debug)]
@@ -42,37 +48,48 @@ struct Worker {
 }
 
 impl Local {
-    /// `program` is the titer binary; reports of all jobs go to `reports`.
-    pub fn new(program: PathBuf, reports: Sender<Report>) -> Self {
-        Self { program, reports, idle: Arc::default(), alive: Arc::default() }
+    /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the commands that ask for
+    /// them.
+    pub fn new(program: PathBuf, secrets: Secrets, reports: Sender<Report>) -> Self {
+        Self { program, reports, secrets: Arc::new(secrets), idle: Arc::default(), groups: Arc::default() }
     }
 
-    /// Starts a job on `threads` threads, in the folder `work` (which holds the job file and the log of a crash).
+    /// Starts a job in the folder `work` (which holds the job file and the log of a crash).
     /// Workers are always started from the calling thread: the kernel kills them when the *thread* that made them dies.
     ///
     /// # Errors
     /// If the job file cannot be written or no process can be started.
-    pub fn start(&self, node: usize, job: &Job, work: &Path, threads: usize) -> anyhow::Result<()> {
+    pub fn start(&self, node: usize, job: &Job, work: &Path, placement: &Placement) -> anyhow::Result<()> {
+        if let Recipe::Command(recipe) = &job.recipe {
+            self.groups.start_guard(&self.program)?;
+            return command::start(self, node, job, recipe, work, placement);
+        }
         let path = work.join("job.json");
         write_job(job, &path)?;
-        let heavy = job.recipe.kind().is_heavy();
+        let heavy = job.recipe.is_heavy();
         let reused = if heavy { None } else { self.idle_for(&path) };
         let mut worker = match reused {
             Some(worker) => worker,
             None => {
-                let mut worker = self.spawn(work, threads)?;
+                let mut worker = self.spawn(work, placement)?;
                 worker.give(&path).context("speaking to a worker")?;
                 worker
             }
         };
         let reports = self.reports.clone();
         let idle = (!heavy).then(|| Arc::clone(&self.idle));
-        let alive = Arc::clone(&self.alive);
+        let groups = Arc::clone(&self.groups);
+        groups.assign(worker.group(), Some(node));
         std::thread::spawn(move || {
-            let healthy = worker.listen(node, &reports);
+            let last = worker.listen(node, &reports);
+            groups.assign(worker.group(), None);
             match idle {
-                Some(idle) if healthy => lock(&idle).push(worker),
-                _ => worker.end(&alive),
+                Some(idle) if last.is_some() => lock(&idle).push(worker),
+                _ => worker.end(&groups),
+            }
+            // Only now, so that the next job finds the worker.
+            if let Some(event) = last {
+                let _ = reports.send(Report { node, event });
             }
         });
         Ok(())
@@ -87,17 +104,22 @@ impl Local {
             if worker.give(job).is_ok() {
                 return Some(worker);
             }
-            worker.end(&self.alive);
+            worker.end(&self.groups);
         }
     }
 
-    fn spawn(&self, work: &Path, threads: usize) -> anyhow::Result<Worker> {
+    fn spawn(&self, work: &Path, placement: &Placement) -> anyhow::Result<Worker> {
         // The log of a shared worker outlives the work folder of its first job.
         let log = work.with_extension("worker.log");
         let stderr = std::fs::File::create(&log).with_context(|| format!("creating `{}`", log.display()))?;
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        placement.set(&mut command);
+        self.secrets.keys().for_each(|name| {
+            command.env_remove(name);
+        });
+        let mut child = command
             .arg("worker")
-            .env("RAYON_NUM_THREADS", threads.to_string())
+            .env("RAYON_NUM_THREADS", placement.threads.to_string())
             // candle's own pool only adds up gradients here, and its threads spin: on a busy machine they halve the speed.
             .env("CANDLE_NUM_THREADS", "1")
             .stdin(Stdio::piped())
@@ -106,17 +128,25 @@ impl Local {
             .process_group(0)
             .spawn()
             .with_context(|| format!("starting a worker (`{} worker`)", self.program.display()))?;
-        lock(&self.alive).extend(Pid::from_raw(child.id().cast_signed()));
+        self.groups.add(Pid::from_child(&child));
         let stdin = child.stdin.take().context("a worker has no standard input")?;
         let stdout = BufReader::new(child.stdout.take().context("a worker has no standard output")?);
         Ok(Worker { child, stdin, stdout, log })
     }
 
-    /// Kills every worker, busy or not.
+    /// Asks a job to end. A command can write down what it has; a worker has nothing to write.
+    pub fn ask_to_end(&self, node: usize) {
+        self.groups.signal(node, Signal::TERM);
+    }
+
+    /// Ends a job. Its report comes all the same.
+    pub fn end(&self, node: usize) {
+        self.groups.signal(node, Signal::KILL);
+    }
+
+    /// Ends every process, busy or not.
     pub fn kill(&self) {
-        for group in lock(&self.alive).iter() {
-            let _ = kill_process_group(*group, Signal::KILL);
-        }
+        self.groups.kill_all();
     }
 }
 
@@ -135,32 +165,39 @@ impl Worker {
         writeln!(self.stdin, "{}", job.display())
     }
 
-    /// Passes events on until the job ends. Returns whether the worker can take another job.
-    fn listen(&mut self, node: usize, reports: &Sender<Report>) -> bool {
+    fn group(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Passes events on until the job ends, and returns the last, which says how. `None`: the worker died, which has been
+    /// reported.
+    fn listen(&mut self, node: usize, reports: &Sender<Report>) -> Option<Event> {
         let mut line = Vec::new();
         loop {
             line.clear();
-            match self.stdout.read_until(b'\n', &mut line) {
+            match (&mut self.stdout).take(LONGEST_EVENT).read_until(b'\n', &mut line) {
                 Ok(0) | Err(_) => {
-                    let event = Event::Failed(self.cause_of_death());
+                    let event = self.cause_of_death();
                     let _ = reports.send(Report { node, event });
-                    return false;
+                    return None;
                 }
                 Ok(_) => {
                     // What is no event (a library that prints) is kept as a line of the log.
                     let event = serde_json::from_slice(&line)
                         .unwrap_or_else(|_| Event::Log(String::from_utf8_lossy(&line).trim_end().to_string()));
-                    let last = matches!(event, Event::Done | Event::Failed(_));
-                    if reports.send(Report { node, event }).is_err() || last {
-                        return last;
+                    if matches!(event, Event::Done | Event::Failed { .. }) {
+                        return Some(event);
                     }
+                    let _ = reports.send(Report { node, event });
                 }
             }
         }
     }
 
-    fn cause_of_death(&mut self) -> String {
-        let how = match self.child.wait() {
+    fn cause_of_death(&mut self) -> Event {
+        let status = self.child.wait();
+        let (code, signal) = status.as_ref().map_or((None, None), |status| (status.code(), status.signal()));
+        let how = match status {
             Ok(status) => match status.signal() {
                 Some(9) => "was killed (signal 9): out of memory, or somebody killed it".to_string(),
                 Some(signal) => format!("died of signal {signal}"),
@@ -172,20 +209,16 @@ impl Worker {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(10)..].join("\n");
         let tail = if tail.is_empty() { String::new() } else { format!("\n{tail}") };
-        format!("the worker process {how}{tail}")
+        let cause = if signal.is_none() && code.is_none() { Cause::Crash } else { Cause::of(code, signal, &tail) };
+        Event::Failed { cause, message: format!("the worker process {how}{tail}") }
     }
 
-    fn end(self, alive: &Mutex<Vec<Pid>>) {
+    fn end(self, groups: &Groups) {
+        let group = self.group();
         let Worker { mut child, stdin, stdout, log } = self;
-        let id = Pid::from_raw(child.id().cast_signed());
         drop((stdin, stdout));
         let _ = child.wait();
-        lock(alive).retain(|pid| Some(*pid) != id);
+        groups.remove(group);
         let _ = std::fs::remove_file(log);
     }
-}
-
-/// A poisoned lock only says that a thread panicked; what it guards here is whole at every moment.
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -3,15 +3,20 @@
 //! Every executor speaks this one contract, so that one machine and a cluster behave alike. Knows jobs and processes;
 //! not the graph, not the cache.
 
+mod command;
+mod group;
 mod local;
 mod worker;
 
+pub use command::Secrets;
+pub use group::guard;
 pub use local::{Local, Report};
 pub use worker::serve;
 
-use crate::stage::{Context, Hints, Input, Progress, Recipe};
+use crate::stage::{Cause, Context, Hints, Input, Progress, Recipe};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The job file: all that a worker must know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +31,32 @@ pub struct Job {
     pub inputs: Vec<Input>,
     /// The folder for the outputs; exists and is empty.
     pub output: PathBuf,
+    /// The project's root, where commands are run.
+    pub root: PathBuf,
+}
+
+/// What of the machine a job may use.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Threads.
+    pub threads: usize,
+    /// Graphics cards; none if the machine has no card at all, so that what cannot be limited is left alone.
+    pub gpus: Option<Vec<String>>,
+    /// Requests to APIs.
+    pub requests_per_second: Option<f64>,
+}
+
+impl Placement {
+    /// Tells a process, and what it starts.
+    fn set(&self, command: &mut Command) {
+        command.env("TITER_THREADS", self.threads.to_string());
+        if let Some(gpus) = &self.gpus {
+            command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
+        }
+        if let Some(rate) = self.requests_per_second {
+            command.env("TITER_REQUESTS_PER_SECOND", rate.to_string());
+        }
+    }
 }
 
 /// What a worker says, one JSON object a line. The last of a job is `Done` or `Failed`.
@@ -40,8 +71,13 @@ pub enum Event {
     Log(String),
     /// All outputs are written.
     Done,
-    /// The work failed; why, in words.
-    Failed(String),
+    /// The work failed.
+    Failed {
+        /// In one word.
+        cause: Cause,
+        /// In many.
+        message: String,
+    },
 }
 
 /// Writes the job file.

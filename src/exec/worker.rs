@@ -1,7 +1,7 @@
 //! The worker's side: `titer worker` reads paths of job files, one a line, does one after the other, and writes events.
 
 use super::{Event, Job};
-use crate::stage::{Events, Progress};
+use crate::stage::{Cause, Events, Progress};
 use anyhow::Context as _;
 use std::cell::RefCell;
 use std::io::{BufRead, Write};
@@ -17,10 +17,20 @@ pub fn serve(jobs: impl BufRead, events: impl Write) -> anyhow::Result<()> {
         let path = path.context("reading the next job")?;
         out.send(&match run(&path, &out) {
             Ok(()) => Event::Done,
-            Err(error) => Event::Failed(format!("{error:#}")),
+            Err(error) => Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}")) },
         })?;
     }
     Ok(())
+}
+
+/// The beginning of a message: a line of events has a limit.
+fn shortened(message: &str) -> String {
+    const LONGEST: usize = 50_000;
+    let mut shown: String = message.chars().take(LONGEST).collect();
+    if shown.len() < message.len() {
+        shown.push_str(" …");
+    }
+    shown
 }
 
 fn run(path: &str, out: &dyn Events) -> anyhow::Result<()> {
@@ -85,6 +95,9 @@ mod tests {
         let events: Vec<Event> =
             String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events.len(), 2);
-        assert!(matches!(&events[1], Event::Failed(why) if why.contains("/nowhere/b.json")), "{events:?}");
+        assert!(
+            matches!(&events[1], Event::Failed { message, .. } if message.contains("/nowhere/b.json")),
+            "{events:?}"
+        );
     }
 }

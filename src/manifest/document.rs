@@ -4,7 +4,9 @@ use super::axes::{self, Axis};
 use super::extend::{self, Merged};
 use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
+use crate::resources::Limits;
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
+use crate::stage::command::SECRET;
 use crate::stage::{Kind, is_name};
 
 /// The version of the manifest language.
@@ -22,6 +24,7 @@ pub(super) struct Document {
     /// The axes before a variant or the command line changed them.
     pub(super) written_axes: Vec<Axis>,
     pub(super) params: Table,
+    pub(super) limits: Limits,
     pub(super) stages: Vec<StageText>,
 }
 
@@ -58,6 +61,7 @@ pub(super) fn read(
     }
     set_params(&mut params, overrides, sources, problems);
     set_axes(&mut axes, overrides, sources, problems);
+    refuse_secrets(top, problems);
     let axes = axes::read(&axes, problems);
     for (key, _) in &params.entries {
         if axes.iter().any(|axis| axis.name == key.name) {
@@ -72,6 +76,7 @@ pub(super) fn read(
         axes,
         written_axes,
         params,
+        limits: top.get("limits").and_then(|value| Limits::decode(value, problems)).unwrap_or_default(),
         stages: read_all_stages(top, problems),
     })
 }
@@ -98,12 +103,41 @@ pub(super) fn check_format(top: &Table, span: Span, problems: &mut Problems) -> 
 }
 
 fn check_known(top: &Table, problems: &mut Problems) {
-    const TOP: [&str; 9] = ["titer", "extends", "name", "seed", "targets", "axes", "params", "defaults", "variant"];
+    const TOP: [&str; 10] =
+        ["titer", "extends", "name", "seed", "targets", "axes", "params", "limits", "defaults", "variant"];
     let known = || TOP.into_iter().chain(Kind::ALL.iter().map(|kind| kind.name()));
     for (key, _) in &top.entries {
         if !known().any(|name| name == key.name) {
             let problem = Diagnostic::at(key.span, format!("unknown setting `{}`", key.name));
             problems.push(problem.suggest(&key.name, known()));
+        }
+    }
+}
+
+/// A secret may stand only where it enters no key: in the `env` of a stage with a `command`.
+fn refuse_secrets(top: &Table, problems: &mut Problems) {
+    fn search(value: &Value, problems: &mut Problems) {
+        match &value.kind {
+            ValueKind::String(text) if text.contains(SECRET) => {
+                let problem = Diagnostic::at(value.span, "a secret cannot stand here: it would be written down");
+                problems.push(problem.hint("it may stand in the `env` of a stage with a `command`"));
+            }
+            ValueKind::Array(items) => items.iter().for_each(|item| search(item, problems)),
+            ValueKind::Table(table) => table.entries.iter().for_each(|(_, value)| search(value, problems)),
+            _ => {}
+        }
+    }
+    /// A stage's settings. What is in `env` is read by the stage; without a `command` that is unknown to it.
+    fn search_stage(stage: &Value, problems: &mut Problems) {
+        let table = stage.as_table().into_iter().flat_map(|table| &table.entries);
+        table.filter(|(key, _)| key.name != "env").for_each(|(_, value)| search(value, problems));
+    }
+    for (key, value) in &top.entries {
+        match value.as_table() {
+            Some(stages) if key.name == "defaults" || Kind::from_name(&key.name).is_some() => {
+                stages.entries.iter().for_each(|(_, stage)| search_stage(stage, problems));
+            }
+            _ => search(value, problems),
         }
     }
 }

@@ -42,8 +42,13 @@ pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pip
         axes: made[&number].axes.clone(),
         instances: made[&number].nodes.len(),
     });
-    let mut pipeline =
-        Pipeline { name: document.name.clone(), stages: stages.collect(), instances, targets: Vec::new() };
+    let mut pipeline = Pipeline {
+        name: document.name.clone(),
+        stages: stages.collect(),
+        instances,
+        targets: Vec::new(),
+        limits: document.limits.clone(),
+    };
     pipeline.targets = targets(document, &references, &made, &pipeline, problems);
     Some(pipeline)
 }
@@ -104,7 +109,7 @@ impl Expansion<'_> {
         if problems.len() > before {
             return None;
         }
-        if stage.kind.takes_seed() {
+        if stage.kind.takes_seed() && table.get("command").is_none() {
             let seed = i64::try_from(self.document.seed).unwrap_or(i64::MAX);
             table.insert_missing("seed", Value { kind: ValueKind::Integer(seed), span: stage.span });
         }
@@ -188,6 +193,7 @@ impl Expansion<'_> {
                     id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
                     recipe: part.recipe.clone(),
                     hints: part.hints.clone(),
+                    demands: part.demands.clone(),
                     inputs,
                     span: stage.span,
                 });

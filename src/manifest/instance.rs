@@ -1,7 +1,8 @@
 //! Concrete stages: what a manifest says, once for every combination of axis values.
 
 use crate::diagnostic::Span;
-use crate::stage::{Form, Hints, Kind, Recipe};
+use crate::resources::Limits;
+use crate::stage::{Demands, Form, Hints, Kind, Recipe};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,6 +19,8 @@ pub struct Pipeline {
     pub targets: Vec<usize>,
     /// The stages in the order of the text.
     pub stages: Vec<StageSummary>,
+    /// What its jobs may use at once.
+    pub limits: Limits,
 }
 
 /// A stage at a glance.
@@ -42,6 +45,8 @@ pub struct Instance {
     pub recipe: Recipe,
     /// How, as far as it does not matter.
     pub hints: Hints,
+    /// What it asks of the machine.
+    pub demands: Demands,
     /// With what.
     pub inputs: Vec<ResolvedInput>,
     /// Where the stage stands in the manifest.

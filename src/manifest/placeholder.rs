@@ -8,8 +8,25 @@ use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The setting whose strings are expressions.
-const EXPRESSION: &str = "where";
+/// What the strings of a setting are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Language {
+    Text,
+    /// An expression: `$name`, and values are literals.
+    Expression,
+    /// A command's argument: `{input.…}` and `{output}` are filled in when it is run.
+    Argument,
+}
+
+impl Language {
+    fn of(setting: &str) -> Self {
+        match setting {
+            "where" => Self::Expression,
+            "command" => Self::Argument,
+            _ => Self::Text,
+        }
+    }
+}
 
 /// A piece of a string.
 #[derive(Debug, PartialEq)]
@@ -60,32 +77,37 @@ fn field_of<'a>(table: &'a Table, path: &str) -> Option<&'a Value> {
 fn paths(table: &Table) -> Vec<(&str, Span)> {
     let mut found = Vec::new();
     for (key, value) in &table.entries {
-        collect(value, key.name == EXPRESSION, &mut found);
+        collect(value, Language::of(&key.name), &mut found);
     }
     found
 }
 
-fn collect<'a>(value: &'a Value, expression: bool, found: &mut Vec<(&'a str, Span)>) {
+fn collect<'a>(value: &'a Value, language: Language, found: &mut Vec<(&'a str, Span)>) {
     match &value.kind {
         ValueKind::String(text) => {
-            for piece in pieces(text, expression) {
+            for piece in pieces(text, language) {
                 if let Piece::Name(name) = piece {
                     found.push((name, value.span));
                 }
             }
         }
-        ValueKind::Array(items) => items.iter().for_each(|item| collect(item, expression, found)),
+        ValueKind::Array(items) => items.iter().for_each(|item| collect(item, language, found)),
         ValueKind::Table(table) => found.extend(paths(table)),
         ValueKind::Integer(_) | ValueKind::Float(_) | ValueKind::Boolean(_) => {}
     }
 }
 
 /// Splits a string into text and placeholders.
-fn pieces(text: &str, expression: bool) -> Vec<Piece<'_>> {
-    if expression { expression_pieces(text) } else { string_pieces(text) }
+fn pieces(text: &str, language: Language) -> Vec<Piece<'_>> {
+    match language {
+        Language::Text => string_pieces(text, |_| true),
+        Language::Expression => expression_pieces(text),
+        Language::Argument => string_pieces(text, |name| !crate::stage::command::is_contract(name)),
+    }
 }
 
-fn string_pieces(text: &str) -> Vec<Piece<'_>> {
+/// `is_ours`: whether a placeholder of that name is filled in here.
+fn string_pieces(text: &str, is_ours: impl Fn(&str) -> bool) -> Vec<Piece<'_>> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut at = 0;
@@ -102,7 +124,7 @@ fn string_pieces(text: &str) -> Vec<Piece<'_>> {
             continue;
         }
         match rest.find('}') {
-            Some(end) if is_path(&rest[..end]) => {
+            Some(end) if is_path(&rest[..end]) && is_ours(&rest[..end]) => {
                 if start < open {
                     pieces.push(Piece::Text(&text[start..open]));
                 }
@@ -162,16 +184,16 @@ pub(super) fn fill(table: &Table, scope: &Scope<'_>, problems: &mut Problems) ->
     let entries = table
         .entries
         .iter()
-        .filter_map(|(key, value)| Some((key.clone(), fill_value(value, key.name == EXPRESSION, scope, problems)?)));
+        .filter_map(|(key, value)| Some((key.clone(), fill_value(value, Language::of(&key.name), scope, problems)?)));
     Table { entries: entries.collect() }
 }
 
 /// `None`: the value is a field that is not there, and leaves its setting out.
-fn fill_value(value: &Value, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
+fn fill_value(value: &Value, language: Language, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
     let kind = match &value.kind {
-        ValueKind::String(text) => return fill_string(text, value.span, expression, scope, problems),
+        ValueKind::String(text) => return fill_string(text, value.span, language, scope, problems),
         ValueKind::Array(items) => {
-            ValueKind::Array(items.iter().filter_map(|item| fill_value(item, expression, scope, problems)).collect())
+            ValueKind::Array(items.iter().filter_map(|item| fill_value(item, language, scope, problems)).collect())
         }
         ValueKind::Table(table) => ValueKind::Table(fill(table, scope, problems)),
         other => other.clone(),
@@ -179,8 +201,15 @@ fn fill_value(value: &Value, expression: bool, scope: &Scope<'_>, problems: &mut
     Some(Value { kind, span: value.span })
 }
 
-fn fill_string(text: &str, span: Span, expression: bool, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
-    let pieces = pieces(text, expression);
+fn fill_string(
+    text: &str,
+    span: Span,
+    language: Language,
+    scope: &Scope<'_>,
+    problems: &mut Problems,
+) -> Option<Value> {
+    let expression = language == Language::Expression;
+    let pieces = pieces(text, language);
     if let ([Piece::Name(name)], false) = (pieces.as_slice(), expression) {
         let found = scope.look_up(name, span, problems)?;
         return Some(respan(found, span));

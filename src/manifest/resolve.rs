@@ -71,6 +71,9 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
 fn visit(value: &Value, path: &[&str], gather: Option<String>, seen: &mut impl FnMut(&Value, Option<String>)) {
     match (&value.kind, path) {
         (ValueKind::Array(items), ["*", rest @ ..]) => items.iter().for_each(|item| visit(item, rest, None, seen)),
+        (ValueKind::Table(table), ["*", rest @ ..]) => {
+            table.entries.iter().for_each(|(_, value)| visit(value, rest, None, seen));
+        }
         (ValueKind::Array(items), []) => items.iter().for_each(|item| visit(item, path, gather.clone(), seen)),
         (ValueKind::Table(table), [first, rest @ ..]) => {
             let gather = table.get("gather").and_then(Value::as_str).map(String::from);
@@ -226,13 +229,10 @@ impl Resolver<'_> {
             if nodes.is_empty() {
                 return Resolved::OutsideTheJoin;
             }
-            if let Some(output) = &reference.output
-                && nodes.iter().any(|&node| !has_rows(&self.instances[node].recipe, output))
-            {
-                let name = reference.stage();
-                let problem =
-                    Diagnostic::at(spec.span, format!("`{name}` has no {output} rows: its `split` gives none"));
-                problems.push(problem.hint(format!("give `{name}` a `split = {{ {output} = 0.1 }}`")));
+            // A mix's validation rows come along if there are any; whoever asks for them by name must get some.
+            let must = spec.form != Form::ValidationRows || reference.output.is_some();
+            if let Some(&node) = nodes.iter().find(|&&node| must && !self.instances[node].recipe.fills(output)) {
+                problems.push(unfilled(&self.instances[node], reference, output, spec.span));
                 return Resolved::Wrong;
             }
             for node in nodes {
@@ -250,7 +250,7 @@ impl Resolver<'_> {
         let source = Source::Output { instance: node, output };
         match spec.form {
             // A mix without a validation split gives none; the file would be empty.
-            Form::ValidationRows if !has_rows(&self.instances[node].recipe, output) => {}
+            Form::ValidationRows if !self.instances[node].recipe.fills(output) => {}
             Form::Model => {
                 for source in self.layers(node) {
                     let inherited = source != Source::Output { instance: node, output };
@@ -269,7 +269,7 @@ impl Resolver<'_> {
                 let labels = labels.iter().map(|(axis, value)| (axis.clone(), value.to_json())).collect();
                 inputs.push(ResolvedInput { labels, ..self.input(spec, spec.role.clone(), source) });
             }
-            Form::Rows | Form::ValidationRows | Form::File => {
+            Form::Rows | Form::ValidationRows | Form::File | Form::Any | Form::Argument => {
                 inputs.push(self.input(spec, spec.role.clone(), source));
             }
         }
@@ -279,8 +279,7 @@ impl Resolver<'_> {
     fn layers(&self, node: usize) -> Vec<Source> {
         let instance = &self.instances[node];
         let own = Source::Output { instance: node, output: "model" };
-        let is_whole = matches!(&instance.recipe, Recipe::Train(recipe) if recipe.is_whole());
-        if is_whole {
+        if instance.recipe.is_whole() {
             return vec![own];
         }
         let base = instance.inputs.iter().filter(|input| input.role.starts_with("base."));
@@ -294,12 +293,14 @@ fn next_layer(spec: &InputSpec, inputs: &[ResolvedInput]) -> String {
     format!("{}.{below}", spec.role)
 }
 
-/// Whether an output of a mix can hold rows at all.
-fn has_rows(recipe: &Recipe, output: &str) -> bool {
-    match (recipe, output) {
-        (Recipe::Mix(recipe), "validation") => recipe.has_validation(),
-        (Recipe::Mix(recipe), "test") => recipe.has_test(),
-        _ => true,
+/// Says that a stage makes no such output, and how it could.
+fn unfilled(instance: &Instance, reference: &Reference, output: &str, span: Span) -> Diagnostic {
+    let name = reference.stage();
+    match &instance.recipe {
+        Recipe::Command(_) => Diagnostic::at(span, format!("the command of `{name}` does not promise `{output}`"))
+            .hint(format!("add it to the `outputs` of `{name}`")),
+        _ => Diagnostic::at(span, format!("`{name}` has no {output} rows: its `split` gives none"))
+            .hint(format!("give `{name}` a `split = {{ {output} = 0.1 }}`")),
     }
 }
 
@@ -310,7 +311,7 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
         Form::ValidationRows => (&[Kind::Mix], 1),
         Form::Model | Form::Tokenizer => (&[Kind::Train], 0),
         Form::Scores => (&[Kind::Score], 0),
-        Form::File => (&Kind::ALL, 0),
+        Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
     };
     let name = reference.stage();
     if !kinds.contains(&reference.kind) {
@@ -328,6 +329,7 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
         Form::Rows | Form::ValidationRows | Form::Scores => path.ends_with(".jsonl"),
         Form::Model | Form::Tokenizer => *output == "model",
         Form::File => !path.ends_with('/'),
+        Form::Any | Form::Argument => true,
     };
     if !fits {
         problems.at(spec.span, format!("the output `{output}` of `{name}` cannot be read here"));

@@ -129,7 +129,7 @@ impl<'a> Resolver<'a> {
                 digest: material.digest,
             })
             .collect();
-        KeyDocument::new(recipe.kind().name(), recipe.kind().version(), recipe_json(recipe), inputs)
+        KeyDocument::new(recipe.kind().name(), recipe.version(), recipe_json(recipe), inputs)
     }
 
     /// The inputs that a check may read before anything runs: those that are files already.
@@ -170,11 +170,13 @@ impl<'a> Resolver<'a> {
         let class = match input.form {
             Form::Model => 0,
             Form::Tokenizer => 1,
-            _ => 2,
+            Form::Argument => 2,
+            Form::Any => 3,
+            _ => 4,
         };
         let mut cache = self.found.borrow_mut();
         let found = cache.entry((class, path.to_string())).or_insert_with(|| self.look(input.form, path));
-        let is_glob = is_glob(path);
+        let is_glob = input.form != Form::Argument && is_glob(path);
         match found {
             Ok(files) => Ok(files
                 .iter()
@@ -214,7 +216,13 @@ impl<'a> Resolver<'a> {
                 let digest = self.folder(form, &full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
             }
-            _ if is_glob(path) => {
+            // A word of a command that is no file of the project is only a word.
+            Form::Argument if !full.is_file() => Ok(Vec::new()),
+            Form::Any if full.is_dir() => {
+                let (digest, _) = self.store.digest_folder(&full).map_err(|error| unreadable(&error))?;
+                Ok(vec![(full, path.to_string(), digest)])
+            }
+            _ if form != Form::Argument && is_glob(path) => {
                 let files = self.glob(path).map_err(|error| unreadable(&error))?;
                 if files.is_empty() {
                     return Err(Box::new(
@@ -319,6 +327,7 @@ pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
         Recipe::Predict(recipe) => serde_json::to_value(recipe),
         Recipe::Score(recipe) => serde_json::to_value(recipe),
         Recipe::Aggregate(recipe) => serde_json::to_value(recipe),
+        Recipe::Command(recipe) => serde_json::to_value(recipe),
     };
     #[expect(clippy::expect_used, reason = "recipes are plain data with string keys")]
     value.expect("a recipe becomes JSON")

@@ -1,17 +1,18 @@
 //! One job of a run: its work folder, its inputs laid out under their names, its log, its commit.
 
-use crate::exec::{Job, Local};
+use crate::exec::{Job, Local, Placement};
 use crate::key::{Digest, KeyDocument};
 use crate::manifest::Instance;
 use crate::plan::{Material, Place};
 use crate::record::{FileEntry, Machine, RunInfo};
-use crate::stage::Input;
+use crate::settings::Bytes;
+use crate::stage::{Input, Progress, Recipe};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A job that is queued or runs.
 pub(super) struct Running {
@@ -23,10 +24,22 @@ pub(super) struct Running {
     /// Set when it starts.
     started: Option<Started>,
     warnings: Vec<String>,
+    /// How often it was started.
+    tries: u32,
+    /// Between two tries: when the next one begins.
+    rests_until: Option<Instant>,
 }
+
+/// Bytes of a log.
+const LONGEST_LOG: u64 = 64 << 20;
 
 struct Started {
     at: Instant,
+    /// It was asked to end, as it took too long.
+    asked: bool,
+    progress: Progress,
+    /// Bytes of its log.
+    logged: u64,
     info: RunInfo,
     work: WorkDir,
     log: File,
@@ -34,7 +47,16 @@ struct Started {
 
 impl Running {
     pub(super) fn new(document: KeyDocument, materials: Vec<Material>) -> Self {
-        Self { document, materials, claim: None, watch: Watch::default(), started: None, warnings: Vec::new() }
+        Self {
+            document,
+            materials,
+            claim: None,
+            watch: Watch::default(),
+            started: None,
+            warnings: Vec::new(),
+            tries: 0,
+            rests_until: None,
+        }
     }
 
     /// Bytes that it reads.
@@ -59,9 +81,10 @@ impl Running {
         instance: &Instance,
         store: &Store,
         workers: &Local,
-        slots: usize,
+        root: &Path,
+        placement: &Placement,
     ) -> anyhow::Result<()> {
-        if instance.id.kind.is_heavy() {
+        if instance.recipe.is_heavy() || matches!(instance.recipe, Recipe::Command(_)) {
             verify(&self.materials, store)?;
         }
         let work = store.work_dir()?;
@@ -69,8 +92,11 @@ impl Running {
         std::fs::create_dir(&output).with_context(|| format!("creating `{}`", output.display()))?;
         let inputs = lay_out(&self.materials, &work.path().join("in"), store)?;
         let log_path = store.log_path(&self.document.key());
-        let log = File::create(&log_path).with_context(|| format!("creating the log `{}`", log_path.display()))?;
-        let threads = instance.hints.threads.map_or(slots, |threads| threads.max(1) as usize);
+        self.tries += 1;
+        // A new try's log comes after that of the one before.
+        let log =
+            File::options().create(true).write(true).append(self.tries > 1).truncate(self.tries == 1).open(&log_path);
+        let log = log.with_context(|| format!("creating the log `{}`", log_path.display()))?;
         let name = instance.id.to_string();
         let job = Job {
             instance: name.clone(),
@@ -78,31 +104,95 @@ impl Running {
             hints: instance.hints.clone(),
             inputs,
             output,
+            root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
             instance: name,
             started: jiff::Timestamp::now().to_string(),
             wall_seconds: 0.0,
             machine: Machine::here(),
-            device: "cpu".to_string(),
-            threads: u32::try_from(threads).unwrap_or(u32::MAX),
+            device: if placement.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty()) { "cuda" } else { "cpu" }
+                .to_string(),
+            threads: u32::try_from(placement.threads).unwrap_or(u32::MAX),
+            gpus: placement.gpus.clone().unwrap_or_default(),
+            tries: self.tries,
             program: env!("CARGO_PKG_VERSION").to_string(),
             warnings: Vec::new(),
         };
-        self.started = Some(Started { at: Instant::now(), info, work, log });
+        self.started = Some(Started {
+            at: Instant::now(),
+            asked: false,
+            progress: Progress::default(),
+            logged: 0,
+            info,
+            work,
+            log,
+        });
         let work = self.started.as_ref().map(|started| started.work.path()).unwrap_or(Path::new(""));
-        workers.start(node, &job, work, threads)
+        workers.start(node, &job, work, placement)
+    }
+
+    /// How often it was started.
+    pub(super) fn tries(&self) -> u32 {
+        self.tries
+    }
+
+    /// It failed, and is to be started again after a pause. What it wrote is removed.
+    pub(super) fn rest(&mut self, pause: Duration) {
+        self.started = None;
+        self.rests_until = Some(Instant::now() + pause);
+    }
+
+    pub(super) fn is_rested(&self) -> bool {
+        self.rests_until.is_some_and(|until| until <= Instant::now())
+    }
+
+    pub(super) fn wake(&mut self) {
+        self.rests_until = None;
+    }
+
+    /// How far it is beyond its time limit.
+    pub(super) fn overdue(&self, limit: Option<Duration>) -> Option<Duration> {
+        self.started.as_ref()?.at.elapsed().checked_sub(limit?)
+    }
+
+    /// Whether it was asked to end; remembers that it was. `true` the first time.
+    pub(super) fn ask_once(&mut self) -> bool {
+        self.started.as_mut().is_some_and(|started| !std::mem::replace(&mut started.asked, true))
+    }
+
+    /// Whether it was asked to end because of its time limit.
+    pub(super) fn was_asked(&self) -> bool {
+        self.started.as_ref().is_some_and(|started| started.asked)
+    }
+
+    pub(super) fn progress(&mut self, progress: Progress) {
+        if let Some(started) = &mut self.started {
+            started.progress = progress;
+        }
+    }
+
+    /// Seconds that the work will still take, as its progress says.
+    #[expect(clippy::cast_precision_loss, reason = "a guess")]
+    pub(super) fn expected_rest(&self) -> Option<f64> {
+        let Progress { done, total, .. } = &self.started.as_ref()?.progress;
+        (*done > 0 && done <= total).then(|| self.seconds() * (total - done) as f64 / *done as f64)
     }
 
     pub(super) fn seconds(&self) -> f64 {
         self.started.as_ref().map_or(0.0, |started| started.at.elapsed().as_secs_f64())
     }
 
-    /// A log that cannot be written must not end the work.
+    /// A log that cannot be written must not end the work, nor may one without end fill the disk.
     pub(super) fn log(&mut self, line: &str) {
-        if let Some(started) = &mut self.started {
-            let _ = writeln!(started.log, "{line}");
-        }
+        let Some(started) = &mut self.started else { return };
+        let before = started.logged;
+        started.logged += line.len() as u64 + 1;
+        let _ = match (before <= LONGEST_LOG, started.logged <= LONGEST_LOG) {
+            (_, true) => writeln!(started.log, "{line}"),
+            (true, false) => writeln!(started.log, "(the log is cut here: it is longer than {})", Bytes(LONGEST_LOG)),
+            (false, false) => Ok(()),
+        };
     }
 
     pub(super) fn warn(&mut self, message: &str) {
@@ -117,7 +207,7 @@ impl Running {
         info.wall_seconds = self.seconds();
         info.warnings.clone_from(&self.warnings);
         let folder = output_folder(started.work.path());
-        Ok(store.commit(&folder, instance.id.kind.outputs(), &self.document, info)?)
+        Ok(store.commit(&folder, &instance.recipe.outputs(), &self.document, info)?)
     }
 }
 

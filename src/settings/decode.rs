@@ -78,6 +78,16 @@ macro_rules! unsigned {
 }
 unsigned!(u8, u32, u64, usize);
 
+impl Decode for std::num::NonZeroU32 {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let number = Self::new(u32::decode(value, problems)?);
+        if number.is_none() {
+            problems.at(value.span, "`0` is out of range: expected 1 or more");
+        }
+        number
+    }
+}
+
 impl<T: Decode> Decode for Option<T> {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
         T::decode(value, problems).map(Some)

@@ -7,10 +7,12 @@
 
 mod decode;
 mod fields;
+mod units;
 mod value;
 
 pub use decode::Decode;
 pub use fields::{Fields, Group};
+pub use units::{Bytes, Seconds};
 pub use value::{Key, Table, Value, ValueKind, parse};
 
 /// Declares a struct of settings: one line each, `name: Type = default => range` (no default: the setting is required;

@@ -5,113 +5,31 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
+pub mod command;
+pub mod demands;
 #[cfg(test)]
 mod heard;
+mod kind;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;
 pub mod predict;
 pub mod prompt;
+mod reference;
 pub mod score;
 pub mod train;
 
+pub use command::CommandRecipe;
+pub use demands::{Cause, Demands, Retry};
+pub use kind::Kind;
+pub use reference::{Reference, is_name, parse_pins};
+
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Decode, Fields, Table, Value, ValueKind};
+use crate::settings::{Decode, Fields, Group as _, Table, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-
-/// The kinds, in the order in which data flows through them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// Rows from sources → train, validation and test rows.
-    Mix,
-    /// Rows (and a base) → a model or an adapter.
-    Train,
-    /// A model and rows → answers.
-    Predict,
-    /// Answers → values per row and a summary.
-    Score,
-    /// Scores of many instances → tables and figures.
-    Aggregate,
-}
-
-impl Kind {
-    /// All kinds, in order.
-    pub const ALL: [Kind; 5] = [Kind::Mix, Kind::Train, Kind::Predict, Kind::Score, Kind::Aggregate];
-
-    /// The kind's name in manifests.
-    pub fn name(self) -> &'static str {
-        match self {
-            Kind::Mix => "mix",
-            Kind::Train => "train",
-            Kind::Predict => "predict",
-            Kind::Score => "score",
-            Kind::Aggregate => "aggregate",
-        }
-    }
-
-    /// The kind of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// Version of what the kind does. It is part of every key: raise it when the same recipe and inputs give other bytes.
-    pub fn version(self) -> u32 {
-        match self {
-            Kind::Mix | Kind::Train | Kind::Predict | Kind::Score | Kind::Aggregate => 1,
-        }
-    }
-
-    /// Names of the outputs and the file (or folder, with `/`) that each is, in the stage's output folder.
-    /// The first is what a reference without an output means.
-    pub fn outputs(self) -> &'static [(&'static str, &'static str)] {
-        match self {
-            Kind::Mix => &[
-                ("train", "train.jsonl"),
-                ("validation", "validation.jsonl"),
-                ("test", "test.jsonl"),
-                ("stats", "stats.json"),
-            ],
-            Kind::Train => &[("model", "model/"), ("metrics", "metrics.jsonl"), ("summary", "summary.json")],
-            Kind::Predict => &[("predictions", "predictions.jsonl"), ("summary", "summary.json")],
-            Kind::Score => &[("scores", "scores.jsonl"), ("summary", "summary.json")],
-            Kind::Aggregate => {
-                &[("table", "table.json"), ("csv", "table.csv"), ("markdown", "table.md"), ("figures", "figures/")]
-            }
-        }
-    }
-
-    /// Paths of the settings that may hold a reference to a stage; `*` stands for every item of a list.
-    /// Needed before placeholders are filled in, to know which axes a stage has.
-    pub fn reference_settings(self) -> &'static [&'static str] {
-        match self {
-            Kind::Mix => &["sources.*.from", "tokenizer"],
-            Kind::Train => &["data", "data.train", "data.validation", "validation", "base"],
-            Kind::Predict => &["model", "data"],
-            Kind::Score => &["predictions"],
-            Kind::Aggregate => &["from", "from.*"],
-        }
-    }
-
-    /// Whether the kind draws random numbers, so that the manifest's `seed` is its default.
-    pub fn takes_seed(self) -> bool {
-        matches!(self, Kind::Mix | Kind::Train)
-    }
-
-    /// Whether a crash or an out-of-memory kill is likely enough that each job gets a fresh worker process.
-    pub fn is_heavy(self) -> bool {
-        matches!(self, Kind::Train | Kind::Predict)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Everything that can change a byte of a stage's output, besides its inputs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,6 +45,8 @@ pub enum Recipe {
     Score(score::ScoreRecipe),
     /// An aggregation.
     Aggregate(aggregate::AggregateRecipe),
+    /// Any kind's work, done by another program.
+    Command(CommandRecipe),
 }
 
 impl Recipe {
@@ -138,19 +58,58 @@ impl Recipe {
             Recipe::Predict(_) => Kind::Predict,
             Recipe::Score(_) => Kind::Score,
             Recipe::Aggregate(_) => Kind::Aggregate,
+            Recipe::Command(recipe) => recipe.kind,
         }
+    }
+
+    /// Version of what is done; part of every key.
+    pub fn version(&self) -> u32 {
+        match self {
+            Recipe::Command(_) => CommandRecipe::VERSION,
+            _ => self.kind().version(),
+        }
+    }
+
+    /// Names and paths of the outputs that are promised.
+    pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
+        match self {
+            Recipe::Command(recipe) => recipe.outputs(),
+            _ => self.kind().outputs().to_vec(),
+        }
+    }
+
+    /// Whether an output can hold anything: a mix without a validation split has an empty file for it.
+    pub fn fills(&self, output: &str) -> bool {
+        match (self, output) {
+            (Recipe::Mix(recipe), "validation") => recipe.has_validation(),
+            (Recipe::Mix(recipe), "test") => recipe.has_test(),
+            _ => self.outputs().iter().any(|(name, _)| *name == output),
+        }
+    }
+
+    /// Whether a training's output is a model of its own, not an adapter that needs its base.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Recipe::Train(recipe) => recipe.is_whole(),
+            Recipe::Command(recipe) => recipe.whole,
+            _ => false,
+        }
+    }
+
+    /// Whether a crash or an out-of-memory kill is likely enough that each job gets a fresh worker process.
+    pub fn is_heavy(&self) -> bool {
+        matches!(self, Recipe::Train(_) | Recipe::Predict(_))
     }
 }
 
-crate::settings! {
-    /// What cannot change a byte of the output. Never part of a key.
-    #[derive(Default)]
-    pub struct Hints {
-        /// Rows that are generated together.
-        batch_size: Option<u32> = None,
-        /// Threads of the engine; by default what the runner has free.
-        threads: Option<u32> = None,
-    }
+/// How the work is to be done, as far as it cannot change a byte of the output. Never part of a key.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Hints {
+    /// Rows that are generated together.
+    pub batch_size: Option<u32>,
+    /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// One stage as its settings say, after placeholders are filled in.
@@ -162,8 +121,17 @@ pub struct Stage {
     pub recipe: Recipe,
     /// How, as far as it does not matter.
     pub hints: Hints,
+    /// What it asks of the machine.
+    pub demands: Demands,
     /// With what.
     pub inputs: Vec<InputSpec>,
+}
+
+impl Stage {
+    /// A stage that asks for nothing special.
+    fn new(recipe: Recipe, inputs: Vec<InputSpec>) -> Self {
+        Self { scorer: None, recipe, hints: Hints::default(), demands: Demands::default(), inputs }
+    }
 }
 
 /// What a stage reads, as the manifest says it.
@@ -197,6 +165,10 @@ pub enum Form {
     File,
     /// The scores of every instance of a stage, labelled with its axes (and its scorer).
     Scores,
+    /// A file or a folder as it is, for a command.
+    Any,
+    /// An argument of a command: a file of the project if there is one of that name, else a word that names none.
+    Argument,
 }
 
 /// Where an input comes from.
@@ -206,77 +178,6 @@ pub enum InputSource {
     Path(String),
     /// An output of a stage.
     Stage(Reference),
-}
-
-/// `mix.train[n=320,run=1].validation`: a stage, perhaps with axes pinned, perhaps one of its outputs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    /// The kind of the stage.
-    pub kind: Kind,
-    /// Its name.
-    pub name: String,
-    /// Axes with the text of the value that they are pinned to.
-    pub pins: Vec<(String, String)>,
-    /// The output, if one is named.
-    pub output: Option<String>,
-}
-
-impl Reference {
-    /// Reads `kind.name`, `kind.name[axis=value,…]`, each with or without `.output`. `Ok(None)` if the text does not
-    /// begin like a reference (then it is a path); `Err` says what is wrong with it.
-    pub fn parse(text: &str) -> Result<Option<Self>, String> {
-        let Some((head, rest)) = text.split_once('.') else { return Ok(None) };
-        let Some(kind) = Kind::from_name(head) else { return Ok(None) };
-        if rest.contains('/') {
-            return Ok(None);
-        }
-        let (name, pins, tail) = match rest.split_once('[') {
-            Some((name, rest)) => {
-                let (inner, tail) = rest.split_once(']').ok_or_else(|| format!("`{text}` has a `[` but no `]`"))?;
-                (name, parse_pins(inner)?, tail)
-            }
-            None => match rest.split_once('.') {
-                Some((name, _)) => (name, Vec::new(), &rest[name.len()..]),
-                None => (rest, Vec::new(), ""),
-            },
-        };
-        let output = match tail.strip_prefix('.') {
-            Some(output) => Some(output.to_string()),
-            None if tail.is_empty() => None,
-            None => return Err(format!("`{tail}` after the `]` of `{text}`: expected `.output`")),
-        };
-        if !is_name(name) {
-            return Err(format!("`{name}` is no name of a stage: letters, digits, `_` and `-`"));
-        }
-        if let Some(output) = &output
-            && !kind.outputs().iter().any(|(known, _)| known == output)
-        {
-            let known: Vec<&str> = kind.outputs().iter().map(|(known, _)| *known).collect();
-            return Err(format!("a {kind} stage has no output `{output}`: it has {}", known.join(", ")));
-        }
-        Ok(Some(Self { kind, name: name.to_string(), pins, output }))
-    }
-
-    /// `kind.name`, as stages are called.
-    pub fn stage(&self) -> String {
-        format!("{}.{}", self.kind, self.name)
-    }
-}
-
-/// Reads `axis=value,axis=value`.
-pub fn parse_pins(text: &str) -> Result<Vec<(String, String)>, String> {
-    text.split(',')
-        .filter(|part| !part.trim().is_empty())
-        .map(|part| match part.split_once('=') {
-            Some((axis, value)) => Ok((axis.trim().to_string(), value.trim().to_string())),
-            None => Err(format!("`{part}` is not `axis=value`")),
-        })
-        .collect()
-}
-
-/// Whether `text` can be the name of a stage, an axis or a parameter.
-pub fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 impl Decode for InputSource {
@@ -301,14 +202,17 @@ impl Decode for InputSource {
 pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) -> Option<Vec<Stage>> {
     let mut fields = Fields::of_table(table, span);
     let stages = match kind {
+        _ if command::is_command(&mut fields) => command::decode(kind, &mut fields, problems).map(|stage| vec![stage]),
         Kind::Mix => mix::decode(&mut fields, problems).map(|stage| vec![stage]),
         Kind::Train => train::decode(&mut fields, problems).map(|stage| vec![stage]),
         Kind::Predict => predict::decode(&mut fields, problems).map(|stage| vec![stage]),
         Kind::Score => score::decode(&mut fields, problems),
         Kind::Aggregate => aggregate::decode(&mut fields, problems).map(|stage| vec![stage]),
     };
+    let demands = Demands::read(&mut fields, problems);
     fields.finish(problems)?;
-    stages
+    let demands = demands?;
+    Some(stages?.into_iter().map(|stage| Stage { demands: demands.clone(), ..stage }).collect())
 }
 
 /// An input at its place on the disk, ready to be read.
@@ -393,6 +297,7 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
         Recipe::Predict(recipe) => predict::check(recipe, inputs),
         Recipe::Score(recipe) => score::check(recipe, inputs),
         Recipe::Aggregate(recipe) => aggregate::check(recipe, inputs),
+        Recipe::Command(_) => Vec::new(),
     }
 }
 
@@ -404,6 +309,7 @@ pub fn execute(recipe: &Recipe, context: &Context<'_>) -> anyhow::Result<()> {
         Recipe::Predict(recipe) => predict::execute(recipe, context),
         Recipe::Score(recipe) => score::execute(recipe, context),
         Recipe::Aggregate(recipe) => aggregate::execute(recipe, context),
+        Recipe::Command(_) => anyhow::bail!("a command is not a worker's work"),
     }
 }
 
@@ -470,22 +376,4 @@ pub(crate) fn model_inputs(
 /// Whether the value is a string, for settings where a string or a table may stand.
 pub(crate) fn is_string(value: &Value) -> bool {
     matches!(value.kind, ValueKind::String(_))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn references_are_told_from_paths() {
-        assert_eq!(Reference::parse("data/tasks/sst2.jsonl"), Ok(None));
-        assert_eq!(Reference::parse("mix.d/rows.jsonl"), Ok(None));
-        let plain = Reference::parse("mix.train").unwrap().unwrap();
-        assert_eq!((plain.stage().as_str(), plain.output), ("mix.train", None));
-        let full = Reference::parse("mix.train[n=320,run=1].validation").unwrap().unwrap();
-        assert_eq!(full.pins, [("n".into(), "320".into()), ("run".into(), "1".into())]);
-        assert_eq!(full.output.as_deref(), Some("validation"));
-        assert!(Reference::parse("mix.train.valid").unwrap_err().contains("train, validation, test, stats"));
-        assert!(Reference::parse("mix.train[n=320").is_err());
-    }
 }

@@ -27,6 +27,8 @@ pub(super) fn run_info() -> RunInfo {
         machine: Machine::here(),
         device: "cpu".into(),
         threads: 2,
+        gpus: vec![],
+        tries: 1,
         program: "0.1.0".into(),
         warnings: vec![],
     }

@@ -4,6 +4,7 @@
 //! `engine.rs`, with models of a few hundred parameters.
 
 mod bad_input;
+mod command;
 #[cfg(feature = "candle")]
 mod engine;
 mod incremental;

@@ -10,7 +10,7 @@ mod group;
 #[cfg(test)]
 mod tests;
 
-use super::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
+use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::report::figure::{self, Scale};
 use crate::report::table::COLUMNS;
@@ -111,7 +111,7 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     let filter = decode_filter(fields, problems);
     let figures = decode_figures(by.as_ref(), fields, problems);
     let recipe = AggregateRecipe { by: by?, unit: unit?, metrics: metrics?, filter: filter?, figures: figures? };
-    Some(Stage { scorer: None, recipe: Recipe::Aggregate(recipe), hints: Hints::default(), inputs: inputs? })
+    Some(Stage::new(Recipe::Aggregate(recipe), inputs?))
 }
 
 /// `from`: one stage or file, or a list of them.

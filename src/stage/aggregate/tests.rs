@@ -3,6 +3,7 @@
 use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
+use crate::stage::Hints;
 use crate::stage::heard::Heard;
 use serde_json::{Value as Json, json};
 use std::path::Path;

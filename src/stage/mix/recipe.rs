@@ -2,7 +2,7 @@
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Decode, Fields, Value, ValueKind};
-use crate::stage::{Form, Hints, InputSource, InputSpec, Recipe, Stage, optional_input};
+use crate::stage::{Form, InputSource, InputSpec, Recipe, Stage, optional_input};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -128,7 +128,7 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     let (sources, mut inputs) = sources?;
     inputs.extend(tokenizer?);
     let recipe = MixRecipe { sources, split: split?, limit: limit?, seed: seed? };
-    Some(Stage { scorer: None, recipe: Recipe::Mix(recipe), hints: Hints::default(), inputs })
+    Some(Stage::new(Recipe::Mix(recipe), inputs))
 }
 
 fn decode_limit(fields: &mut Fields<'_>, has_tokenizer: bool, problems: &mut Problems) -> Option<Option<Limit>> {

@@ -33,7 +33,7 @@ fn mix(text: &str, files: &[(&str, &str)]) -> anyhow::Result<Mix> {
     let output = folder.path().join("output");
     std::fs::create_dir(&output)?;
     let heard = Heard::default();
-    let hints = Hints { batch_size: None, threads: None };
+    let hints = Hints::default();
     execute(&recipe, &Context { inputs: &inputs, output: &output, hints: &hints, events: &heard })?;
     let lines = |name: &str| -> Vec<String> {
         std::fs::read_to_string(output.join(name)).unwrap().lines().map(String::from).collect()

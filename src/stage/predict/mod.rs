@@ -46,10 +46,9 @@ impl Decode for StopTexts {
 /// Reads the settings of a predict stage.
 pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
     let recipe = PredictRecipe::read(fields, problems);
-    let hints = Hints::read(fields, problems);
-    let hints = hints.and_then(|hints| {
-        fields.within("batch_size", hints.batch_size.unwrap_or(1), 1..=4096, problems)?;
-        Some(hints)
+    let batch_size = fields.optional::<u32>("batch_size", problems).and_then(|batch_size| {
+        fields.within("batch_size", batch_size.unwrap_or(1), 1..=4096, problems)?;
+        Some(batch_size)
     });
     let span = fields.span();
     let inputs = model_inputs(fields, "model", problems);
@@ -59,7 +58,8 @@ pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage>
     let data = input(fields, "data", Form::Rows, problems);
     let mut inputs = inputs?;
     inputs.push(data?);
-    Some(Stage { scorer: None, recipe: Recipe::Predict(recipe?), hints: hints?, inputs })
+    let hints = Hints { batch_size: batch_size?, ..Hints::default() };
+    Some(Stage { hints, ..Stage::new(Recipe::Predict(recipe?), inputs) })
 }
 
 /// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.

@@ -3,7 +3,7 @@
 //! A score stage of the manifest falls apart into one instance per scorer, so that adding a scorer runs no other again.
 //! The name that the manifest gives a scorer is not in the recipe: renaming it changes no key.
 
-use super::{Context, Form, Hints, Input, Recipe, Stage};
+use super::{Context, Form, Input, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::report::statistics;
 use crate::row::{self, Row};
@@ -31,14 +31,8 @@ pub struct ScoreRecipe {
 pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<Stage>> {
     let input = super::input(fields, "predictions", Form::Rows, problems);
     let scorers = decode_scorers(fields, problems);
-    let hints = Hints::default();
     let input = input?;
-    let stage = |(name, recipe)| Stage {
-        scorer: Some(name),
-        recipe: Recipe::Score(recipe),
-        hints: hints.clone(),
-        inputs: vec![input.clone()],
-    };
+    let stage = |(name, recipe)| Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), vec![input.clone()]) };
     Some(scorers?.into_iter().map(stage).collect())
 }
 

@@ -13,8 +13,7 @@ pub use recipe::{
 
 use super::prompt::check_rows;
 use super::{
-    Context, Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, model_inputs,
-    optional_input,
+    Context, Form, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, model_inputs, optional_input,
 };
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::row;
@@ -23,15 +22,12 @@ use crate::settings::{Fields, Group};
 /// Reads the settings of a train stage.
 pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
     let recipe = TrainRecipe::read(fields, problems);
-    // `batch_size` is the recipe's here: of the hints only the number of threads is left.
-    let threads = fields.optional::<u32>("threads", problems);
     let inputs = decode_data(fields, problems);
     let base = model_inputs(fields, "base", problems);
     let (recipe, mut inputs, base) = (recipe?, inputs?, base?);
     let recipe = check_combination(recipe, fields, !base.is_empty(), inputs.len() > 1, problems)?;
     inputs.extend(base);
-    let hints = Hints { threads: threads?, ..Hints::default() };
-    Some(Stage { scorer: None, recipe: Recipe::Train(Box::new(recipe)), hints, inputs })
+    Some(Stage::new(Recipe::Train(Box::new(recipe)), inputs))
 }
 
 /// Reads `data` and `validation`: the rows to train on and, where there are any, those to evaluate on.

@@ -1,0 +1,81 @@
+//! What this machine has for a run, and what a run needs of its environment.
+
+use super::args::Machine;
+use super::project::{Failure, Project};
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::exec::Secrets;
+use crate::resources::{Cards, Limits, Needs};
+use crate::settings::Bytes;
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+/// What the jobs may use: what the call says, else the manifest, else all that is there. A manifest cannot give more
+/// memory than the machine has.
+pub(super) fn limits(manifest: &Limits, machine: &Machine) -> Limits {
+    let processors = std::thread::available_parallelism().ok().and_then(|number| u32::try_from(number.get()).ok());
+    let cpus = machine.jobs.or(manifest.cpus).or(processors.and_then(NonZeroU32::new));
+    let memory = machine.memory.or(manifest.memory).into_iter().chain(all_memory()).min();
+    let gpus = machine.gpus.clone().or(manifest.gpus.clone()).unwrap_or_else(all_cards);
+    Limits { cpus, memory, gpus: Some(gpus), ..manifest.clone() }
+}
+
+#[cfg(target_os = "linux")]
+fn all_memory() -> Option<Bytes> {
+    let info = rustix::system::sysinfo();
+    Some(Bytes(info.totalram.saturating_mul(u64::from(info.mem_unit.max(1)))))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn all_memory() -> Option<Bytes> {
+    None
+}
+
+/// The cards that this process may see: those of `CUDA_VISIBLE_DEVICES`, else all that the driver has made.
+#[expect(clippy::disallowed_methods, reason = "this is `cli`")]
+fn all_cards() -> Cards {
+    if let Ok(preset) = std::env::var("CUDA_VISIBLE_DEVICES") {
+        return Cards::parse(&preset);
+    }
+    let number = |name: &str| name.strip_prefix("nvidia")?.parse::<u32>().ok();
+    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let mut numbers: Vec<u32> = devices.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    numbers.sort_unstable();
+    Cards(numbers.iter().map(u32::to_string).collect())
+}
+
+/// Refuses what could never start.
+pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) -> Result<(), Failure> {
+    let mut problems = Problems::default();
+    let has_gpus = limits.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty());
+    for instance in open.iter().map(|node| &project.pipeline.instances[*node]) {
+        if let Some(why) = Needs::of(&instance.recipe, &instance.demands, has_gpus).too_much(limits) {
+            let stage = instance.id.stage();
+            let problem = Diagnostic::at(instance.span, format!("`{stage}` {why}"));
+            problems.push(problem.hint("ask for less, or change `[limits]`, `--memory`, `--gpus`"));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(project.failure(problems.into_vec())) }
+}
+
+/// The values of the secrets that the pipeline names. Those that what will run asks for must be there.
+#[expect(clippy::disallowed_methods, reason = "this is `cli`")]
+pub(super) fn secrets(project: &Project, open: &BTreeSet<usize>) -> Result<Secrets, Failure> {
+    let (mut secrets, mut problems) = (Secrets::new(), Problems::default());
+    for (node, instance) in project.pipeline.instances.iter().enumerate() {
+        for name in instance.hints.secrets.values() {
+            match std::env::var(name) {
+                Ok(value) => {
+                    secrets.insert(name.clone(), value);
+                }
+                Err(_) if open.contains(&node) => {
+                    let stage = instance.id.stage();
+                    let message = format!("`{stage}` needs the environment variable `{name}`, which is not set");
+                    problems
+                        .push(Diagnostic::at(instance.span, message).hint(format!("`export {name}=…` and run again")));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+    if problems.is_empty() { Ok(secrets) } else { Err(project.failure(problems.into_vec())) }
+}

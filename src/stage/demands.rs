@@ -1,0 +1,138 @@
+//! What an instance asks of the machine and of the runner's patience. Cannot change a byte of the output, and so is in
+//! no key.
+
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::settings::{Bytes, Decode, Seconds, Value};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+crate::settings! {
+    /// What every stage may say about how it is run.
+    #[derive(Default)]
+    pub struct Demands {
+        /// Processors; by default an equal share of what is free.
+        threads: Option<NonZeroU32> = None,
+        /// Memory that is set aside for it.
+        memory: Option<Bytes> = None,
+        /// Graphics cards that it gets for itself. By default one for a `train` or `predict` with a `command`, where
+        /// the machine has any.
+        gpus: Option<u32> = None,
+        /// Network slots, for work that calls an API.
+        network: Option<u32> = None,
+        /// Work that takes longer is stopped.
+        time_limit: Option<Seconds> = None,
+        /// What is tried again.
+        retry: Option<Retry> = None,
+    }
+}
+
+crate::settings! {
+    /// When failed work is tried again: `{ times = 2, on = ["oom", "timeout"], wait = "10s" }`.
+    pub struct Retry {
+        /// How often at most.
+        times: u32 = 2 => 1..=100,
+        /// After which failures.
+        on: Vec<Cause> = Cause::PASSING.to_vec(),
+        /// Before the first new try; twice as long before every further one, an hour at most.
+        wait: Seconds = Seconds(10.0),
+    }
+}
+
+impl Retry {
+    /// The pause before a new try, if there is one after `tries` that ended for this cause.
+    pub fn pause(&self, tries: u32, cause: Cause) -> Option<Duration> {
+        let again = tries <= self.times && self.on.contains(&cause);
+        again.then(|| {
+            Seconds((self.wait.0 * 2f64.powi(tries.saturating_sub(1).min(60).cast_signed())).min(3600.0)).duration()
+        })
+    }
+}
+
+/// Why work failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Cause {
+    /// It said what is wrong, or ended with an exit code.
+    Error,
+    /// Memory ran out: killed by signal 9, as the kernel does it, or the end of its log says so.
+    Oom,
+    /// It took longer than its `time_limit`.
+    Timeout,
+    /// It died of a signal other than 9.
+    Crash,
+    /// It asks to be tried again: exit code 75 (`EX_TEMPFAIL` of sysexits.h).
+    Temporary,
+}
+
+impl Cause {
+    /// All causes.
+    const ALL: [Self; 5] = [Self::Error, Self::Oom, Self::Timeout, Self::Crash, Self::Temporary];
+    /// Those that may be otherwise the next time.
+    const PASSING: [Self; 4] = [Self::Oom, Self::Timeout, Self::Crash, Self::Temporary];
+
+    /// Its name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Oom => "oom",
+            Self::Timeout => "timeout",
+            Self::Crash => "crash",
+            Self::Temporary => "temporary",
+        }
+    }
+
+    /// What an end without a word means, if `log` is the end of what was said before.
+    pub fn of(code: Option<i32>, signal: Option<i32>, log: &str) -> Self {
+        let log = log.to_ascii_lowercase();
+        let memory = ["out of memory", "outofmemoryerror", "cannot allocate memory", "memoryerror"];
+        match (code, signal) {
+            (_, Some(9)) => Self::Oom,
+            _ if memory.iter().any(|words| log.contains(words)) => Self::Oom,
+            (_, Some(_)) => Self::Crash,
+            (Some(75), _) => Self::Temporary,
+            _ => Self::Error,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Decode for Cause {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let name = String::decode(value, problems)?;
+        let found = Self::ALL.into_iter().find(|cause| cause.name() == name);
+        if found.is_none() {
+            let problem = Diagnostic::at(value.span, format!("`{name}` is no cause of a failure"));
+            problems.push(problem.suggest(&name, Self::ALL.map(Self::name)));
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_and_end() {
+        let retry = Retry { times: 3, on: vec![Cause::Oom], wait: Seconds(1500.0) };
+        let pauses = [1, 2, 3, 4].map(|tries| retry.pause(tries, Cause::Oom).map(|pause| pause.as_secs()));
+        assert_eq!(pauses, [Some(1500), Some(3000), Some(3600), None]);
+        assert_eq!(retry.pause(1, Cause::Error), None);
+    }
+
+    #[test]
+    fn an_end_tells_its_cause() {
+        assert_eq!(Cause::of(None, Some(9), ""), Cause::Oom);
+        assert_eq!(Cause::of(Some(1), None, "torch.OutOfMemoryError: CUDA out of memory."), Cause::Oom);
+        assert_eq!(Cause::of(None, Some(11), ""), Cause::Crash);
+        assert_eq!(Cause::of(Some(75), None, ""), Cause::Temporary);
+        assert_eq!(Cause::of(Some(1), None, "ValueError"), Cause::Error);
+    }
+}

@@ -1,0 +1,92 @@
+//! How a manifest names a stage and its outputs.
+
+use super::Kind;
+
+/// `mix.train[n=320,run=1].validation`: a stage, perhaps with axes pinned, perhaps one of its outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// The kind of the stage.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// Axes with the text of the value that they are pinned to.
+    pub pins: Vec<(String, String)>,
+    /// The output, if one is named.
+    pub output: Option<String>,
+}
+
+impl Reference {
+    /// Reads `kind.name`, `kind.name[axis=value,…]`, each with or without `.output`. `Ok(None)` if the text does not
+    /// begin like a reference (then it is a path); `Err` says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Option<Self>, String> {
+        let Some((head, rest)) = text.split_once('.') else { return Ok(None) };
+        let Some(kind) = Kind::from_name(head) else { return Ok(None) };
+        if rest.contains('/') {
+            return Ok(None);
+        }
+        let (name, pins, tail) = match rest.split_once('[') {
+            Some((name, rest)) => {
+                let (inner, tail) = rest.split_once(']').ok_or_else(|| format!("`{text}` has a `[` but no `]`"))?;
+                (name, parse_pins(inner)?, tail)
+            }
+            None => match rest.split_once('.') {
+                Some((name, _)) => (name, Vec::new(), &rest[name.len()..]),
+                None => (rest, Vec::new(), ""),
+            },
+        };
+        let output = match tail.strip_prefix('.') {
+            Some(output) => Some(output.to_string()),
+            None if tail.is_empty() => None,
+            None => return Err(format!("`{tail}` after the `]` of `{text}`: expected `.output`")),
+        };
+        if !is_name(name) {
+            return Err(format!("`{name}` is no name of a stage: letters, digits, `_` and `-`"));
+        }
+        if let Some(output) = &output
+            && !kind.outputs().iter().any(|(known, _)| known == output)
+        {
+            let known: Vec<&str> = kind.outputs().iter().map(|(known, _)| *known).collect();
+            return Err(format!("a {kind} stage has no output `{output}`: it has {}", known.join(", ")));
+        }
+        Ok(Some(Self { kind, name: name.to_string(), pins, output }))
+    }
+
+    /// `kind.name`, as stages are called.
+    pub fn stage(&self) -> String {
+        format!("{}.{}", self.kind, self.name)
+    }
+}
+
+/// Reads `axis=value,axis=value`.
+pub fn parse_pins(text: &str) -> Result<Vec<(String, String)>, String> {
+    text.split(',')
+        .filter(|part| !part.trim().is_empty())
+        .map(|part| match part.split_once('=') {
+            Some((axis, value)) => Ok((axis.trim().to_string(), value.trim().to_string())),
+            None => Err(format!("`{part}` is not `axis=value`")),
+        })
+        .collect()
+}
+
+/// Whether `text` can be the name of a stage, an axis or a parameter.
+pub fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_told_from_paths() {
+        assert_eq!(Reference::parse("data/tasks/sst2.jsonl"), Ok(None));
+        assert_eq!(Reference::parse("mix.d/rows.jsonl"), Ok(None));
+        let plain = Reference::parse("mix.train").unwrap().unwrap();
+        assert_eq!((plain.stage().as_str(), plain.output), ("mix.train", None));
+        let full = Reference::parse("mix.train[n=320,run=1].validation").unwrap().unwrap();
+        assert_eq!(full.pins, [("n".into(), "320".into()), ("run".into(), "1".into())]);
+        assert_eq!(full.output.as_deref(), Some("validation"));
+        assert!(Reference::parse("mix.train.valid").unwrap_err().contains("train, validation, test, stats"));
+        assert!(Reference::parse("mix.train[n=320").is_err());
+    }
+}
