@@ -3,9 +3,10 @@
 //! Pure bookkeeping for [`crate::schedule`]; what a machine has is found out by [`crate::cli`].
 
 use crate::diagnostic::Problems;
-use crate::settings::{Bytes, Decode, Value, ValueKind};
+use crate::settings::{Bytes, Decode, Schema, Value, ValueKind, schema};
 use crate::stage::{Demands, Kind, Recipe};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::num::NonZeroU32;
 
 crate::settings! {
@@ -93,6 +94,12 @@ impl Decode for Cards {
         let cards: Option<Vec<String>> = items.iter().map(text).collect();
         Some(Self::parse(&cards?.join(",")))
     }
+
+    fn schema() -> Schema {
+        let number = json!({ "type": "integer", "minimum": 0 });
+        let name = json!({ "type": "string", "minLength": 1 });
+        schema::list(&schema::any_of([number, name]))
+    }
 }
 
 /// A rate above zero, per second.
@@ -108,6 +115,10 @@ impl Decode for Rate {
             return None;
         }
         Some(Self(rate))
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "number", "minimum": 0, "exclusiveMinimum": true })
     }
 }
 

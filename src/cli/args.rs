@@ -29,6 +29,8 @@ pub(super) enum Command {
         #[arg(default_value = "pipelines/experiment.toml")]
         path: PathBuf,
     },
+    /// Print the JSON Schema of manifests, for editors: begin a manifest with `#:schema FILE`
+    Schema,
     /// Check a manifest and its data; run nothing
     Check(Manifest),
     /// Show what a run would do, why, and how long it may take

@@ -67,6 +67,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref());
     match command {
         Command::Init { path } => init::write(&path, json),
+        Command::Schema => {
+            out::json(&crate::manifest::schema());
+            Ok(Exit::Done)
+        }
         Command::Check(manifest) => overview::check(&load(&manifest)?, json),
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),

@@ -2,15 +2,16 @@
 
 use super::axes::{self, Axis};
 use super::extend::{self, Merged};
+use super::schema::{TOP, VARIANT};
 use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
 use crate::resources::Limits;
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
-use crate::stage::command::SECRET;
-use crate::stage::{Kind, is_name};
+use crate::stage::command::{COMMAND, SECRET};
+use crate::stage::{self, Kind, is_name};
 
 /// The version of the manifest language.
-const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 1;
 /// The seed of manifests that name none.
 const SEED: u64 = 42;
 
@@ -103,9 +104,7 @@ pub(super) fn check_format(top: &Table, span: Span, problems: &mut Problems) -> 
 }
 
 fn check_known(top: &Table, problems: &mut Problems) {
-    const TOP: [&str; 10] =
-        ["titer", "extends", "name", "seed", "targets", "axes", "params", "limits", "defaults", "variant"];
-    let known = || TOP.into_iter().chain(Kind::ALL.iter().map(|kind| kind.name()));
+    let known = || TOP.iter().map(|(name, ..)| *name).chain(Kind::ALL.iter().map(|kind| kind.name()));
     for (key, _) in &top.entries {
         if !known().any(|name| name == key.name) {
             let problem = Diagnostic::at(key.span, format!("unknown setting `{}`", key.name));
@@ -180,7 +179,7 @@ fn apply_variant(
             "targets" => *targets = Some(value.clone()),
             other => {
                 let problem = Diagnostic::at(key.span, format!("a variant cannot set `{other}`"));
-                problems.push(problem.suggest(other, ["axes", "params", "targets"]));
+                problems.push(problem.suggest(other, VARIANT.iter().map(|(name, ..)| *name)));
             }
         }
     }
@@ -294,8 +293,12 @@ fn read_all_stages(top: &Table, problems: &mut Problems) -> Vec<StageText> {
     let mut stages: Vec<StageText> = Vec::new();
     for kind in Kind::ALL {
         let shared = table_of(&defaults, kind.name(), problems);
+        let for_commands = if shared.entries.is_empty() { Vec::new() } else { stage::command_settings(kind) };
         stages.extend(read_stages(kind, top, problems).into_iter().map(|mut stage| {
-            for (key, value) in &shared.entries {
+            // What only the built-in work can be told says nothing to a command.
+            let is_command = stage.table.get(COMMAND).is_some();
+            let takes = |name: &str| !is_command || for_commands.contains(&name);
+            for (key, value) in shared.entries.iter().filter(|(key, _)| takes(&key.name)) {
                 stage.table.insert_missing(&key.name, value.clone());
             }
             stage

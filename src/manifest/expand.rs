@@ -15,6 +15,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A stage with more instances than this is a slip: it is refused before memory goes.
 const MOST_INSTANCES: usize = 1_000_000;
+/// The setting of axes that a stage varies over though it names them nowhere else.
+pub(super) const OVER: &str = "over";
+/// The setting that narrows a stage's axes.
+pub(super) const ONLY: &str = "only";
 
 pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pipeline> {
     check_names(document, problems);
@@ -100,9 +104,8 @@ impl Expansion<'_> {
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let before = problems.len();
         let mut table = stage.table.clone();
-        let over =
-            take(&mut table, "over").map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
-        let only = take(&mut table, "only");
+        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
+        let only = take(&mut table, ONLY);
         let placeholders = placeholder::names(&table);
         let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
         placeholder::check_fields(&table, &axes, problems);

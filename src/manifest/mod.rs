@@ -11,9 +11,11 @@ mod extend;
 mod instance;
 mod placeholder;
 mod resolve;
+mod schema;
 mod selector;
 
 pub use instance::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary};
+pub use schema::schema;
 pub use selector::{Selector, select};
 
 use crate::diagnostic::{Diagnostic, Problems, Sources};

@@ -3,7 +3,7 @@
 use super::text::is_space;
 use super::{Better, Definition, Metric, Params, Scorer, python_regex};
 use crate::diagnostic::Problems;
-use crate::settings::{Decode, Value};
+use crate::settings::{Decode, Schema, Value};
 use fancy_regex::Regex;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +15,7 @@ pub const DEFINITION: Definition = Definition {
     source: "HF evaluate 0.4.6, `metrics/exact_match`; equal values",
     metrics: &[Metric { name: "exact_match", range: (0.0, 1.0), better: Better::Higher }],
     read: super::read::<ExactMatchParams>,
+    settings: super::settings::<ExactMatchParams>,
     build: super::build::<ExactMatchParams>,
 };
 
@@ -49,6 +50,10 @@ impl Decode for Pattern {
                 None
             }
         }
+    }
+
+    fn schema() -> Schema {
+        String::schema()
     }
 }
 

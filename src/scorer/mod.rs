@@ -11,7 +11,7 @@ mod text;
 pub mod token_f1;
 
 use crate::diagnostic::Problems;
-use crate::settings::{Fields, Group};
+use crate::settings::{Fields, Group, Setting};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -33,6 +33,8 @@ pub struct Definition {
     pub metrics: &'static [Metric],
     /// Reads its parameters as the recipe keeps them, with defaults filled in.
     read: fn(&mut Fields<'_>, &mut Problems) -> Option<serde_json::Value>,
+    /// What its parameters are.
+    settings: fn() -> Vec<Setting>,
     /// Makes it ready from its parameters.
     build: fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>,
 }
@@ -75,6 +77,11 @@ impl Definition {
         (self.read)(fields, problems)
     }
 
+    /// What its parameters are.
+    pub fn settings(&self) -> Vec<Setting> {
+        (self.settings)()
+    }
+
     /// The scorer with parameters that [`Definition::read_params`] gave.
     pub fn build(&self, params: &serde_json::Value) -> anyhow::Result<Box<dyn Scorer>> {
         (self.build)(params.clone())
@@ -96,12 +103,21 @@ impl Group for NoParams {
     fn read(_: &mut Fields<'_>, _: &mut Problems) -> Option<Self> {
         Some(Self {})
     }
+
+    fn settings() -> Vec<Setting> {
+        Vec::new()
+    }
 }
 
 /// [`Definition::read`] of a scorer whose parameters are `P`.
 fn read<P: Params>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = P::read(fields, problems)?;
     serde_json::to_value(params).ok()
+}
+
+/// [`Definition::settings`] of a scorer whose parameters are `P`.
+fn settings<P: Params>() -> Vec<Setting> {
+    P::settings()
 }
 
 /// [`Definition::build`] of a scorer whose parameters are `P`.

@@ -19,6 +19,7 @@ pub const DEFINITION: Definition = Definition {
         Metric { name: "rougeLsum", range: (0.0, 1.0), better: Better::Higher },
     ],
     read: super::read::<RougeParams>,
+    settings: super::settings::<RougeParams>,
     build: super::build::<RougeParams>,
 };
 

@@ -13,6 +13,7 @@ pub const DEFINITION: Definition = Definition {
     source: "SQuAD v1.1's official script as in HF evaluate 0.4.6, `metrics/squad`; its values / 100",
     metrics: &[Metric { name: "f1", range: (0.0, 1.0), better: Better::Higher }],
     read: super::read::<NoParams>,
+    settings: super::settings::<NoParams>,
     build: super::build::<NoParams>,
 };
 

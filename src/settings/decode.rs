@@ -1,7 +1,9 @@
 //! How single values are read.
 
-use super::{Value, ValueKind};
-use crate::diagnostic::Problems;
+use super::{Schema, Value, ValueKind, schema};
+use crate::diagnostic::{Problems, Span};
+use serde::Serialize;
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// A type that can be read from a value. Problems are reported at the value's place.
@@ -12,6 +14,36 @@ pub trait Decode: Sized {
     /// What stands for a setting that is not there, if that is allowed.
     fn absent() -> Option<Self> {
         None
+    }
+
+    /// Everything that [`Decode::decode`] takes, and of the rest as much as can be said.
+    fn schema() -> Schema;
+
+    /// How it is written in a manifest, where that is not how a key writes it.
+    fn written(&self) -> serde_json::Value
+    where
+        Self: Serialize,
+    {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+/// A setting with its place, for what is only found wrong beside others.
+#[derive(Clone, Debug, PartialEq)]
+pub struct At<T> {
+    /// The setting.
+    pub value: T,
+    /// Where its value stands.
+    pub span: Span,
+}
+
+impl<T: Decode> Decode for At<T> {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        Some(Self { value: T::decode(value, problems)?, span: value.span })
+    }
+
+    fn schema() -> Schema {
+        T::schema()
     }
 }
 
@@ -27,6 +59,10 @@ impl Decode for String {
             _ => mismatch(value, "a string", problems),
         }
     }
+
+    fn schema() -> Schema {
+        json!({ "type": "string" })
+    }
 }
 
 impl Decode for bool {
@@ -35,6 +71,10 @@ impl Decode for bool {
             ValueKind::Boolean(flag) => Some(flag),
             _ => mismatch(value, "true or false", problems),
         }
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "boolean" })
     }
 }
 
@@ -47,6 +87,10 @@ impl Decode for f64 {
             _ => mismatch(value, "a finite number", problems),
         }
     }
+
+    fn schema() -> Schema {
+        json!({ "type": "number" })
+    }
 }
 
 impl Decode for i64 {
@@ -55,6 +99,10 @@ impl Decode for i64 {
             ValueKind::Integer(number) => Some(number),
             _ => mismatch(value, "an integer", problems),
         }
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "integer" })
     }
 }
 
@@ -73,6 +121,11 @@ macro_rules! unsigned {
                     _ => mismatch(value, "an integer", problems),
                 }
             }
+
+            fn schema() -> Schema {
+                // TOML's integers have 64 bits, with their sign.
+                json!({ "type": "integer", "minimum": 0, "maximum": i64::try_from(<$ty>::MAX).unwrap_or(i64::MAX) })
+            }
         }
     )*};
 }
@@ -86,6 +139,10 @@ impl Decode for std::num::NonZeroU32 {
         }
         number
     }
+
+    fn schema() -> Schema {
+        json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })
+    }
 }
 
 impl<T: Decode> Decode for Option<T> {
@@ -95,6 +152,10 @@ impl<T: Decode> Decode for Option<T> {
 
     fn absent() -> Option<Self> {
         Some(None)
+    }
+
+    fn schema() -> Schema {
+        T::schema()
     }
 }
 
@@ -107,6 +168,10 @@ impl<T: Decode> Decode for Vec<T> {
             }
             _ => mismatch(value, "a list", problems),
         }
+    }
+
+    fn schema() -> Schema {
+        schema::list(&T::schema())
     }
 }
 
@@ -124,10 +189,18 @@ impl<T: Decode> Decode for BTreeMap<String, T> {
             _ => mismatch(value, "a table", problems),
         }
     }
+
+    fn schema() -> Schema {
+        schema::map(&T::schema())
+    }
 }
 
 impl Decode for serde_json::Value {
     fn decode(value: &Value, _: &mut Problems) -> Option<Self> {
         Some(value.to_json())
+    }
+
+    fn schema() -> Schema {
+        json!({})
     }
 }

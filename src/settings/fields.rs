@@ -1,7 +1,8 @@
 //! The settings of one table, taken one by one; what nobody took is unknown.
 
-use super::{Decode, Table, Value};
+use super::{Decode, Setting, Table, Value};
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use std::ops::RangeInclusive;
 
 /// A table whose settings are being read.
 #[derive(Debug)]
@@ -15,6 +16,32 @@ pub struct Fields<'a> {
 pub trait Group: Sized {
     /// Takes its settings from `fields`. `None` if a problem was reported.
     fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Self>;
+
+    /// The settings that it takes.
+    fn settings() -> Vec<Setting>;
+}
+
+/// What can lie in a range: a number, or one that may be absent.
+pub trait InRange<T> {
+    /// The number, if it lies outside.
+    fn outside(&self, range: &RangeInclusive<T>) -> Option<T>;
+}
+
+macro_rules! numbers {
+    ($($ty:ty),*) => {$(
+        impl InRange<$ty> for $ty {
+            fn outside(&self, range: &RangeInclusive<$ty>) -> Option<$ty> {
+                (!range.contains(self)).then_some(*self)
+            }
+        }
+    )*};
+}
+numbers!(u8, u32, u64, usize, i64, f64);
+
+impl<T, N: InRange<T>> InRange<T> for Option<N> {
+    fn outside(&self, range: &RangeInclusive<T>) -> Option<T> {
+        self.as_ref()?.outside(range)
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -40,7 +67,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The value of `name`, marked as known.
-    pub fn take(&mut self, name: &'static str) -> Option<&'a Value> {
+    fn take(&mut self, name: &'static str) -> Option<&'a Value> {
         self.known.push(name);
         self.table.get(name)
     }
@@ -72,25 +99,15 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A setting that may be absent. The outer `None` means that a problem was reported.
-    pub fn optional<T: Decode>(&mut self, name: &'static str, problems: &mut Problems) -> Option<Option<T>> {
-        match self.take(name) {
-            Some(value) => T::decode(value, problems).map(Some),
-            None => Some(None),
-        }
-    }
-
     /// Reports a number that lies outside `range`, at the place of setting `name`.
-    pub fn within<T: PartialOrd + std::fmt::Display>(
+    pub fn within<T: std::fmt::Display, N: InRange<T>>(
         &self,
         name: &'static str,
-        number: T,
-        range: std::ops::RangeInclusive<T>,
+        value: N,
+        range: &RangeInclusive<T>,
         problems: &mut Problems,
-    ) -> Option<T> {
-        if range.contains(&number) {
-            return Some(number);
-        }
+    ) -> Option<N> {
+        let Some(number) = value.outside(range) else { return Some(value) };
         let span = self.table.get(name).map_or(self.span, |value| value.span);
         problems.at(span, format!("`{name}` is {number}: expected {} to {}", range.start(), range.end()));
         None

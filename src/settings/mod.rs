@@ -1,39 +1,43 @@
 //! Typed settings read from values with positions.
 //!
 //! A manifest is parsed into [`Value`]s that know where they stand. Settings structs are declared with
-//! [`settings!`](crate::settings!), which derives how they are read: unknown keys, wrong types and missing settings are all
+//! [`form!`](crate::form!) and [`settings!`](crate::settings!), which derive how they are read: unknown keys, wrong types and missing settings are all
 //! reported at once, each at its place. serde's derive cannot do that (it stops at the first error, and `flatten` and
-//! `untagged` lose positions). Knows the shapes of TOML and nothing of pipelines.
+//! `untagged` lose positions). The same declarations give the schema that editors use. Knows the shapes of TOML and
+//! nothing of pipelines.
 
 mod decode;
 mod fields;
+pub mod schema;
 mod units;
 mod value;
 
-pub use decode::Decode;
-pub use fields::{Fields, Group};
+pub use decode::{At, Decode};
+pub use fields::{Fields, Group, InRange};
+pub use schema::{Schema, Setting};
 pub use units::{Bytes, Seconds};
 pub use value::{Key, Table, Value, ValueKind, parse};
 
-/// Declares a struct of settings: one line each, `name: Type = default => range` (no default: the setting is required;
-/// the range, of numbers, may be left out).
+/// Declares a table as it stands in a manifest: one line for each setting, `name: Type = default => range` (no default: the
+/// setting is required, unless its type may be absent; the range, of numbers, may be left out). `..name: Type` lines
+/// before them take in the settings of another form, which then stand in the same table.
 ///
-/// The struct gets [`Decode`] (it stands as a table), [`Group`] (its settings stand among others in one table) and
-/// serde's `Serialize`/`Deserialize` (recipes are hashed and handed to workers as JSON). A setting that is `None` is
-/// left out of a key's JSON, so adding an optional setting changes no key.
+/// The struct gets [`Decode`] (it stands as a table) and [`Group`] (its settings stand among others in one table), and with
+/// them its schema: nothing can be read that the schema does not have. Doc comments become descriptions.
 #[macro_export]
-macro_rules! settings {
+macro_rules! form {
     (
-        $(#[$meta:meta])*
+        $(#[$($meta:tt)*])*
         $vis:vis struct $name:ident {
-            $( $(#[$field_meta:meta])* $field:ident : $ty:ty $(= $default:expr)? $(=> $range:expr)? ),* $(,)?
+            $( .. $group:ident : $group_ty:ty, )*
+            $( $(#[$($field_meta:tt)*])* $field:ident : $ty:ty $(= $default:expr)? $(=> $range:expr)? ),* $(,)?
         }
     ) => {
-        $(#[$meta])*
-        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
+        $(#[$($meta)*])*
+        #[derive(Clone, Debug, PartialEq)]
         $vis struct $name {
-            $( $(#[$field_meta])* pub $field : $ty, )*
+            $( pub $group : $group_ty, )*
+            $( $(#[$($field_meta)*])* pub $field : $ty, )*
         }
 
         impl $crate::settings::Group for $name {
@@ -41,8 +45,20 @@ macro_rules! settings {
                 fields: &mut $crate::settings::Fields<'_>,
                 problems: &mut $crate::diagnostic::Problems,
             ) -> Option<Self> {
-                $( let $field = $crate::settings!(@read fields, problems, $field, $ty, [$($default)?], [$($range)?]); )*
-                Some(Self { $( $field: $field?, )* })
+                $( let $group = <$group_ty as $crate::settings::Group>::read(fields, problems); )*
+                $( let $field = $crate::form!(@read fields, problems, $field, $ty, [$($default)?], [$($range)?]); )*
+                Some(Self { $( $group: $group?, )* $( $field: $field?, )* })
+            }
+
+            fn settings() -> Vec<$crate::settings::Setting> {
+                let groups: Vec<Vec<$crate::settings::Setting>> =
+                    vec![$( <$group_ty as $crate::settings::Group>::settings() ),*];
+                let own = vec![$(
+                    $crate::form!(
+                        @setting $field, $ty, [$($default)?], [$($range)?], [$( $crate::form!(@doc $($field_meta)*) ),*]
+                    )
+                ),*];
+                groups.into_iter().flatten().chain(own).collect()
             }
         }
 
@@ -56,22 +72,91 @@ macro_rules! settings {
                 fields.finish(problems)?;
                 read
             }
+
+            fn schema() -> $crate::settings::Schema {
+                let table = $crate::settings::schema::table(<Self as $crate::settings::Group>::settings());
+                $crate::settings::schema::described(table, &[$( $crate::form!(@doc $($meta)*) ),*])
+            }
         }
     };
     (@read $fields:ident, $problems:ident, $field:ident, $ty:ty, [$default:expr], [$range:expr]) => {
-        $fields.or::<$ty>(stringify!($field), || $default, $problems)
-            .and_then(|value| $fields.within(stringify!($field), value, $range, $problems))
+        $fields.or::<$ty>($crate::settings::name(stringify!($field)), || $default, $problems)
+            .and_then(|value| $fields.within($crate::settings::name(stringify!($field)), value, &$range, $problems))
     };
     (@read $fields:ident, $problems:ident, $field:ident, $ty:ty, [$default:expr], []) => {
-        $fields.or::<$ty>(stringify!($field), || $default, $problems)
+        $fields.or::<$ty>($crate::settings::name(stringify!($field)), || $default, $problems)
     };
     (@read $fields:ident, $problems:ident, $field:ident, $ty:ty, [], [$range:expr]) => {
-        $fields.required::<$ty>(stringify!($field), $problems)
-            .and_then(|value| $fields.within(stringify!($field), value, $range, $problems))
+        $fields.required::<$ty>($crate::settings::name(stringify!($field)), $problems)
+            .and_then(|value| $fields.within($crate::settings::name(stringify!($field)), value, &$range, $problems))
     };
     (@read $fields:ident, $problems:ident, $field:ident, $ty:ty, [], []) => {
-        $fields.required::<$ty>(stringify!($field), $problems)
+        $fields.required::<$ty>($crate::settings::name(stringify!($field)), $problems)
     };
+    (@setting $field:ident, $ty:ty, [$($default:expr)?], [$($range:expr)?], [$($doc:expr),*]) => {
+        $crate::settings::Setting::of::<$ty>($crate::settings::name(stringify!($field)), &[$($doc),*])
+            $(.or({
+                let default: $ty = $default;
+                $crate::settings::Decode::written(&default)
+            }))?
+            $(.within(&$range))?
+    };
+    (@doc doc = $text:literal) => { $text };
+    (@doc $($other:tt)*) => { "" };
+}
+
+/// Declares a struct of settings that are part of a recipe: a [`form!`](crate::form!) that has serde's
+/// `Serialize`/`Deserialize` too (recipes are hashed and handed to workers as JSON). A setting that is `None` is left out
+/// of a key's JSON, so adding an optional setting changes no key.
+#[macro_export]
+macro_rules! settings {
+    ( $(#[$($meta:tt)*])* $vis:vis struct $name:ident { $($body:tt)* } ) => {
+        $crate::form! {
+            $(#[$($meta)*])*
+            #[derive(serde::Serialize, serde::Deserialize)]
+            #[serde(deny_unknown_fields)]
+            $vis struct $name { $($body)* }
+        }
+    };
+}
+
+/// Declares an enum of words: each variant with the text that stands for it in manifests and in keys.
+#[macro_export]
+macro_rules! words {
+    (
+        $(#[$($meta:tt)*])*
+        $vis:vis enum $name:ident { $( $(#[$($variant_meta:tt)*])* $variant:ident = $word:literal ),* $(,)? }
+    ) => {
+        $(#[$($meta)*])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        $vis enum $name { $( $(#[$($variant_meta)*])* #[serde(rename = $word)] $variant, )* }
+
+        impl $crate::settings::Decode for $name {
+            fn decode(
+                value: &$crate::settings::Value,
+                problems: &mut $crate::diagnostic::Problems,
+            ) -> Option<Self> {
+                match <String as $crate::settings::Decode>::decode(value, problems)?.as_str() {
+                    $( $word => Some(Self::$variant), )*
+                    other => {
+                        let message = format!("`{other}` is not known here");
+                        let problem = $crate::diagnostic::Diagnostic::at(value.span, message);
+                        problems.push(problem.suggest(other, [$($word),*]));
+                        None
+                    }
+                }
+            }
+
+            fn schema() -> $crate::settings::Schema {
+                $crate::settings::schema::words(&[$( ($word, &[$( $crate::form!(@doc $($variant_meta)*) ),*]) ),*])
+            }
+        }
+    };
+}
+
+/// The setting that a field stands for: `where` is a word of Rust's, so its field is `r#where`.
+pub fn name(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Amounts with units, as people write them: `"90s"`, `"2 h"`, `"8 GiB"`.
 
-use super::{Decode, Value, ValueKind};
+use super::{Decode, Schema, Value, ValueKind, schema};
 use crate::diagnostic::{Diagnostic, Problems};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -122,6 +123,12 @@ impl Decode for Seconds {
             _ => by_text(&format!("{}s", f64::decode(value, problems)?), value, problems),
         }
     }
+
+    fn schema() -> Schema {
+        let number = json!({ "type": "number", "minimum": 0, "description": "Seconds." });
+        let text = json!({ "type": "string", "description": "With a unit: `90s`, `10 min`, `2h`, `30d`." });
+        schema::any_of([number, text])
+    }
 }
 
 impl Decode for Bytes {
@@ -130,6 +137,12 @@ impl Decode for Bytes {
             ValueKind::String(text) => by_text(text, value, problems),
             _ => u64::decode(value, problems).map(Self),
         }
+    }
+
+    fn schema() -> Schema {
+        let number = schema::described(u64::schema(), &["Bytes."]);
+        let text = json!({ "type": "string", "description": "With a unit: `500 MB`, `8 GiB`." });
+        schema::any_of([number, text])
     }
 }
 

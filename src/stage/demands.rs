@@ -1,9 +1,7 @@
 //! What an instance asks of the machine and of the runner's patience. Cannot change a byte of the output, and so is in
 //! no key.
 
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::{Bytes, Decode, Seconds, Value};
-use serde::{Deserialize, Serialize};
+use crate::settings::{Bytes, Seconds};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -50,25 +48,23 @@ impl Retry {
     }
 }
 
-/// Why work failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Cause {
-    /// It said what is wrong, or ended with an exit code.
-    Error,
-    /// Memory ran out: killed by signal 9, as the kernel does it, or the end of its log says so.
-    Oom,
-    /// It took longer than its `time_limit`.
-    Timeout,
-    /// It died of a signal other than 9.
-    Crash,
-    /// It asks to be tried again: exit code 75 (`EX_TEMPFAIL` of sysexits.h).
-    Temporary,
+crate::words! {
+    /// Why work failed.
+    pub enum Cause {
+        /// It said what is wrong, or ended with an exit code.
+        Error = "error",
+        /// Memory ran out: killed by signal 9, as the kernel does it, or the end of its log says so.
+        Oom = "oom",
+        /// It took longer than its `time_limit`.
+        Timeout = "timeout",
+        /// It died of a signal other than 9.
+        Crash = "crash",
+        /// It asks to be tried again: exit code 75 (`EX_TEMPFAIL` of sysexits.h).
+        Temporary = "temporary",
+    }
 }
 
 impl Cause {
-    /// All causes.
-    const ALL: [Self; 5] = [Self::Error, Self::Oom, Self::Timeout, Self::Crash, Self::Temporary];
     /// Those that may be otherwise the next time.
     const PASSING: [Self; 4] = [Self::Oom, Self::Timeout, Self::Crash, Self::Temporary];
 
@@ -100,18 +96,6 @@ impl Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-impl Decode for Cause {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let name = String::decode(value, problems)?;
-        let found = Self::ALL.into_iter().find(|cause| cause.name() == name);
-        if found.is_none() {
-            let problem = Diagnostic::at(value.span, format!("`{name}` is no cause of a failure"));
-            problems.push(problem.suggest(&name, Self::ALL.map(Self::name)));
-        }
-        found
     }
 }
 

@@ -1,7 +1,7 @@
 //! The five kinds of stages: what can be set, what is checked before anything runs, what is done.
 //!
-//! Each kind is one module with the same four parts: a *recipe* (everything that can change a byte of the output), a
-//! `decode` (manifest table → [`Stage`]), a `check` (mistakes that would show themselves late, looked for early) and an
+//! Each kind is one module with the same five parts: a *form* (its table in a manifest), a *recipe* (everything that can
+//! change a byte of the output), a `stage` (form → [`Stage`]), a `check` (mistakes that would show themselves late, looked for early) and an
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
@@ -22,10 +22,11 @@ pub mod train;
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
 pub use kind::Kind;
-pub use reference::{Reference, is_name, parse_pins};
+pub use reference::{InputSource, Reference, is_name, parse_pins};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Decode, Fields, Group as _, Table, Value, ValueKind};
+use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Setting, Table, schema};
+use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -149,6 +150,12 @@ pub struct InputSpec {
     pub span: Span,
 }
 
+impl InputSpec {
+    fn new(role: impl Into<String>, form: Form, source: At<InputSource>) -> Self {
+        Self { role: role.into(), form, source: source.value, gather: None, span: source.span }
+    }
+}
+
 /// In what form an input is read; decides which output a plain reference to a stage means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
@@ -171,48 +178,53 @@ pub enum Form {
     Argument,
 }
 
-/// Where an input comes from.
-#[derive(Clone, Debug, PartialEq)]
-pub enum InputSource {
-    /// A file, a folder or a glob, relative to the project's root.
-    Path(String),
-    /// An output of a stage.
-    Stage(Reference),
-}
-
-impl Decode for InputSource {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let text = String::decode(value, problems)?;
-        match Reference::parse(&text) {
-            Ok(Some(reference)) => Some(Self::Stage(reference)),
-            Ok(None) if text.is_empty() => {
-                problems.at(value.span, "a path is empty");
-                None
-            }
-            Ok(None) => Some(Self::Path(text)),
-            Err(message) => {
-                problems.at(value.span, message);
-                None
-            }
-        }
-    }
-}
-
 /// Reads the settings of one stage (placeholders filled in) into what it does: one [`Stage`], or one per scorer.
 pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) -> Option<Vec<Stage>> {
     let mut fields = Fields::of_table(table, span);
     let stages = match kind {
-        _ if command::is_command(&mut fields) => command::decode(kind, &mut fields, problems).map(|stage| vec![stage]),
-        Kind::Mix => mix::decode(&mut fields, problems).map(|stage| vec![stage]),
-        Kind::Train => train::decode(&mut fields, problems).map(|stage| vec![stage]),
-        Kind::Predict => predict::decode(&mut fields, problems).map(|stage| vec![stage]),
-        Kind::Score => score::decode(&mut fields, problems),
-        Kind::Aggregate => aggregate::decode(&mut fields, problems).map(|stage| vec![stage]),
+        _ if table.get(command::COMMAND).is_some() => {
+            command::read(kind, &mut fields, problems).map(|stage| vec![stage])
+        }
+        Kind::Mix => mix::MixForm::read(&mut fields, problems).map(|form| vec![mix::stage(form)]),
+        Kind::Train => train::TrainForm::read(&mut fields, problems)
+            .and_then(|form| train::stage(form, span, problems))
+            .map(|stage| vec![stage]),
+        Kind::Predict => predict::PredictForm::read(&mut fields, problems).map(|form| vec![predict::stage(form)]),
+        Kind::Score => score::ScoreForm::read(&mut fields, problems).map(score::stages),
+        Kind::Aggregate => aggregate::AggregateForm::read(&mut fields, problems)
+            .and_then(|form| aggregate::stage(form, problems))
+            .map(|stage| vec![stage]),
     };
     let demands = Demands::read(&mut fields, problems);
     fields.finish(problems)?;
     let demands = demands?;
     Some(stages?.into_iter().map(|stage| Stage { demands: demands.clone(), ..stage }).collect())
+}
+
+/// Names of the settings of a stage with a `command`.
+pub fn command_settings(kind: Kind) -> Vec<&'static str> {
+    let settings = command::settings(kind).into_iter().chain(Demands::settings());
+    settings.map(|setting| setting.name).collect()
+}
+
+/// What the table of a stage may hold, with or without a `command`.
+pub fn schema(kind: Kind) -> Schema {
+    let (built_in, about) = match kind {
+        Kind::Mix => (mix::MixForm::settings(), mix::MixForm::schema()),
+        Kind::Train => (train::TrainForm::settings(), train::TrainForm::schema()),
+        Kind::Predict => (predict::PredictForm::settings(), predict::PredictForm::schema()),
+        Kind::Score => (score::ScoreForm::settings(), score::ScoreForm::schema()),
+        Kind::Aggregate => (aggregate::AggregateForm::settings(), aggregate::AggregateForm::schema()),
+    };
+    let mut settings: Vec<Setting> = Vec::new();
+    // What the built-in work and a command both take, is described by the built-in work.
+    for setting in [built_in, command::settings(kind), Demands::settings()].into_iter().flatten() {
+        if !settings.iter().any(|known| known.name == setting.name) {
+            settings.push(setting);
+        }
+    }
+    let about = about["description"].as_str().unwrap_or_default();
+    schema::described(schema::table(settings), &[about])
 }
 
 /// An input at its place on the disk, ready to be read.
@@ -311,69 +323,4 @@ pub fn execute(recipe: &Recipe, context: &Context<'_>) -> anyhow::Result<()> {
         Recipe::Aggregate(recipe) => aggregate::execute(recipe, context),
         Recipe::Command(_) => anyhow::bail!("a command is not a worker's work"),
     }
-}
-
-/// Reads a setting that is an input: a path or a reference.
-pub(crate) fn input(
-    fields: &mut Fields<'_>,
-    setting: &'static str,
-    form: Form,
-    problems: &mut Problems,
-) -> Option<InputSpec> {
-    let span = fields.span();
-    match fields.take(setting) {
-        Some(value) => {
-            let source = InputSource::decode(value, problems)?;
-            Some(InputSpec { role: setting.to_string(), form, source, gather: None, span: value.span })
-        }
-        None => {
-            problems.at(span, format!("`{setting}` is missing"));
-            None
-        }
-    }
-}
-
-/// Reads a setting that may be an input.
-pub(crate) fn optional_input(
-    fields: &mut Fields<'_>,
-    setting: &'static str,
-    form: Form,
-    problems: &mut Problems,
-) -> Option<Option<InputSpec>> {
-    match fields.take(setting) {
-        Some(value) => {
-            let source = InputSource::decode(value, problems)?;
-            Some(Some(InputSpec { role: setting.to_string(), form, source, gather: None, span: value.span }))
-        }
-        None => Some(None),
-    }
-}
-
-/// Reads a setting that is a model: a folder or a stage, or a list of them: a base, then the adapters on it. All have
-/// the setting's name for their role. No item: the setting is not there.
-pub(crate) fn model_inputs(
-    fields: &mut Fields<'_>,
-    setting: &'static str,
-    problems: &mut Problems,
-) -> Option<Vec<InputSpec>> {
-    let Some(value) = fields.take(setting) else { return Some(Vec::new()) };
-    let items = match &value.kind {
-        ValueKind::Array(items) if items.is_empty() => {
-            problems.at(value.span, format!("`{setting}` is empty"));
-            return None;
-        }
-        ValueKind::Array(items) => items.iter().collect(),
-        _ => vec![value],
-    };
-    let spec = |value: &Value| {
-        let source = InputSource::decode(value, problems)?;
-        Some(InputSpec { role: setting.to_string(), form: Form::Model, source, gather: None, span: value.span })
-    };
-    let specs: Vec<Option<InputSpec>> = items.into_iter().map(spec).collect();
-    specs.into_iter().collect()
-}
-
-/// Whether the value is a string, for settings where a string or a table may stand.
-pub(crate) fn is_string(value: &Value) -> bool {
-    matches!(value.kind, ValueKind::String(_))
 }

@@ -6,7 +6,7 @@
 use super::Input;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::row::{self, Row};
-use crate::settings::{Decode, Value};
+use crate::settings::{Decode, Schema, Value, schema};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
@@ -79,6 +79,14 @@ impl Decode for Template {
             return None;
         }
         Some(template)
+    }
+
+    fn schema() -> Schema {
+        let built_in = schema::words(&[
+            ("alpaca", &["Stanford Alpaca's text with its preamble, and a newline after the response marker."]),
+            ("alpaca_short", &["The same without the preamble."]),
+        ]);
+        schema::any_of([built_in, OwnTemplate::schema()])
     }
 }
 

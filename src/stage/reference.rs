@@ -1,6 +1,18 @@
-//! How a manifest names a stage and its outputs.
+//! What a stage's settings name: other stages and their outputs, files, expressions over columns.
 
-use super::Kind;
+use super::{Form, InputSpec, Kind};
+use crate::diagnostic::Problems;
+use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
+use serde_json::json;
+
+/// Where an input comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InputSource {
+    /// A file, a folder or a glob, relative to the project's root.
+    Path(String),
+    /// An output of a stage.
+    Stage(Reference),
+}
 
 /// `mix.train[n=320,run=1].validation`: a stage, perhaps with axes pinned, perhaps one of its outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +83,75 @@ pub fn parse_pins(text: &str) -> Result<Vec<(String, String)>, String> {
 /// Whether `text` can be the name of a stage, an axis or a parameter.
 pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+}
+
+impl Decode for InputSource {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        match Reference::parse(&text) {
+            Ok(Some(reference)) => Some(Self::Stage(reference)),
+            Ok(None) if text.is_empty() => {
+                problems.at(value.span, "a path is empty");
+                None
+            }
+            Ok(None) => Some(Self::Path(text)),
+            Err(message) => {
+                problems.at(value.span, message);
+                None
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A model as it is written: a folder or a stage, or a list of a base and the adapters on it; at least one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Layers(Vec<At<InputSource>>);
+
+impl Layers {
+    /// The inputs that they are; all have one role.
+    pub(super) fn inputs(self, role: &str) -> Vec<InputSpec> {
+        self.0.into_iter().map(|source| InputSpec::new(role, Form::Model, source)).collect()
+    }
+}
+
+impl Decode for Layers {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        match &value.kind {
+            ValueKind::Array(items) if items.is_empty() => {
+                problems.at(value.span, "the list of models is empty");
+                None
+            }
+            ValueKind::Array(_) => Vec::decode(value, problems).map(Self),
+            _ => At::decode(value, problems).map(|source| Self(vec![source])),
+        }
+    }
+
+    fn schema() -> Schema {
+        schema::any_of([InputSource::schema(), schema::some(&InputSource::schema())])
+    }
+}
+
+/// An expression over columns and axes, such as `n > 0`; its syntax is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Expression(pub(super) String);
+
+impl Decode for Expression {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        if let Err(error) = minijinja::Environment::new().compile_expression(&text) {
+            problems.at(value.span, format!("`{text}` is not an expression: {error}"));
+            return None;
+        }
+        Some(Self(text))
+    }
+
+    fn schema() -> Schema {
+        String::schema()
+    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,14 @@
 //! Where values stand on an axis, and which of them are written there.
 
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::{Decode, Value};
-use serde::{Deserialize, Serialize};
-
-/// How the values of an axis are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scale {
-    /// Equal differences, equal distances.
-    Linear,
-    /// Equal ratios, equal distances; values must be above 0.
-    Log,
-    /// Logarithmic, but linear around 0, so that 0 has a place.
-    Symlog,
-}
-
-impl Decode for Scale {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let text = String::decode(value, problems)?;
-        match text.as_str() {
-            "linear" => Some(Self::Linear),
-            "log" => Some(Self::Log),
-            "symlog" => Some(Self::Symlog),
-            _ => {
-                let problem = Diagnostic::at(value.span, format!("unknown scale `{text}`"));
-                problems.push(problem.suggest(&text, ["linear", "log", "symlog"]));
-                None
-            }
-        }
+crate::words! {
+    /// How the values of an axis are laid out.
+    pub enum Scale {
+        /// Equal differences, equal distances.
+        Linear = "linear",
+        /// Equal ratios, equal distances; values must be above 0.
+        Log = "log",
+        /// Logarithmic, but linear around 0, so that 0 has a place.
+        Symlog = "symlog",
     }
 }
 

@@ -10,11 +10,11 @@ mod group;
 #[cfg(test)]
 mod tests;
 
-use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
+use super::{Context, Expression, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::report::figure::{self, Scale};
 use crate::report::table::COLUMNS;
-use crate::settings::{Decode, Fields, Value, ValueKind};
+use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -48,7 +48,7 @@ crate::settings! {
         name: Option<String> = None,
         /// One of `by`, with numbers for values.
         x: String,
-        /// Metrics, named as in [`AggregateRecipe::metrics`].
+        /// Metrics to draw, named as in the stage's `metrics`.
         y: Names,
         /// Those of `by` whose values each get a line of their own.
         series: Names = Names::default(),
@@ -63,12 +63,12 @@ crate::settings! {
     }
 }
 
-/// What a figure can be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FigureKind {
-    /// Lines with confidence bands.
-    Line,
+crate::words! {
+    /// What a figure can be.
+    pub enum FigureKind {
+        /// Lines with confidence bands.
+        Line = "line",
+    }
 }
 
 /// Names: in a manifest one string, or a list of them.
@@ -88,104 +88,126 @@ impl Decode for Names {
         }
         Some(Self(names))
     }
+
+    fn schema() -> Schema {
+        schema::any_of([String::schema(), schema::list(&String::schema())])
+    }
 }
 
-impl Decode for FigureKind {
+crate::form! {
+    /// Scores of many instances → one tidy table, and figures of it.
+    pub(super) struct AggregateForm {
+        /// The scores: a stage or a file, or a list of them.
+        from: Origins,
+        /// Axes and row columns whose values make the groups.
+        by: Option<At<Names>>,
+        /// What is counted and what the interval is over: `row`, or an axis or column whose values are averaged first. By
+        /// default `row`.
+        unit: Option<At<String>>,
+        /// Metrics to keep: a metric's name, or a scorer's for all of its metrics. All if absent.
+        metrics: Option<Names>,
+        /// Which rows count: an expression over axes and columns, such as `n > 0`.
+        r#where: Option<Expression>,
+        /// Figures of the table.
+        figures: Option<Vec<Figure>>,
+    }
+}
+
+/// `from` as it is written: at least one stage or file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Origins {
+    /// One.
+    Lone(At<InputSource>),
+    /// A list, whose scores are joined.
+    List(Vec<At<InputSource>>),
+}
+
+impl Decode for Origins {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let text = String::decode(value, problems)?;
-        if text == "line" {
-            return Some(Self::Line);
+        match &value.kind {
+            ValueKind::Array(items) if items.is_empty() => {
+                problems.at(value.span, "`from` is empty");
+                None
+            }
+            ValueKind::Array(_) => Vec::decode(value, problems).map(Self::List),
+            _ => At::decode(value, problems).map(Self::Lone),
         }
-        let problem = Diagnostic::at(value.span, format!("unknown kind of figure `{text}`"));
-        problems.push(problem.suggest(&text, ["line"]));
-        None
+    }
+
+    fn schema() -> Schema {
+        schema::any_of([InputSource::schema(), schema::some(&InputSource::schema())])
     }
 }
 
-/// Reads the settings of an aggregate stage.
-pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
-    let inputs = decode_from(fields, problems);
-    let by = decode_by(fields, problems);
-    let unit = decode_unit(by.as_ref(), fields, problems);
-    let metrics = fields.optional("metrics", problems);
-    let filter = decode_filter(fields, problems);
-    let figures = decode_figures(by.as_ref(), fields, problems);
-    let recipe = AggregateRecipe { by: by?, unit: unit?, metrics: metrics?, filter: filter?, figures: figures? };
-    Some(Stage::new(Recipe::Aggregate(recipe), inputs?))
+/// A figure, and the table that says it: what does not fit the stage is shown there.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Figure {
+    recipe: FigureRecipe,
+    written: Value,
 }
 
-/// `from`: one stage or file, or a list of them.
-fn decode_from(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
-    let spec = |role: String, value: &Value, problems: &mut Problems| {
-        let source = InputSource::decode(value, problems)?;
-        Some(InputSpec { role, form: Form::Scores, source, gather: None, span: value.span })
-    };
-    let span = fields.span();
-    let Some(value) = fields.take("from") else {
-        problems.at(span, "`from` is missing");
-        return None;
-    };
-    match &value.kind {
-        ValueKind::Array(items) if items.is_empty() => {
-            problems.at(value.span, "`from` is empty");
-            None
-        }
-        ValueKind::Array(items) => {
-            let read = items.iter().enumerate().map(|(number, item)| spec(format!("from.{number}"), item, problems));
-            read.collect::<Vec<_>>().into_iter().collect()
-        }
-        _ => Some(vec![spec("from".to_string(), value, problems)?]),
+impl Decode for Figure {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        Some(Self { recipe: FigureRecipe::decode(value, problems)?, written: value.clone() })
+    }
+
+    fn schema() -> Schema {
+        FigureRecipe::schema()
     }
 }
 
-/// `by`; none of its names may be that of another column of the table.
-fn decode_by(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Names> {
-    let Some(value) = fields.take("by") else { return Some(Names::default()) };
-    let by = Names::decode(value, problems)?;
-    if let Some(name) = by.0.iter().find(|name| COLUMNS.contains(&name.as_str())) {
-        problems.at(value.span, format!("`{name}` in `by` is a column of the table itself"));
-        return None;
-    }
-    Some(by)
-}
-
-/// `unit`; a group of one unit would have no interval.
-fn decode_unit(by: Option<&Names>, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<String> {
-    let Some(value) = fields.take("unit") else { return Some(ROW.to_string()) };
-    let unit = String::decode(value, problems)?;
-    if by.is_some_and(|by| by.0.contains(&unit)) {
-        let problem = Diagnostic::at(value.span, format!("`{unit}` is in `by`, so each group has one unit only"));
-        problems.push(problem.hint(format!("take `{unit}` out of `by`, or leave `unit` out to count rows")));
-        return None;
-    }
-    Some(unit)
-}
-
-/// `where`, whose syntax is checked here.
-fn decode_filter(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Option<String>> {
-    let Some(value) = fields.take("where") else { return Some(None) };
-    let text = String::decode(value, problems)?;
-    if let Err(error) = minijinja::Environment::new().compile_expression(&text) {
-        problems.at(value.span, format!("`{text}` is not an expression: {error}"));
-        return None;
-    }
-    Some(Some(text))
-}
-
-/// `figures`: a list of tables. Every point of a line must be one group, so x and series together are `by`.
-fn decode_figures(by: Option<&Names>, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<FigureRecipe>> {
-    let Some(value) = fields.take("figures") else { return Some(Vec::new()) };
-    let figures: Vec<FigureRecipe> = Vec::decode(value, problems)?;
-    let ValueKind::Array(items) = &value.kind else { return None };
+/// What an aggregate stage says → what is done, and with what.
+pub(super) fn stage(form: AggregateForm, problems: &mut Problems) -> Option<Stage> {
+    let AggregateForm { from, by, unit, metrics, r#where, figures } = form;
     let before = problems.len();
-    for (figure, item) in figures.iter().zip(items) {
-        if let Some(by) = by {
-            check_figure(figure, item, by, problems);
-        }
+    if let Some(by) = &by {
+        check_by(by, problems);
     }
-    (problems.len() == before).then_some(figures)
+    let by = by.map(|by| by.value).unwrap_or_default();
+    if let Some(unit) = &unit {
+        check_unit(unit, &by, problems);
+    }
+    let figures = figures.unwrap_or_default();
+    for figure in &figures {
+        check_figure(&figure.recipe, &figure.written, &by, problems);
+    }
+    if problems.len() > before {
+        return None;
+    }
+    let inputs = match from {
+        Origins::Lone(source) => vec![InputSpec::new("from", Form::Scores, source)],
+        Origins::List(sources) => {
+            let spec = |(number, source)| InputSpec::new(format!("from.{number}"), Form::Scores, source);
+            sources.into_iter().enumerate().map(spec).collect()
+        }
+    };
+    let recipe = AggregateRecipe {
+        by,
+        unit: unit.map_or_else(|| ROW.to_string(), |unit| unit.value),
+        metrics,
+        filter: r#where.map(|filter| filter.0),
+        figures: figures.into_iter().map(|figure| figure.recipe).collect(),
+    };
+    Some(Stage::new(Recipe::Aggregate(recipe), inputs))
 }
 
+/// None of the names may be that of another column of the table.
+fn check_by(by: &At<Names>, problems: &mut Problems) {
+    if let Some(name) = by.value.0.iter().find(|name| COLUMNS.contains(&name.as_str())) {
+        problems.at(by.span, format!("`{name}` in `by` is a column of the table itself"));
+    }
+}
+
+/// A group of one unit would have no interval.
+fn check_unit(unit: &At<String>, by: &Names, problems: &mut Problems) {
+    let At { value: name, span } = unit;
+    if by.0.contains(name) {
+        let problem = Diagnostic::at(*span, format!("`{name}` is in `by`, so each group has one unit only"));
+        problems.push(problem.hint(format!("take `{name}` out of `by`, or leave `unit` out to count rows")));
+    }
+}
+
+/// Every point of a line must be one group, so x and series together are `by`.
 fn check_figure(figure: &FigureRecipe, item: &Value, by: &Names, problems: &mut Problems) {
     let place = |setting: &str| -> Span {
         item.as_table().and_then(|table| table.get(setting)).map_or(item.span, |value| value.span)

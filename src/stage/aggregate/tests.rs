@@ -184,6 +184,6 @@ fn inputs_have_roles_of_their_own() {
     assert_eq!(roles(stage("").unwrap()), ["from"]);
     let mut problems = Problems::default();
     let value = settings::parse("from = [\"score.a\", \"old.jsonl\"]", 0, &mut problems).unwrap();
-    let mut fields = Fields::of(&value, &mut problems).unwrap();
-    assert_eq!(roles(decode(&mut fields, &mut problems).unwrap()), ["from.0", "from.1"]);
+    let form = AggregateForm::decode(&value, &mut problems).unwrap();
+    assert_eq!(roles(super::stage(form, &mut problems).unwrap()), ["from.0", "from.1"]);
 }

@@ -27,9 +27,12 @@
 //! **End**: exit code 0 says that all outputs are written; 75 that it may be tried again (see
 //! [`super::demands::Retry`]); anything else that it failed. What is left of its process group is ended then.
 
-use super::{Form, Hints, Input, InputSource, InputSpec, Kind, Recipe, Stage, model_inputs, optional_input};
-use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Decode, Fields, Value, ValueKind};
+mod form;
+
+pub use form::COMMAND;
+pub(super) use form::{read, settings};
+
+use super::{Input, Kind};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -156,184 +159,6 @@ fn find<'a>(inputs: &'a [Input], name: &str) -> anyhow::Result<Vec<&'a Input>> {
     Ok(found.into_iter().map(|(_, input)| input).collect())
 }
 
-/// Whether the settings are those of a stage that another program does.
-pub(super) fn is_command(fields: &mut Fields<'_>) -> bool {
-    fields.take("command").is_some()
-}
-
-/// Reads the settings of a stage of the kind that has a `command`.
-pub(super) fn decode(kind: Kind, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
-    let before = problems.len();
-    let span = fields.span();
-    let inputs = own_inputs(kind, fields, problems);
-    let further = further_inputs(fields, inputs.as_deref().unwrap_or_default(), problems);
-    let command = fields.take("command")?;
-    let words = words(command, problems);
-    let env = read_env(fields, problems);
-    let outputs = read_outputs(kind, fields, problems);
-    let makes = fields.optional::<Makes>("makes", problems)?;
-    if makes.is_some() && kind != Kind::Train {
-        problems.at(span, format!("`makes` is a setting of `train`; this is a {kind} stage"));
-    }
-    let scorer = match kind {
-        Kind::Score => Some(fields.or("scorer", || "command".to_string(), problems)?),
-        _ => None,
-    };
-    let (mut inputs, words, (env, secrets)) = (inputs?, words?, env?);
-    inputs.extend(further?);
-    check_placeholders(&words, command.span, &inputs, problems);
-    inputs.extend(files_of(&words, command.span));
-    let whole = kind == Kind::Train
-        && makes.map_or_else(|| !inputs.iter().any(|input| input.role == "base"), |makes| makes == Makes::Model);
-    let recipe = CommandRecipe { kind, command: words, env, outputs: outputs?, whole };
-    let hints = Hints { secrets, ..Hints::default() };
-    (problems.len() == before).then_some(Stage { scorer, hints, ..Stage::new(Recipe::Command(recipe), inputs) })
-}
-
-/// What a training by another program leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Makes {
-    Adapter,
-    Model,
-}
-
-impl Decode for Makes {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        match value.as_str() {
-            Some("adapter") => Some(Self::Adapter),
-            Some("model") => Some(Self::Model),
-            _ => {
-                problems.at(value.span, "expected `adapter` or `model`");
-                None
-            }
-        }
-    }
-}
-
-/// The inputs that the kind has a setting for; a command may do without any of them.
-fn own_inputs(kind: Kind, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
-    let mut one = |setting, form, problems: &mut Problems| optional_input(fields, setting, form, problems);
-    let specs: Vec<Option<InputSpec>> = match kind {
-        Kind::Mix => vec![one("tokenizer", Form::Tokenizer, problems)?],
-        Kind::Train => {
-            vec![one("data", Form::Rows, problems)?, one("validation", Form::ValidationRows, problems)?]
-        }
-        Kind::Predict => vec![one("data", Form::Rows, problems)?],
-        Kind::Score => vec![one("predictions", Form::Rows, problems)?],
-        Kind::Aggregate => vec![],
-    };
-    let mut specs: Vec<InputSpec> = specs.into_iter().flatten().collect();
-    match kind {
-        Kind::Train => specs.extend(model_inputs(fields, "base", problems)?),
-        Kind::Predict => specs.extend(model_inputs(fields, "model", problems)?),
-        Kind::Aggregate => specs.extend(listed(fields.take("from"), "from", Form::Scores, problems)?),
-        Kind::Mix | Kind::Score => {}
-    }
-    Some(specs)
-}
-
-/// The table `inputs`.
-fn further_inputs(fields: &mut Fields<'_>, own: &[InputSpec], problems: &mut Problems) -> Option<Vec<InputSpec>> {
-    let Some(value) = fields.take("inputs") else { return Some(Vec::new()) };
-    let Some(table) = value.as_table() else {
-        problems.at(
-            value.span,
-            format!("`inputs` is {}: expected a table `{{ NAME = \"path or stage\" }}`", value.describe()),
-        );
-        return None;
-    };
-    let mut specs = Vec::new();
-    for (key, value) in &table.entries {
-        if !super::is_name(&key.name) || own.iter().any(|spec| spec.role == key.name) {
-            problems.at(
-                key.span,
-                format!(
-                    "`{}` cannot name an input: it is taken, or has other signs than letters, digits, `_`, `-`",
-                    key.name
-                ),
-            );
-            return None;
-        }
-        specs.extend(listed(Some(value), &key.name, Form::Any, problems)?);
-    }
-    Some(specs)
-}
-
-/// An input, or a list of inputs of one role.
-fn listed(value: Option<&Value>, role: &str, form: Form, problems: &mut Problems) -> Option<Vec<InputSpec>> {
-    let items = match value {
-        None => vec![],
-        Some(Value { kind: ValueKind::Array(items), .. }) => items.iter().collect(),
-        Some(value) => vec![value],
-    };
-    let mut spec = |value: &Value| {
-        let source = InputSource::decode(value, problems)?;
-        Some(InputSpec { role: role.to_string(), form, source, gather: None, span: value.span })
-    };
-    items.into_iter().map(&mut spec).collect()
-}
-
-/// The command's words. A number is a word, and a list among them (an axis value's field) is more words.
-fn words(value: &Value, problems: &mut Problems) -> Option<Vec<String>> {
-    fn collect(value: &Value, words: &mut Vec<String>) -> bool {
-        match &value.kind {
-            ValueKind::Array(items) => items.iter().all(|item| collect(item, words)),
-            ValueKind::Table(_) => false,
-            ValueKind::String(text) => {
-                words.push(text.clone());
-                true
-            }
-            _ => {
-                words.push(value.to_json().to_string());
-                true
-            }
-        }
-    }
-    let mut words = Vec::new();
-    if !matches!(value.kind, ValueKind::Array(_)) || !collect(value, &mut words) {
-        let problem = Diagnostic::at(value.span, "`command` is not a list of arguments");
-        problems.push(problem.hint("write `[\"program\", \"argument\"]`; a shell's line is `[\"sh\", \"-c\", \"…\"]`"));
-        return None;
-    }
-    if words.first().is_none_or(String::is_empty) || words.iter().any(|word| word.contains('\0')) {
-        problems.at(value.span, "`command` names no program, or holds a NUL byte");
-        return None;
-    }
-    Some(words)
-}
-
-/// Variables: plain ones, and names of secrets.
-type Env = (BTreeMap<String, String>, BTreeMap<String, String>);
-
-fn read_env(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Env> {
-    let Some(value) = fields.take("env") else { return Some(Env::default()) };
-    let Some(table) = value.as_table() else {
-        problems.at(value.span, format!("`env` is {}: expected a table `{{ NAME = \"value\" }}`", value.describe()));
-        return None;
-    };
-    let (mut plain, mut secrets) = Env::default();
-    for (key, value) in &table.entries {
-        if key.name.is_empty() || key.name.contains(['=', '\0']) {
-            problems.at(key.span, format!("`{}` is no name of a variable", key.name));
-            return None;
-        }
-        let text = match &value.kind {
-            ValueKind::String(text) => text.clone(),
-            ValueKind::Array(_) | ValueKind::Table(_) => String::decode(value, problems)?,
-            _ => value.to_json().to_string(),
-        };
-        match secret_name(&text) {
-            Some(name) => secrets.insert(key.name.clone(), name.to_string()),
-            None if text.contains(SECRET) || text.contains('\0') => {
-                problems.at(value.span, "a secret is the whole value: `\"{env:NAME}\"`");
-                return None;
-            }
-            None => plain.insert(key.name.clone(), text),
-        };
-    }
-    Some((plain, secrets))
-}
-
 /// What a secret's placeholder begins with.
 pub const SECRET: &str = "{env:";
 
@@ -342,60 +167,6 @@ fn secret_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix(SECRET)?.strip_suffix('}')?;
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     is_name(name).then_some(name)
-}
-
-fn read_outputs(kind: Kind, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<String>> {
-    let known = || kind.outputs().iter().map(|(name, _)| *name);
-    let Some(value) = fields.take("outputs") else { return Some(known().take(1).map(str::to_string).collect()) };
-    let names = Vec::<String>::decode(value, problems)?;
-    for name in &names {
-        if !known().any(|output| output == name) {
-            let problem = Diagnostic::at(value.span, format!("a {kind} stage has no output `{name}`"));
-            problems.push(problem.suggest(name, known()));
-            return None;
-        }
-    }
-    if names.is_empty() {
-        problems.at(value.span, "`outputs` is empty: nothing would be kept");
-        return None;
-    }
-    // The kind's order, each once: how they are listed changes no byte.
-    Some(known().filter(|output| names.iter().any(|name| name == output)).map(str::to_string).collect())
-}
-
-fn check_placeholders(words: &[String], span: Span, inputs: &[InputSpec], problems: &mut Problems) {
-    let names: Vec<&str> = inputs.iter().map(|input| input.role.as_str()).collect();
-    for word in words {
-        for piece in pieces(word) {
-            let Piece::Input(name) = piece else { continue };
-            let is_layer = |spec: &InputSpec| {
-                let number = name.strip_prefix(&spec.role).and_then(|rest| rest.strip_prefix('.'));
-                spec.form == Form::Model && number.is_some_and(|number| number.parse::<usize>().is_ok())
-            };
-            if !names.contains(&name) && !inputs.iter().any(is_layer) {
-                let problem = Diagnostic::at(span, format!("`{{input.{name}}}` names nothing that the stage reads"));
-                problems.push(problem.suggest(name, names.iter().copied()));
-            }
-        }
-    }
-}
-
-/// Arguments that may name files of the project. The first is looked up in `PATH` unless it has a `/`.
-fn files_of(words: &[String], span: Span) -> Vec<InputSpec> {
-    let may = |(number, word): &(usize, &String)| {
-        let is_plain = matches!(pieces(word).as_slice(), [Piece::Text(_)]);
-        is_plain && !word.is_empty() && !word.starts_with(['-', '/']) && (*number > 0 || word.contains('/'))
-    };
-    let words = words.iter().enumerate().filter(may);
-    words
-        .map(|(number, word)| InputSpec {
-            role: format!("command.{number}"),
-            form: Form::Argument,
-            source: InputSource::Path(word.clone()),
-            gather: None,
-            span,
-        })
-        .collect()
 }
 
 /// Makes the program's arguments absolute where they must be: nothing but its own path, if it has one.

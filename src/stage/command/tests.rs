@@ -1,6 +1,7 @@
 use super::*;
-use crate::diagnostic::Sources;
+use crate::diagnostic::{Problems, Sources};
 use crate::settings::parse;
+use crate::stage::{Form, Recipe, Stage};
 
 fn read(kind: Kind, text: &str) -> Result<Stage, String> {
     let (mut sources, mut problems) = (Sources::default(), Problems::default());
@@ -81,7 +82,7 @@ fn mistakes_are_said_at_their_place() {
         (Kind::Mix, "command = [\"x\", \"{input.dta}\"]\ninputs = { data = \"a\" }", "did you mean `data`?"),
         (Kind::Mix, "command = [\"x\"]\noutputs = [\"trains\"]", "did you mean `train`?"),
         (Kind::Mix, "command = [\"x\"]\nsources = []", "unknown setting `sources`"),
-        (Kind::Mix, "command = [\"x\"]\nmakes = \"model\"", "a setting of `train`"),
+        (Kind::Mix, "command = [\"x\"]\nmakes = \"model\"", "unknown setting `makes`"),
         (Kind::Predict, "command = [\"x\"]\nenv = { A = \"Bearer {env:KEY}\" }", "the whole value"),
         (Kind::Predict, "command = [\"x\"]\nretry = { on = [\"oomm\"] }", "did you mean `oom`?"),
         (Kind::Predict, "command = [\"x\"]\nmemory = \"8 bananas\"", "no size"),

@@ -7,7 +7,8 @@
 mod prepare;
 mod recipe;
 
-pub use recipe::{Instruction, Limit, MixRecipe, SourceRecipe, Split, Take, decode};
+pub use recipe::{Instruction, Limit, MixRecipe, SourceRecipe, Split, Take};
+pub(super) use recipe::{MixForm, stage};
 
 use super::{Context, Input, Progress};
 use crate::diagnostic::Diagnostic;

@@ -1,9 +1,10 @@
 //! What can be set about a mix, and how it is read.
 
-use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::{Decode, Fields, Value, ValueKind};
-use crate::stage::{Form, InputSource, InputSpec, Recipe, Stage, optional_input};
+use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::settings::{At, Decode, Fields, Group, Schema, Setting, Value, ValueKind, schema};
+use crate::stage::{Expression, Form, InputSource, InputSpec, Recipe, Stage};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Everything that can change a byte of a mix's output, besides the sources' content.
@@ -32,13 +33,38 @@ impl MixRecipe {
     }
 }
 
-crate::settings! {
+/// Shares of rows, decided by each row's own hash: a row never changes sides between mixes. Together at most 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// Share of validation rows.
+    pub validation: f64,
+    /// Share of test rows.
+    pub test: f64,
+}
+
+crate::form! {
     /// Shares of rows, decided by each row's own hash: a row never changes sides between mixes.
-    pub struct Split {
+    struct SplitForm {
         /// Share of validation rows.
         validation: f64 = 0.0 => 0.0..=1.0,
         /// Share of test rows.
         test: f64 = 0.0 => 0.0..=1.0,
+    }
+}
+
+impl Decode for Split {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let SplitForm { validation, test } = SplitForm::decode(value, problems)?;
+        if validation + test > 1.0 {
+            problems.at(value.span, "`split`: validation and test together are more than 1");
+            return None;
+        }
+        Some(Self { validation, test })
+    }
+
+    fn schema() -> Schema {
+        SplitForm::schema()
     }
 }
 
@@ -110,203 +136,276 @@ impl Decode for Take {
             }
         }
     }
+
+    fn schema() -> Schema {
+        let share = json!({ "type": "number", "minimum": 0, "maximum": 1, "description": "0.5: a share of them" });
+        let rows = json!({ "type": "integer", "minimum": 0, "description": "20: so many rows" });
+        schema::any_of([rows, share, json!({ "enum": ["all"] })])
+    }
 }
 
-/// Reads the settings of a mix stage.
-pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
-    let sources = decode_sources(fields, problems);
-    let split_span = fields.span();
-    let split = fields.optional::<Split>("split", problems);
-    if let Some(Some(split)) = &split
-        && split.validation + split.test > 1.0
-    {
-        problems.at(split_span, "`split`: validation and test together are more than 1");
+crate::form! {
+    /// Rows of several sources, one beside the other, split into train, validation and test.
+    pub(in crate::stage) struct MixForm {
+        ..length: Length,
+        /// Where the rows come from.
+        sources: Sources,
+        /// Shares of rows that are not for training; absent: all are.
+        split: Option<Split>,
+        /// Seed of the order of rows; by default the manifest's.
+        seed: u64 = 42,
     }
-    let tokenizer = optional_input(fields, "tokenizer", Form::Tokenizer, problems);
-    let limit = decode_limit(fields, tokenizer.as_ref().is_some_and(Option::is_some), problems);
-    let seed = fields.or("seed", || 42, problems);
-    let (sources, mut inputs) = sources?;
-    inputs.extend(tokenizer?);
-    let recipe = MixRecipe { sources, split: split?, limit: limit?, seed: seed? };
-    Some(Stage::new(Recipe::Mix(recipe), inputs))
 }
 
-fn decode_limit(fields: &mut Fields<'_>, has_tokenizer: bool, problems: &mut Problems) -> Option<Option<Limit>> {
-    let span = fields.span();
-    let tokens = fields.optional::<u32>("max_tokens", problems);
-    let words = fields.optional::<u32>("max_words", problems);
-    match (tokens?, words?) {
-        (Some(_), Some(_)) => problems.at(span, "`max_tokens` and `max_words` are both set: a row has one length"),
-        (Some(_), None) if !has_tokenizer => {
-            let problem = Diagnostic::at(span, "`max_tokens` needs a `tokenizer`");
-            problems.push(problem.hint("name a folder with a `tokenizer.json`, or count words with `max_words`"));
-        }
-        (None, _) if has_tokenizer => {
-            let problem = Diagnostic::at(span, "`tokenizer` is set but nothing is counted in tokens");
-            problems.push(problem.hint("add `max_tokens`"));
-        }
-        (Some(tokens), None) => return Some(Some(Limit::Tokens(tokens))),
-        (None, Some(words)) => return Some(Some(Limit::Words(words))),
-        (None, None) => return Some(None),
+/// What is counted of a row, and with what.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::stage) struct Length {
+    tokenizer: Option<At<InputSource>>,
+    limit: Option<Limit>,
+}
+
+crate::form! {
+    /// What is counted of a row, and with what.
+    struct LengthForm {
+        /// A folder or a train stage with a `tokenizer.json`, to count rows in tokens.
+        tokenizer: Option<At<InputSource>>,
+        /// Longest row in tokens of the tokenizer; longer ones are left out. A row's length is that of the JSON line that is
+        /// written.
+        max_tokens: Option<u32>,
+        /// Longest row in words between white space; longer ones are left out.
+        max_words: Option<u32>,
     }
+}
+
+impl Group for Length {
+    fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Self> {
+        let LengthForm { tokenizer, max_tokens, max_words } = LengthForm::read(fields, problems)?;
+        let problem = |message: &str| Diagnostic::at(fields.span(), message);
+        let limit = match (max_tokens, max_words) {
+            (Some(_), Some(_)) => Err(problem("`max_tokens` and `max_words` are both set: a row has one length")),
+            (Some(_), None) if tokenizer.is_none() => Err(problem("`max_tokens` needs a `tokenizer`")
+                .hint("name a folder with a `tokenizer.json`, or count words with `max_words`")),
+            (None, _) if tokenizer.is_some() => {
+                Err(problem("`tokenizer` is set but nothing is counted in tokens").hint("add `max_tokens`"))
+            }
+            (Some(tokens), None) => Ok(Some(Limit::Tokens(tokens))),
+            (None, words) => Ok(words.map(Limit::Words)),
+        };
+        match limit {
+            Ok(limit) => Some(Self { tokenizer, limit }),
+            Err(problem) => {
+                problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn settings() -> Vec<Setting> {
+        LengthForm::settings()
+    }
+}
+
+crate::form! {
+    /// One source of rows.
+    pub(in crate::stage) struct SourceForm {
+        /// A file of rows (.jsonl, .json, .csv, .tsv, each perhaps with .gz), or a glob of several.
+        path: Option<At<String>>,
+        /// A stage whose rows are read, instead of a path: `mix.target.test`.
+        from: Option<At<InputSource>>,
+        /// The axis of the stage in `from` whose instances are all read, one after the other.
+        gather: Option<String>,
+        /// Our columns (`instruction`, `input`, `output`, …), each with theirs; `a.b` is column `b` of the object in column `a`.
+        columns: BTreeMap<String, String> = BTreeMap::new(),
+        /// What the model is told to do, if not a column `instruction`.
+        instruction: Option<InstructionForm>,
+        /// Columns with the same value in every row.
+        set: BTreeMap<String, serde_json::Value> = BTreeMap::new(),
+        /// A regular expression that is matched with the file's path; its named groups become columns.
+        bind: Option<Bind>,
+        /// Which rows count: an expression over their columns; `$axis` is an axis' value.
+        r#where: Option<Expression>,
+        /// How many rows are taken, counted in the train split: a number, a share, or `"all"`.
+        take: Take = Take::All,
+    }
+}
+
+/// At least one source.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::stage) struct Sources(Vec<Source>);
+
+/// A source, and where its rows come from.
+#[derive(Clone, Debug, PartialEq)]
+struct Source {
+    form: SourceForm,
+    origin: At<InputSource>,
+}
+
+impl Decode for Source {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let form = SourceForm::decode(value, problems)?;
+        let origin = origin(&form, value.span, problems)?;
+        Some(Self { form, origin })
+    }
+
+    fn schema() -> Schema {
+        SourceForm::schema()
+    }
+}
+
+impl Decode for Sources {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        match &value.kind {
+            ValueKind::Array(items) if items.is_empty() => {
+                problems.at(value.span, "`sources` is empty");
+                None
+            }
+            ValueKind::Array(_) => Vec::decode(value, problems).map(Self),
+            _ => {
+                problems.at(value.span, format!("expected a list of sources, found {}", value.describe()));
+                None
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        schema::some(&Source::schema())
+    }
+}
+
+/// An instruction as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::stage) enum InstructionForm {
+    /// The text itself.
+    Literal(String),
+    /// The column that holds it.
+    Column(String),
+    /// The file of a Jinja template.
+    Template(At<String>),
+}
+
+crate::form! {
+    /// An instruction that is not the same for every row.
+    struct InstructionTable {
+        /// The column that holds it.
+        column: Option<String>,
+        /// The file of a Jinja template that is rendered with the row's columns; a name without a folder is looked for beside
+        /// the data file.
+        template: Option<At<String>>,
+    }
+}
+
+impl Decode for InstructionForm {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        if let Some(text) = value.as_str() {
+            return Some(Self::Literal(text.to_string()));
+        }
+        match InstructionTable::decode(value, problems)? {
+            InstructionTable { column: Some(column), template: None } => Some(Self::Column(column)),
+            InstructionTable { column: None, template: Some(template) } => Some(Self::Template(template)),
+            _ => {
+                let problem = Diagnostic::at(value.span, "an instruction is a text, a column or a template");
+                let hint = "write a text, `{ column = \"question\" }` or `{ template = \"instruction.j2\" }`";
+                problems.push(problem.hint(hint));
+                None
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        let text = schema::described(String::schema(), &["The same text for every row."]);
+        schema::any_of([text, InstructionTable::schema()])
+    }
+}
+
+/// A regular expression with at least one named group.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::stage) struct Bind(String);
+
+impl Decode for Bind {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        let message = match regex::Regex::new(&text) {
+            Ok(regex) if regex.capture_names().flatten().next().is_some() => return Some(Self(text)),
+            Ok(_) => "`bind` has no named group, such as `(?P<task>[^/]+)`".to_string(),
+            Err(error) => format!("`bind` is no regular expression: {error}"),
+        };
+        problems.at(value.span, message);
+        None
+    }
+
+    fn schema() -> Schema {
+        String::schema()
+    }
+}
+
+/// What a mix stage says → what is done, and with what.
+pub(in crate::stage) fn stage(form: MixForm) -> Stage {
+    let (sources, inputs): (Vec<SourceRecipe>, Vec<Vec<InputSpec>>) =
+        form.sources.0.into_iter().enumerate().map(|(number, source)| recipe_of(number, source)).unzip();
+    let Length { tokenizer, limit } = form.length;
+    let tokenizer = tokenizer.map(|source| InputSpec::new("tokenizer", Form::Tokenizer, source));
+    let recipe = MixRecipe { sources, split: form.split, limit, seed: form.seed };
+    let inputs = inputs.into_iter().flatten().chain(tokenizer).collect();
+    Stage::new(Recipe::Mix(recipe), inputs)
+}
+
+fn recipe_of(number: usize, Source { form, origin }: Source) -> (SourceRecipe, Vec<InputSpec>) {
+    let gathers = form.gather.is_some();
+    let origin = InputSpec { gather: form.gather, ..InputSpec::new(format!("source.{number}"), Form::Rows, origin) };
+    let (instruction, template) = match form.instruction {
+        None => (None, None),
+        Some(InstructionForm::Literal(text)) => (Some(Instruction::Literal(text)), None),
+        Some(InstructionForm::Column(column)) => (Some(Instruction::Column(column)), None),
+        Some(InstructionForm::Template(name)) => (Some(Instruction::Template), Some(template(number, name, &origin))),
+    };
+    let recipe = SourceRecipe {
+        columns: form.columns,
+        instruction,
+        set: form.set,
+        bind: form.bind.map(|bind| bind.0),
+        filter: form.r#where.map(|filter| filter.0),
+        take: form.take,
+        gathers,
+    };
+    (recipe, [origin].into_iter().chain(template).collect())
+}
+
+/// `path` or `from`.
+fn origin(form: &SourceForm, span: Span, problems: &mut Problems) -> Option<At<InputSource>> {
+    let problem = match (&form.path, &form.from) {
+        (Some(_), None) if form.gather.is_some() => {
+            Diagnostic::at(span, "`gather` collapses an axis of a stage: it goes with `from`, not with `path`")
+        }
+        (Some(At { value: path, span }), None) => match crate::stage::Reference::parse(path) {
+            Ok(Some(reference)) => {
+                let problem = Diagnostic::at(*span, format!("`{path}` is the name of a stage, not a path"));
+                problem.hint(format!("write `from = \"{}\"`", reference.stage()))
+            }
+            _ => return Some(At { value: InputSource::Path(path.clone()), span: *span }),
+        },
+        (None, Some(from)) => match &from.value {
+            InputSource::Path(path) => {
+                let problem = Diagnostic::at(from.span, format!("`{path}` is no reference to a stage"));
+                problem.hint("a file is named with `path`")
+            }
+            InputSource::Stage(_) => return Some(from.clone()),
+        },
+        _ => Diagnostic::at(span, "a source has either a `path` or a `from`"),
+    };
+    problems.push(problem);
     None
 }
 
-fn decode_sources(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<(Vec<SourceRecipe>, Vec<InputSpec>)> {
-    let span = fields.span();
-    let Some(value) = fields.take("sources") else {
-        problems.at(span, "`sources` is missing");
-        return None;
+/// The template's file. A name without a folder is looked for beside the data file.
+fn template(number: usize, name: At<String>, origin: &InputSpec) -> InputSpec {
+    let folder = match &origin.source {
+        InputSource::Path(path) if !name.value.contains('/') => path.rsplit_once('/').map(|(folder, _)| folder),
+        _ => None,
     };
-    let items = match &value.kind {
-        ValueKind::Array(items) if !items.is_empty() => items,
-        ValueKind::Array(_) => {
-            problems.at(value.span, "`sources` is empty");
-            return None;
-        }
-        _ => {
-            problems.at(value.span, format!("expected a list of sources, found {}", value.describe()));
-            return None;
-        }
-    };
-    let read: Vec<Option<(SourceRecipe, Vec<InputSpec>)>> =
-        items.iter().enumerate().map(|(number, item)| decode_source(number, item, problems)).collect();
-    let read: Option<Vec<_>> = read.into_iter().collect();
-    let (sources, inputs): (Vec<SourceRecipe>, Vec<Vec<InputSpec>>) = read?.into_iter().unzip();
-    Some((sources, inputs.into_iter().flatten().collect()))
-}
-
-fn decode_source(number: usize, value: &Value, problems: &mut Problems) -> Option<(SourceRecipe, Vec<InputSpec>)> {
-    let mut fields = Fields::of(value, problems)?;
-    let mut inputs = vec![decode_origin(number, &mut fields, problems)];
-    let columns = fields.or("columns", BTreeMap::new, problems);
-    let instruction = match fields.take("instruction") {
-        None => Some(None),
-        Some(value) => {
-            decode_instruction(number, value, inputs[0].as_ref(), problems).map(|(instruction, template)| {
-                if let Some(template) = template {
-                    inputs.push(Some(template));
-                }
-                Some(instruction)
-            })
-        }
-    };
-    let set = fields.or("set", BTreeMap::new, problems);
-    let bind = checked(&mut fields, "bind", problems, |text| match regex::Regex::new(text) {
-        Ok(regex) if regex.capture_names().flatten().next().is_none() => {
-            Err("`bind` has no named group, such as `(?P<task>[^/]+)`".to_string())
-        }
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("`bind` is no regular expression: {error}")),
-    });
-    let filter = checked(&mut fields, "where", problems, |text| {
-        let compiled = minijinja::Environment::new().compile_expression(text).map(|_| ());
-        compiled.map_err(|error| format!("`where` is no expression: {error}"))
-    });
-    let take = fields.or("take", || Take::All, problems);
-    fields.finish(problems)?;
-    let inputs: Option<Vec<InputSpec>> = inputs.into_iter().collect();
-    let inputs = inputs?;
-    let recipe = SourceRecipe {
-        columns: columns?,
-        instruction: instruction?,
-        set: set?,
-        bind: bind?,
-        filter: filter?,
-        take: take?,
-        gathers: inputs[0].gather.is_some(),
-    };
-    Some((recipe, inputs))
-}
-
-fn checked(
-    fields: &mut Fields<'_>,
-    name: &'static str,
-    problems: &mut Problems,
-    check: impl Fn(&str) -> Result<(), String>,
-) -> Option<Option<String>> {
-    let Some(value) = fields.take(name) else { return Some(None) };
-    let text = String::decode(value, problems)?;
-    if let Err(message) = check(&text) {
-        problems.at(value.span, message);
-        return None;
-    }
-    Some(Some(text))
-}
-
-/// `path` or `from`, and `gather`.
-fn decode_origin(number: usize, fields: &mut Fields<'_>, problems: &mut Problems) -> Option<InputSpec> {
-    let span = fields.span();
-    let gather = fields.optional::<String>("gather", problems);
-    let (path, from) = (fields.take("path"), fields.take("from"));
-    let role = format!("source.{number}");
-    let spec = |source, span, gather| InputSpec { role, form: Form::Rows, source, gather, span };
-    match (path, from) {
-        (Some(value), None) => {
-            let path = String::decode(value, problems)?;
-            if gather?.is_some() {
-                problems.at(span, "`gather` collapses an axis of a stage: it goes with `from`, not with `path`");
-                return None;
-            }
-            if let Ok(Some(reference)) = crate::stage::Reference::parse(&path) {
-                let problem = Diagnostic::at(value.span, format!("`{path}` is the name of a stage, not a path"));
-                problems.push(problem.hint(format!("write `from = \"{}\"`", reference.stage())));
-                return None;
-            }
-            Some(spec(InputSource::Path(path), value.span, None))
-        }
-        (None, Some(value)) => {
-            let source = InputSource::decode(value, problems)?;
-            if let InputSource::Path(path) = &source {
-                let problem = Diagnostic::at(value.span, format!("`{path}` is no reference to a stage"));
-                problems.push(problem.hint("a file is named with `path`"));
-                return None;
-            }
-            Some(spec(source, value.span, gather?))
-        }
-        _ => {
-            problems.at(span, "a source has either a `path` or a `from`");
-            None
-        }
-    }
-}
-
-/// The instruction, and the template's file if it is one. A template's name without a folder is looked for beside the
-/// data file.
-fn decode_instruction(
-    number: usize,
-    value: &Value,
-    origin: Option<&InputSpec>,
-    problems: &mut Problems,
-) -> Option<(Instruction, Option<InputSpec>)> {
-    if let Some(text) = value.as_str() {
-        return Some((Instruction::Literal(text.to_string()), None));
-    }
-    let mut fields = Fields::of(value, problems)?;
-    let column = fields.optional::<String>("column", problems);
-    let template = fields.take("template");
-    fields.finish(problems)?;
-    match (column?, template) {
-        (Some(column), None) => Some((Instruction::Column(column), None)),
-        (None, Some(value)) => {
-            let name = String::decode(value, problems)?;
-            let folder = match origin.map(|origin| &origin.source) {
-                Some(InputSource::Path(path)) if !name.contains('/') => path.rsplit_once('/').map(|(folder, _)| folder),
-                _ => None,
-            };
-            let path = folder.map_or(name.clone(), |folder| format!("{folder}/{name}"));
-            let role = format!("source.{number}.template");
-            let source = InputSource::Path(path);
-            Some((
-                Instruction::Template,
-                Some(InputSpec { role, form: Form::File, source, gather: None, span: value.span }),
-            ))
-        }
-        _ => {
-            let problem = Diagnostic::at(value.span, "an instruction is a text, a column or a template");
-            problems
-                .push(problem.hint("write a text, `{ column = \"question\" }` or `{ template = \"instruction.j2\" }`"));
-            None
-        }
-    }
+    let path = folder.map_or(name.value.clone(), |folder| format!("{folder}/{}", name.value));
+    InputSpec::new(
+        format!("source.{number}.template"),
+        Form::File,
+        At { value: InputSource::Path(path), span: name.span },
+    )
 }

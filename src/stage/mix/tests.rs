@@ -190,7 +190,7 @@ max_tokens = 5
         "`gather` collapses",
         "`take` is no number of rows",
         "`bind` is no regular expression",
-        "`where` is no expression",
+        "`a ==` is not an expression",
         "unknown setting `tempalte`",
         "together are more than 1",
         "`max_tokens` needs a `tokenizer`",

@@ -6,10 +6,11 @@
 mod answer;
 
 use super::prompt::{Template, check_rows};
-use super::{Context, Form, Hints, Input, Recipe, Stage, input, model_inputs};
+use super::{Context, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::{Decode, Fields, Group, Value};
+use crate::settings::{At, Decode, Schema, Value, schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 crate::settings! {
     /// Everything that can change a byte of the output of a predict stage, besides the model and the rows.
@@ -41,25 +42,32 @@ impl Decode for StopTexts {
         }
         Some(Self(texts))
     }
+
+    fn schema() -> Schema {
+        schema::list(&json!({ "type": "string", "minLength": 1 }))
+    }
 }
 
-/// Reads the settings of a predict stage.
-pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
-    let recipe = PredictRecipe::read(fields, problems);
-    let batch_size = fields.optional::<u32>("batch_size", problems).and_then(|batch_size| {
-        fields.within("batch_size", batch_size.unwrap_or(1), 1..=4096, problems)?;
-        Some(batch_size)
-    });
-    let span = fields.span();
-    let inputs = model_inputs(fields, "model", problems);
-    if inputs.as_ref().is_some_and(Vec::is_empty) {
-        problems.at(span, "`model` is missing");
+crate::form! {
+    /// A model and rows → answers.
+    pub(super) struct PredictForm {
+        ..recipe: PredictRecipe,
+        /// Who answers: a train stage, a model's folder, or a list of a model and the adapters on it.
+        model: Layers,
+        /// The rows to answer: a stage or a file.
+        data: At<InputSource>,
+        /// Rows that are generated together.
+        batch_size: Option<u32> => 1..=4096,
     }
-    let data = input(fields, "data", Form::Rows, problems);
-    let mut inputs = inputs?;
-    inputs.push(data?);
-    let hints = Hints { batch_size: batch_size?, ..Hints::default() };
-    Some(Stage { hints, ..Stage::new(Recipe::Predict(recipe?), inputs) })
+}
+
+/// What a predict stage says → what is done, and with what.
+pub(super) fn stage(form: PredictForm) -> Stage {
+    let PredictForm { recipe, model, data, batch_size } = form;
+    let data = InputSpec::new("data", Form::Rows, data);
+    let inputs = model.inputs("model").into_iter().chain([data]).collect();
+    let hints = Hints { batch_size, ..Hints::default() };
+    Stage { hints, ..Stage::new(Recipe::Predict(recipe), inputs) }
 }
 
 /// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.

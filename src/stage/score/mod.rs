@@ -3,12 +3,12 @@
 //! A score stage of the manifest falls apart into one instance per scorer, so that adding a scorer runs no other again.
 //! The name that the manifest gives a scorer is not in the recipe: renaming it changes no key.
 
-use super::{Context, Form, Input, Recipe, Stage};
+use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::report::statistics;
 use crate::row::{self, Row};
 use crate::scorer;
-use crate::settings::{Fields, Value, ValueKind};
+use crate::settings::{At, Decode, Fields, Schema, Setting, Value, ValueKind, schema};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -27,57 +27,85 @@ pub struct ScoreRecipe {
     pub params: serde_json::Value,
 }
 
-/// Reads the settings of a score stage: one [`Stage`] per scorer.
-pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<Stage>> {
-    let input = super::input(fields, "predictions", Form::Rows, problems);
-    let scorers = decode_scorers(fields, problems);
-    let input = input?;
-    let stage = |(name, recipe)| Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), vec![input.clone()]) };
-    Some(scorers?.into_iter().map(stage).collect())
+crate::form! {
+    /// Answers → values per row and a summary, by each scorer.
+    pub(super) struct ScoreForm {
+        /// The answers: a predict stage, or rows that have a column `prediction` already.
+        predictions: At<InputSource>,
+        /// By what they are scored: a list of scorers, or a table of names of one's own with a scorer each.
+        scorers: Scorers,
+    }
 }
 
-/// `scorers`: a list of scorers' names, or a table of own names with a scorer's name or `{ kind = …, parameters }` each.
-fn decode_scorers(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<(String, ScoreRecipe)>> {
-    let stage = fields.span();
-    let Some(value) = fields.take("scorers") else {
-        problems.push(Diagnostic::at(stage, "`scorers` is missing").hint("for example `scorers = [\"exact_match\"]`"));
-        return None;
-    };
-    let named: Vec<(Option<&str>, &Value)> = match &value.kind {
-        ValueKind::Array(items) => items.iter().map(|item| (None, item)).collect(),
-        ValueKind::Table(table) => table.entries.iter().map(|(key, value)| (Some(key.name.as_str()), value)).collect(),
-        _ => {
-            problems.at(value.span, format!("expected a list or a table of scorers, found {}", value.describe()));
+/// Scorers by name: at least one.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scorers(Vec<(String, ScoreRecipe)>);
+
+/// What a score stage says → one [`Stage`] per scorer.
+pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
+    let input = InputSpec::new("predictions", Form::Rows, form.predictions);
+    let stage = |(name, recipe)| Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), vec![input.clone()]) };
+    form.scorers.0.into_iter().map(stage).collect()
+}
+
+impl Decode for Scorers {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let named: Vec<(Option<&str>, &Value)> = match &value.kind {
+            ValueKind::Array(items) => items.iter().map(|item| (None, item)).collect(),
+            ValueKind::Table(table) => {
+                table.entries.iter().map(|(key, value)| (Some(key.name.as_str()), value)).collect()
+            }
+            _ => {
+                problems.at(value.span, format!("expected a list or a table of scorers, found {}", value.describe()));
+                return None;
+            }
+        };
+        if named.is_empty() {
+            problems.at(value.span, "`scorers` is empty");
             return None;
         }
-    };
-    if named.is_empty() {
-        problems.at(value.span, "`scorers` is empty");
-        return None;
-    }
-    let before = problems.len();
-    if let ValueKind::Table(table) = &value.kind {
-        for (key, _) in table.entries.iter().filter(|(key, _)| !super::is_name(&key.name)) {
-            problems.at(key.span, format!("`{}` is no name of a scorer: letters, digits, `_` and `-`", key.name));
+        let mut clean = true;
+        if let ValueKind::Table(table) = &value.kind {
+            for (key, _) in table.entries.iter().filter(|(key, _)| !super::is_name(&key.name)) {
+                problems.at(key.span, format!("`{}` is no name of a scorer: letters, digits, `_` and `-`", key.name));
+                clean = false;
+            }
         }
-    }
-    let mut scorers: Vec<(String, ScoreRecipe)> = Vec::new();
-    let mut clean = problems.len() == before;
-    for (name, value) in named {
-        let Some(recipe) = decode_scorer(value, problems) else {
-            clean = false;
-            continue;
-        };
-        let name = name.map_or_else(|| recipe.scorer.clone(), str::to_string);
-        if scorers.iter().any(|(other, _)| *other == name) {
-            let problem = Diagnostic::at(value.span, format!("scorer `{name}` is listed twice"));
-            problems.push(problem.hint("give them names of their own in a `scorers` table"));
-            clean = false;
+        let mut scorers: Vec<(String, ScoreRecipe)> = Vec::new();
+        for (name, value) in named {
+            let Some(recipe) = decode_scorer(value, problems) else {
+                clean = false;
+                continue;
+            };
+            let name = name.map_or_else(|| recipe.scorer.clone(), str::to_string);
+            if scorers.iter().any(|(other, _)| *other == name) {
+                let problem = Diagnostic::at(value.span, format!("scorer `{name}` is listed twice"));
+                problems.push(problem.hint("give them names of their own in a `scorers` table"));
+                clean = false;
+            }
+            scorers.push((name, recipe));
         }
-        scorers.push((name, recipe));
+        clean.then_some(Self(scorers))
     }
-    clean.then_some(scorers)
+
+    fn schema() -> Schema {
+        let docs: Vec<[&str; 1]> = scorer::ALL.iter().map(|scorer| [scorer.summary]).collect();
+        let names: Vec<(&str, &[&str])> =
+            scorer::ALL.iter().zip(&docs).map(|(scorer, docs)| (scorer.name, docs.as_slice())).collect();
+        let with_params = scorer::ALL.iter().map(|scorer| {
+            let kind = schema::words(&[(scorer.name, &[scorer.summary])]);
+            let kind = Setting { name: KIND, schema: kind, required: true };
+            schema::table([kind].into_iter().chain(scorer.settings()).collect())
+        });
+        let scorer = schema::any_of([schema::words(&names)].into_iter().chain(with_params));
+        let mut table = schema::map(&scorer);
+        table["minProperties"] = 1.into();
+        schema::any_of([schema::some(&scorer), table])
+    }
 }
+
+/// Where a scorer with parameters says which one it is.
+const KIND: &str = "kind";
 
 /// One scorer: its name, or a table with `kind` and parameters.
 fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> {
@@ -86,8 +114,8 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> 
         ValueKind::String(name) => (name.clone(), value.span, Fields::of_table(&empty, value.span)),
         _ => {
             let mut fields = Fields::of(value, problems)?;
-            let span = value.as_table().and_then(|table| table.get("kind")).map_or(value.span, |kind| kind.span);
-            (fields.required::<String>("kind", problems)?, span, fields)
+            let kind: At<String> = fields.required(KIND, problems)?;
+            (kind.value, kind.span, fields)
         }
     };
     let definition = find(&kind, span, problems)?;

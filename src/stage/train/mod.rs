@@ -12,62 +12,102 @@ pub use recipe::{
 };
 
 use super::prompt::check_rows;
-use super::{
-    Context, Form, Input, InputSource, InputSpec, Kind, Recipe, Stage, input, is_string, model_inputs, optional_input,
-};
-use crate::diagnostic::{Diagnostic, Problems};
+use super::{Context, Form, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
+use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row;
-use crate::settings::{Fields, Group};
+use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 
-/// Reads the settings of a train stage.
-pub fn decode(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Stage> {
-    let recipe = TrainRecipe::read(fields, problems);
-    let inputs = decode_data(fields, problems);
-    let base = model_inputs(fields, "base", problems);
-    let (recipe, mut inputs, base) = (recipe?, inputs?, base?);
-    let recipe = check_combination(recipe, fields, !base.is_empty(), inputs.len() > 1, problems)?;
+crate::form! {
+    /// Rows (and a base) → an adapter or a model.
+    pub(super) struct TrainForm {
+        ..recipe: TrainRecipe,
+        /// The rows to train on: a stage or a file; a mix brings its validation rows along. Or both as a table.
+        data: DataForm,
+        /// The rows to evaluate on, where they are not those of `data`.
+        validation: Option<At<InputSource>>,
+        /// What the training begins from: a model's folder, a train stage, or a list of a model and the adapters on it.
+        base: Option<Layers>,
+    }
+}
+
+/// `data` as it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum DataForm {
+    /// Rows to train on, with their own validation rows if they are a mix's.
+    Lone(At<InputSource>),
+    /// Each by itself.
+    Pair(DataTable),
+}
+
+crate::form! {
+    /// Rows to train on and rows to evaluate on.
+    pub(super) struct DataTable {
+        /// The rows to train on.
+        train: At<InputSource>,
+        /// The rows to evaluate on.
+        validation: Option<At<InputSource>>,
+    }
+}
+
+impl Decode for DataForm {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        match value.kind {
+            ValueKind::String(_) => At::decode(value, problems).map(Self::Lone),
+            _ => DataTable::decode(value, problems).map(Self::Pair),
+        }
+    }
+
+    fn schema() -> Schema {
+        schema::any_of([InputSource::schema(), DataTable::schema()])
+    }
+}
+
+/// What a train stage says → what is done, and with what.
+pub(super) fn stage(form: TrainForm, span: Span, problems: &mut Problems) -> Option<Stage> {
+    let TrainForm { recipe, data, validation, base } = form;
+    let mut inputs = data_inputs(data, validation, problems)?;
+    let base = base.map_or(Vec::new(), |layers| layers.inputs("base"));
+    let recipe = check_combination(recipe, span, !base.is_empty(), inputs.len() > 1, problems)?;
     inputs.extend(base);
     Some(Stage::new(Recipe::Train(Box::new(recipe)), inputs))
 }
 
-/// Reads `data` and `validation`: the rows to train on and, where there are any, those to evaluate on.
-fn decode_data(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
-    let validation = optional_input(fields, "validation", Form::ValidationRows, problems)?;
-    if let Some(value) = fields.take("data").filter(|value| !is_string(value)) {
-        let mut table = Fields::of(value, problems)?;
-        let data = input(&mut table, "train", Form::Rows, problems);
-        let inner = optional_input(&mut table, "validation", Form::ValidationRows, problems);
-        table.finish(problems)?;
-        let (data, inner) = (data?, inner?);
-        if let (Some(_), Some(second)) = (&inner, &validation) {
-            problems.at(second.span, "`validation` is set twice: here and in `data`");
+/// The rows to train on and, where there are any, those to evaluate on.
+fn data_inputs(data: DataForm, validation: Option<At<InputSource>>, problems: &mut Problems) -> Option<Vec<InputSpec>> {
+    let (data, validation) = match data {
+        DataForm::Pair(DataTable { validation: Some(_), .. }) if validation.is_some() => {
+            let span = validation?.span;
+            problems.at(span, "`validation` is set twice: here and in `data`");
             return None;
         }
-        let data = InputSpec { role: "data".to_string(), ..data };
-        return Some([data].into_iter().chain(inner.or(validation)).collect());
-    }
-    let data = input(fields, "data", Form::Rows, problems)?;
-    // A mix brings its own validation rows, unless one of its outputs is asked for by name.
-    let implied = match &data.source {
-        InputSource::Stage(reference) if reference.kind == Kind::Mix && reference.output.is_none() => {
-            Some(InputSpec { role: "validation".to_string(), form: Form::ValidationRows, ..data.clone() })
+        DataForm::Pair(table) => (table.train, table.validation.or(validation)),
+        DataForm::Lone(data) => {
+            // A mix brings its own validation rows, unless one of its outputs is asked for by name.
+            let implied = match &data.value {
+                InputSource::Stage(reference) if reference.kind == Kind::Mix && reference.output.is_none() => {
+                    Some(data.clone())
+                }
+                _ => None,
+            };
+            (data, validation.or(implied))
         }
-        _ => None,
     };
-    Some([data].into_iter().chain(validation.or(implied)).collect())
+    let data = InputSpec::new("data", Form::Rows, data);
+    let validation = validation.map(|source| InputSpec::new("validation", Form::ValidationRows, source));
+    Some([data].into_iter().chain(validation).collect())
 }
 
 /// Settings that must or must not stand together.
 fn check_combination(
     mut recipe: TrainRecipe,
-    fields: &Fields<'_>,
+    span: Span,
     has_base: bool,
     has_validation: bool,
     problems: &mut Problems,
 ) -> Option<TrainRecipe> {
     let before = problems.len();
     let mut problem = |message: &str, hint: &str| {
-        problems.push(Diagnostic::at(fields.span(), message).hint(hint));
+        problems.push(Diagnostic::at(span, message).hint(hint));
     };
     match (has_base, &recipe.architecture) {
         (true, Some(_)) => problem("`base` and `architecture` exclude each other", "a base brings its architecture"),

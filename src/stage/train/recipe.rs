@@ -3,9 +3,10 @@
 //! Defaults are those of the paper's LoRA runs (arXiv 2310.14103), with one exception that is said where it stands.
 
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::settings::{Decode, Fields, Value, ValueKind};
+use crate::settings::{Decode, Schema, Value, ValueKind, schema};
 use crate::stage::prompt::Template;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 crate::settings! {
     /// Everything that can change a byte of a training's output, besides the rows and the base.
@@ -95,6 +96,10 @@ impl Decode for Targets {
         }
         Some(Self(names))
     }
+
+    fn schema() -> Schema {
+        schema::some(&json!({ "type": "string", "minLength": 1 }))
+    }
 }
 
 crate::settings! {
@@ -160,21 +165,30 @@ impl Every {
     }
 }
 
+crate::form! {
+    /// A number of optimiser steps, said in epochs.
+    struct EveryForm {
+        /// Passes over the rows.
+        epochs: f64 = 1.0 => 0.0..=1e6,
+        /// At least so many steps.
+        min: u64 = 1 => 1..=1_000_000_000,
+        /// At most so many steps.
+        max: Option<u64>,
+    }
+}
+
 impl Decode for Every {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of(value, problems)?;
-        let epochs = fields.or("epochs", || 1.0, problems);
-        let epochs = epochs.and_then(|epochs| fields.within("epochs", epochs, 0.0..=1e6, problems));
-        let min = fields.or("min", || 1, problems);
-        let min = min.and_then(|min| fields.within("min", min, 1..=1_000_000_000, problems));
-        let max = fields.optional::<u64>("max", problems);
-        fields.finish(problems)?;
-        let every = Self { epochs: epochs?, min: min?, max: max? };
-        if every.max.is_some_and(|max| max < every.min) {
+        let EveryForm { epochs, min, max } = EveryForm::decode(value, problems)?;
+        if max.is_some_and(|max| max < min) {
             problems.at(value.span, "`max` is less than `min`");
             return None;
         }
-        Some(every)
+        Some(Self { epochs, min, max })
+    }
+
+    fn schema() -> Schema {
+        EveryForm::schema()
     }
 }
 
@@ -190,16 +204,20 @@ pub enum Warmup {
     Every(Every),
 }
 
+crate::form! {
+    /// A share of all steps.
+    struct RatioForm {
+        /// The share.
+        ratio: f64 => 0.0..=1.0,
+    }
+}
+
 impl Decode for Warmup {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
         match &value.kind {
             ValueKind::Integer(_) => u64::decode(value, problems).map(Self::Steps),
             ValueKind::Table(table) if table.get("ratio").is_some() => {
-                let mut fields = Fields::of(value, problems)?;
-                let ratio = fields.required::<f64>("ratio", problems);
-                let ratio = ratio.and_then(|ratio| fields.within("ratio", ratio, 0.0..=1.0, problems));
-                fields.finish(problems)?;
-                ratio.map(Self::Ratio)
+                RatioForm::decode(value, problems).map(|form| Self::Ratio(form.ratio))
             }
             ValueKind::Table(_) => Every::decode(value, problems).map(Self::Every),
             _ => {
@@ -210,6 +228,19 @@ impl Decode for Warmup {
                 );
                 None
             }
+        }
+    }
+
+    fn schema() -> Schema {
+        let steps = schema::described(u64::schema(), &["So many optimiser steps."]);
+        schema::any_of([steps, RatioForm::schema(), Every::schema()])
+    }
+
+    fn written(&self) -> serde_json::Value {
+        match self {
+            Self::Steps(steps) => json!(steps),
+            Self::Ratio(ratio) => json!({ "ratio": ratio }),
+            Self::Every(every) => every.written(),
         }
     }
 }
@@ -230,33 +261,16 @@ impl Decode for Betas {
             }
         }
     }
+
+    fn schema() -> Schema {
+        let beta = json!({ "type": "number", "minimum": 0, "maximum": 1, "exclusiveMaximum": true });
+        json!({ "type": "array", "items": beta, "minItems": 2, "maxItems": 2 })
+    }
 }
 
-/// Declares an enum of words: each variant with the text that stands for it in manifests and in keys.
-macro_rules! words {
-    ($(#[$meta:meta])* $name:ident { $( $(#[$variant_meta:meta])* $variant:ident = $word:literal ),* $(,)? }) => {
-        $(#[$meta])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        pub enum $name { $( $(#[$variant_meta])* #[serde(rename = $word)] $variant, )* }
-
-        impl Decode for $name {
-            fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-                match String::decode(value, problems)?.as_str() {
-                    $( $word => Some(Self::$variant), )*
-                    other => {
-                        let problem = Diagnostic::at(value.span, format!("`{other}` is not known here"));
-                        problems.push(problem.suggest(other, [$($word),*]));
-                        None
-                    }
-                }
-            }
-        }
-    };
-}
-
-words! {
+crate::words! {
     /// Which tokens the loss counts.
-    LossOn {
+    pub enum LossOn {
         /// Those of the answer, and the end after it.
         Answer = "answer",
         /// Those of the prompt too.
@@ -264,9 +278,9 @@ words! {
     }
 }
 
-words! {
+crate::words! {
     /// How the learning rate falls after the warm-up.
-    Schedule {
+    pub enum Schedule {
         /// In a straight line to zero at the last step.
         Linear = "linear",
         /// In half a cosine to zero at the last step.
@@ -276,9 +290,9 @@ words! {
     }
 }
 
-words! {
+crate::words! {
     /// Which weights are kept in the end.
-    Keep {
+    pub enum Keep {
         /// Those of the lowest evaluation loss; the last where nothing is evaluated.
         Best = "best",
         /// Those of the last step.
@@ -286,9 +300,9 @@ words! {
     }
 }
 
-words! {
+crate::words! {
     /// What to do when there is no row.
-    WhenEmpty {
+    pub enum WhenEmpty {
         /// Nothing: the result is the base.
         Base = "base",
         /// Fail.
