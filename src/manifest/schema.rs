@@ -32,7 +32,7 @@ pub(super) const TOP: [Entry; 10] = [
         named(&json!({}))
     }),
     ("limits", "What the jobs may use at once, all together; changes no result.", Limits::schema),
-    ("defaults", "Settings that all stages of a kind share: `[defaults.train]`.", || kinds(|kind| reference(kind))),
+    ("defaults", "Settings that all stages of a kind share: `[defaults.train]`.", || kinds(reference)),
     ("variant", "Other axes, params and targets under a name: `titer run --variant smoke`.", || {
         named(&table(&VARIANT))
     }),
