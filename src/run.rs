@@ -3,7 +3,10 @@
 //! Everything that a person sees goes through an [`Observer`]; nothing here prints. All changes of state are the
 //! schedule's; all writing to the cache is the store's.
 
+mod inputs;
 mod job;
+
+pub use inputs::quarantine_damaged;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Event, Local, Placement, Report, Secrets};

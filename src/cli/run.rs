@@ -20,7 +20,10 @@ pub(super) fn run(
     json: bool,
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
-    let (plan, forced) = project.plan(&resolver, wanted)?;
+    let (mut plan, forced) = project.plan(&resolver, wanted)?;
+    while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+        (plan, _) = project.plan(&resolver, wanted)?;
+    }
     let is_open = |status: &Status| !matches!(status, Status::Cached(_));
     let open: BTreeSet<usize> =
         plan.entries.iter().filter(|(_, status)| is_open(status)).map(|(node, _)| *node).collect();

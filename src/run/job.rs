@@ -84,9 +84,7 @@ impl Running {
         root: &Path,
         placement: &Placement,
     ) -> anyhow::Result<()> {
-        if instance.recipe.is_heavy() || matches!(instance.recipe, Recipe::Command(_)) {
-            verify(&self.materials, store)?;
-        }
+        verify(&self.materials, store)?;
         let work = store.work_dir()?;
         let output = output_folder(work.path());
         std::fs::create_dir(&output).with_context(|| format!("creating `{}`", output.display()))?;
@@ -241,7 +239,8 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
     materials.iter().enumerate().map(lay).collect()
 }
 
-/// Re-hashes what an expensive stage is about to read: a damaged object must not cost hours.
+/// Objects that were damaged or edited are found before a job reads them: they must not cost hours, nor give a result
+/// under a wrong key.
 fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
     for material in materials {
         let files = match &material.place {
@@ -250,9 +249,9 @@ fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
             Place::Objects(files) => files.as_slice(),
         };
         for file in files {
-            if !store.verify(&file.digest)? {
+            if !store.is_sound(&file.digest)? {
                 anyhow::bail!(
-                    "the cached `{}` is damaged: the bytes of `{}` are not those of its digest; run again, and it is made anew",
+                    "the cached `{}` is damaged: `{}` has not the bytes that were kept; run again, and it is made anew",
                     material.name,
                     file.path
                 );

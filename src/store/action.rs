@@ -2,7 +2,7 @@
 
 use super::error::{At, Result, StoreError};
 use super::object::Put;
-use super::{Links, Store, file, files_below};
+use super::{Store, file, files_below};
 use crate::key::{Digest, KeyDocument};
 use crate::record::{self, FileEntry, Output, Record, RunInfo, folder_digest};
 use std::fs::{self, File};
@@ -44,9 +44,10 @@ impl Store {
         Ok(record)
     }
 
-    /// Whether all of a record's files are in the cache with their lengths. If not, the key is not cached.
+    /// Whether all of a record's files are in the cache, with their lengths and untouched since they were made. If not,
+    /// the key is not cached.
     pub fn complete(&self, record: &Record) -> bool {
-        record.outputs.iter().flat_map(|output| &output.files).all(|file| self.has(&file.digest, file.size))
+        record.outputs.iter().flat_map(|output| &output.files).all(|file| self.looks_sound(&file.digest, file.size))
     }
 
     /// What was hashed to a key; none if it is not there or is not what the key says.
@@ -213,7 +214,7 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
     };
     let is_folder = path.ends_with('/');
     if is_folder && metadata.is_dir() {
-        Ok(files_below(&full, Links::Refuse)?.into_iter().map(|file| format!("{path}{file}")).collect())
+        Ok(files_below(&full)?.into_iter().map(|file| format!("{path}{file}")).collect())
     } else if !is_folder && metadata.is_file() {
         Ok(vec![path.to_string()])
     } else {

@@ -29,12 +29,6 @@ pub(super) fn hash_copy(mut from: impl Read, mut to: impl Write) -> io::Result<(
     }
 }
 
-/// The digest of a file and its length, by reading it.
-pub(super) fn hash(path: &Path) -> Result<(Digest, u64)> {
-    let file = File::open(path).at("read", path)?;
-    hash_copy(file, io::sink()).at("read", path)
-}
-
 /// Takes all write permissions away.
 pub(super) fn make_read_only(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o444))

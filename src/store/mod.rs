@@ -8,6 +8,8 @@
 //! actions/cd/cd34…/observations/1.json      further runs of it
 //! pipelines/NAME.json                       keys of the last run, by instance
 //! local/HOST/stat.json                      digests of files that look untouched
+//! local/HOST/objects.json                   how objects looked when their bytes were right
+//! quarantine/                               what was found damaged, to be looked at
 //! work/                                     scratch folders of live processes
 //! logs/KEY.log                              what a stage said
 //! ```
@@ -20,6 +22,7 @@ mod claim;
 mod error;
 mod file;
 mod object;
+mod sound;
 mod stat;
 #[cfg(test)]
 mod tests;
@@ -32,7 +35,6 @@ pub use error::{Result, StoreError};
 pub use work::WorkDir;
 
 use crate::key::Digest;
-use crate::record::{FileEntry, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
@@ -52,6 +54,8 @@ pub struct Store {
     writable: bool,
     /// Read when the first file is hashed.
     stats: OnceLock<Mutex<stat::StatCache>>,
+    /// Read when the first object is looked at.
+    sound: OnceLock<Mutex<sound::Sound>>,
     /// Taken when the first scratch folder is needed.
     lease: Mutex<Option<Arc<work::Lease>>>,
     warnings: Mutex<Vec<String>>,
@@ -88,8 +92,8 @@ impl Store {
                 file::replace(&version_path, format!("{FORMAT}\n").as_bytes(), &root.join("work"))?;
             }
         }
-        let (stats, lease, warnings) = Default::default();
-        Ok(Self { root, host, writable, stats, lease, warnings })
+        let (stats, sound, lease, warnings) = Default::default();
+        Ok(Self { root, host, writable, stats, sound, lease, warnings })
     }
 
     /// The cache's folder, absolute.
@@ -141,39 +145,32 @@ impl Store {
     /// Digest and length of a file anywhere; read only if it may have changed since it was read last.
     pub fn digest_file(&self, path: &Path) -> Result<(Digest, u64)> {
         let resolved = fs::canonicalize(path).at("read", path)?;
-        // An object proves itself by being read; a stat would prove nothing.
-        if resolved.starts_with(self.root.join("objects")) {
-            return file::hash(&resolved);
-        }
         let stats = self.stats.get_or_init(|| Mutex::new(stat::StatCache::load(&self.stat_path())));
         lock(stats).digest(&resolved)
     }
 
-    /// Digest of a folder (see [`folder_digest`]) and its files, links in it followed, sorted by path.
-    pub fn digest_folder(&self, path: &Path) -> Result<(Digest, Vec<FileEntry>)> {
-        let mut files = Vec::new();
-        for relative in files_below(path, Links::Follow)? {
-            let (digest, size) = self.digest_file(&path.join(&relative))?;
-            files.push(FileEntry { path: relative, digest, size });
-        }
-        let digest = folder_digest(files.iter().map(|file| (file.path.as_str(), file.digest, file.size)));
-        Ok((digest, files))
+    fn local(&self) -> PathBuf {
+        self.root.join("local").join(&self.host)
     }
 
     fn stat_path(&self) -> PathBuf {
-        self.root.join("local").join(&self.host).join("stat.json")
+        self.local().join("stat.json")
+    }
+
+    fn sound_path(&self) -> PathBuf {
+        self.local().join("objects.json")
     }
 
     /// Writes down what was hashed. A failure costs hashing again, so it is none.
     pub fn save(&self) {
-        if let Some(stats) = self.stats.get() {
-            let mut stats = lock(stats);
-            if stats.is_changed()
-                && let Ok(temporary) = self.temporary()
-            {
-                let _ = stats.save(&self.stat_path(), &temporary);
-            }
+        let stats = self.stats.get().map(lock).filter(|stats| stats.is_changed());
+        let sound = self.sound.get().map(lock).filter(|sound| sound.is_changed());
+        if stats.is_none() && sound.is_none() {
+            return;
         }
+        let Ok(temporary) = self.temporary() else { return };
+        stats.map(|mut stats| stats.save(&self.stat_path(), &temporary));
+        sound.map(|mut sound| sound.save(&self.sound_path(), &temporary));
     }
 
     /// Keys of a pipeline's last run by instance; empty if there was none.
@@ -220,38 +217,21 @@ fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// What a link in a folder means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Links {
-    /// The file or folder that it points to.
-    Follow,
-    /// A mistake.
-    Refuse,
-}
-
-/// All files below a folder, as paths with `/` relative to it, sorted.
-fn files_below(folder: &Path, links: Links) -> Result<Vec<String>> {
-    /// A link that leads back up would never end.
-    const DEEPEST: usize = 32;
+/// All files below a folder, as paths with `/` relative to it, sorted. A link in it is a mistake.
+fn files_below(folder: &Path) -> Result<Vec<String>> {
     let unfit = |path: &Path, reason| StoreError::Unfit { path: path.to_path_buf(), reason };
     let mut files = Vec::new();
-    let mut folders = vec![(folder.to_path_buf(), String::new(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        if depth > DEEPEST {
-            return Err(unfit(&folder, "it lies too many folders deep; does a link lead back up?"));
-        }
+    let mut folders = vec![(folder.to_path_buf(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
         for entry in fs::read_dir(&folder).at("read", &folder)? {
             let path = entry.at("read", &folder)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 return Err(unfit(&path, "its name is not UTF-8"));
             };
             let relative = format!("{prefix}{name}");
-            let metadata = match links {
-                Links::Follow => fs::metadata(&path).at("read", &path)?,
-                Links::Refuse => fs::symlink_metadata(&path).at("read", &path)?,
-            };
+            let metadata = fs::symlink_metadata(&path).at("read", &path)?;
             if metadata.is_dir() {
-                folders.push((path, format!("{relative}/"), depth + 1));
+                folders.push((path, format!("{relative}/")));
             } else if metadata.is_file() {
                 files.push(relative);
             } else {

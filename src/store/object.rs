@@ -1,14 +1,16 @@
 //! Objects: files named by the digest of their content, read-only, never changed.
 
-use super::Store;
 use super::error::{At, Result, StoreError};
-use super::file;
+use super::sound::{Looks, Sound};
+use super::stat::{self, Stat};
+use super::{Store, file, lock};
 use crate::key::Digest;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 impl Store {
     /// Where the object of that digest is, or would be.
@@ -17,32 +19,90 @@ impl Store {
         self.root.join("objects").join(&name[..2]).join(name)
     }
 
-    /// Whether the object is there, with that length. Its content is not read: see [`Store::verify`].
+    /// Whether the object is there, with that length. Its content is not read: see [`Store::is_sound`].
     pub fn has(&self, digest: &Digest, size: u64) -> bool {
         fs::symlink_metadata(self.path(digest)).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
     }
 
-    /// Reads the object again and says whether it is what its name says. One that is not is removed (if the cache is
-    /// writable), so that the next run makes it anew.
+    /// Whether the object is there with that length, and nothing that this host knows speaks against its bytes. It is
+    /// read only if it was touched since it was found sound.
+    pub(super) fn looks_sound(&self, digest: &Digest, size: u64) -> bool {
+        let path = self.path(digest);
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return false };
+        if !metadata.is_file() || metadata.len() != size {
+            return false;
+        }
+        let looks = lock(self.sound()).looks(digest, Stat::of(&metadata), false);
+        looks != Looks::Touched || self.reads_as(digest, &path).unwrap_or(true)
+    }
+
+    /// Whether the object is there and has the bytes that its name says, proven by its stat or by reading it. What is
+    /// not as it should be goes to `quarantine/` (if the cache is writable), so that the next run makes it anew.
+    ///
+    /// # Errors
+    /// If it cannot be read or moved.
+    pub fn is_sound(&self, digest: &Digest) -> Result<bool> {
+        match fs::symlink_metadata(self.path(digest)) {
+            Err(error) if file::is_absent(&error) => return Ok(false),
+            Ok(metadata) if lock(self.sound()).looks(digest, Stat::of(&metadata), true) == Looks::Untouched => {
+                return Ok(true);
+            }
+            _ => {}
+        }
+        self.verify(digest)
+    }
+
+    /// As [`Store::is_sound`], but by reading in any case.
+    ///
+    /// # Errors
+    /// If it cannot be read or moved.
     pub fn verify(&self, digest: &Digest) -> Result<bool> {
         let path = self.path(digest);
-        let found = match file::hash(&path) {
-            Ok((found, _)) => found,
-            Err(StoreError::Io { cause, .. }) if file::is_absent(&cause) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        if found != *digest && self.writable {
-            fs::remove_file(&path).at("remove", &path)?;
+        match fs::symlink_metadata(&path) {
+            Err(error) if file::is_absent(&error) => return Ok(false),
+            // A folder or a link in its place is damage too.
+            Ok(metadata) if metadata.is_file() && self.reads_as(digest, &path)? => return Ok(true),
+            _ => {}
+        }
+        if self.writable {
+            self.quarantine(&path)?;
+        }
+        Ok(false)
+    }
+
+    /// Reads an object, says whether its bytes are those of its name, and keeps what was found.
+    fn reads_as(&self, digest: &Digest, path: &Path) -> Result<bool> {
+        let begun = stat::now();
+        let mut opened = File::open(path).at("read", path)?;
+        let before = Stat::of(&opened.metadata().at("read", path)?);
+        let (found, _) = file::hash_copy(&mut opened, io::sink()).at("read", path)?;
+        let after = Stat::of(&opened.metadata().at("read", path)?);
+        if found != *digest {
+            // What was known of it stays, so that it looks touched until it is made again.
+            self.warn(format!("object {digest} was changed or damaged after it was made; what made it runs again"));
+        } else if before == after {
+            lock(self.sound()).keep(*digest, after, begun);
         }
         Ok(found == *digest)
     }
 
-    /// Copies a file into the cache and returns its digest and length.
-    pub fn put_file(&self, path: &Path) -> Result<(Digest, u64)> {
-        let mut put = Put::new(self)?;
-        let entry = put.copy(path)?;
-        put.sync()?;
-        Ok(entry)
+    /// Moves something damaged out of the way, to be looked at, and returns where it is now.
+    pub(super) fn quarantine(&self, path: &Path) -> Result<PathBuf> {
+        let ward = self.root.join("quarantine");
+        super::make_folder(&ward)?;
+        let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('/', "-");
+        for number in 1.. {
+            let place = ward.join(format!("{name}.{number}"));
+            if fs::symlink_metadata(&place).is_err() {
+                fs::rename(path, &place).at("move to quarantine", path)?;
+                return Ok(place);
+            }
+        }
+        unreachable!("numbers do not end")
+    }
+
+    pub(super) fn sound(&self) -> &Mutex<Sound> {
+        self.sound.get_or_init(|| Mutex::new(Sound::load(&self.sound_path())))
     }
 }
 
@@ -64,7 +124,7 @@ impl<'a> Put<'a> {
         let from = File::open(path).at("read", path)?;
         let mut to = tempfile::NamedTempFile::new_in(&self.temporary).at("write", &self.temporary)?;
         let (digest, size) = file::hash_copy(from, &mut to).at("copy into the cache", path)?;
-        self.publish(to.as_file(), to.path(), digest, size)?;
+        self.publish(to.as_file(), to.path(), digest)?;
         Ok((digest, size))
     }
 
@@ -76,25 +136,30 @@ impl<'a> Put<'a> {
             return self.copy(path);
         }
         let (digest, size) = file::hash_copy(&from, io::sink()).at("read", path)?;
-        match self.publish(&from, path, digest, size) {
+        match self.publish(&from, path, digest) {
             Err(StoreError::Io { cause, .. }) if cause.kind() == io::ErrorKind::CrossesDevices => self.copy(path),
             published => published.map(|()| (digest, size)),
         }
     }
 
-    /// Gives a complete file its name among the objects. An object that is there already is kept, a truncated one replaced.
-    fn publish(&mut self, opened: &File, path: &Path, digest: Digest, size: u64) -> Result<()> {
-        if self.store.has(&digest, size) {
+    /// Gives a complete file its name among the objects. A sound object that is there already is kept.
+    fn publish(&mut self, opened: &File, path: &Path, digest: Digest) -> Result<()> {
+        let object = self.store.path(&digest);
+        if fs::symlink_metadata(&object).is_ok() && self.store.is_sound(&digest)? {
             return Ok(());
         }
-        let object = self.store.path(&digest);
         if let Some(folder) = object.parent() {
             fs::create_dir_all(folder).at("write", folder)?;
             self.folders.insert(folder.to_path_buf());
         }
         file::make_read_only(opened).at("write", path)?;
         opened.sync_all().at("write", path)?;
-        fs::rename(path, &object).at("write", &object)
+        let begun = stat::now();
+        fs::rename(path, &object).at("write", &object)?;
+        // Seen too early to prove anything, but a later write will show.
+        let metadata = opened.metadata().at("read", &object)?;
+        lock(self.store.sound()).keep(digest, Stat::of(&metadata), begun);
+        Ok(())
     }
 
     /// Waits until all names are on the disk.

@@ -45,13 +45,23 @@ impl Stat {
         }
     }
 
+    /// Whether this may be a copy of a file that looked like `other`: another file of the same length and time.
+    pub(super) fn is_copy_of(&self, other: &Self) -> bool {
+        (self.device, self.inode) != (other.device, other.inode) && (self.size, self.mtime) == (other.size, other.mtime)
+    }
+
     /// Whether a file that was read from the moment `now` on cannot have changed since without a new time.
-    fn is_settled(&self, now: i128) -> bool {
+    pub(super) fn is_settled(&self, now: i128) -> bool {
         [self.mtime, self.ctime].into_iter().all(|time| {
             let tick = if time % SECOND_NS == 0 { COARSE_TICK_NS } else { TICK_NS };
             time + tick < now
         })
     }
+}
+
+/// Nanoseconds since 1970.
+pub(super) fn now() -> i128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i128)
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,7 +93,7 @@ impl StatCache {
         {
             return Ok((entry.digest, before.size));
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as i128);
+        let now = now();
         let (digest, size) = file::hash_copy(&mut opened, io::sink()).at("read", path)?;
         let after = Stat::of(&opened.metadata().at("read", path)?);
         // A path that is not UTF-8 could not be saved.

@@ -10,3 +10,4 @@ mod engine;
 mod incremental;
 mod project;
 mod robust;
+mod upkeep;

@@ -1,0 +1,33 @@
+//! A look at what jobs will read, before anything runs: what is damaged is made again by the same run.
+
+use crate::manifest::{Pipeline, Source};
+use crate::plan::{Plan, Status};
+use crate::store::{Store, StoreError};
+use std::collections::BTreeSet;
+
+/// Proves the cached objects that the instances which will run read, and moves damaged ones to the quarantine. Returns
+/// whether there was one: the plan must be made anew then, and ends with what made it.
+///
+/// # Errors
+/// If an object cannot be read.
+pub fn quarantine_damaged(pipeline: &Pipeline, store: &Store, plan: &Plan) -> Result<bool, StoreError> {
+    if !store.writable() {
+        return Ok(false);
+    }
+    let mut seen = BTreeSet::new();
+    let mut damaged = false;
+    for (node, status) in &plan.entries {
+        // What may turn out to be cached reads nothing; if it runs, its job looks again.
+        if matches!(status, Status::Cached(_) | Status::Waits { cached_unless_changed: true, .. }) {
+            continue;
+        }
+        for input in &pipeline.instances[*node].inputs {
+            let Source::Output { instance, output } = &input.source else { continue };
+            let Some(made) = plan.known[*instance].as_ref().and_then(|record| record.output(output)) else { continue };
+            for file in made.files.iter().filter(|file| seen.insert(file.digest)) {
+                damaged |= !store.is_sound(&file.digest)?;
+            }
+        }
+    }
+    Ok(damaged)
+}
