@@ -6,7 +6,7 @@ use crate::manifest::Instance;
 use crate::plan::{Material, Place};
 use crate::record::{FileEntry, Machine, RunInfo};
 use crate::settings::Bytes;
-use crate::stage::{Input, Progress, Recipe};
+use crate::stage::{Input, Progress};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
 use std::fs::File;

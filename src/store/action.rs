@@ -2,7 +2,7 @@
 
 use super::error::{At, Result, StoreError};
 use super::object::Put;
-use super::{Store, file, files_below};
+use super::{Links, Store, file, files_below};
 use crate::key::{Digest, KeyDocument};
 use crate::record::{self, FileEntry, Output, Record, RunInfo, folder_digest};
 use std::fs::{self, File};
@@ -214,7 +214,7 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
     };
     let is_folder = path.ends_with('/');
     if is_folder && metadata.is_dir() {
-        Ok(files_below(&full)?.into_iter().map(|file| format!("{path}{file}")).collect())
+        Ok(files_below(&full, Links::Refuse)?.into_iter().map(|file| format!("{path}{file}")).collect())
     } else if !is_folder && metadata.is_file() {
         Ok(vec![path.to_string()])
     } else {

@@ -35,6 +35,7 @@ pub use error::{Result, StoreError};
 pub use work::WorkDir;
 
 use crate::key::Digest;
+use crate::record::{FileEntry, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
@@ -149,6 +150,17 @@ impl Store {
         lock(stats).digest(&resolved)
     }
 
+    /// Digest of a folder (see [`folder_digest`]) and its files, links in it followed, sorted by path.
+    pub fn digest_folder(&self, path: &Path) -> Result<(Digest, Vec<FileEntry>)> {
+        let mut files = Vec::new();
+        for relative in files_below(path, Links::Follow)? {
+            let (digest, size) = self.digest_file(&path.join(&relative))?;
+            files.push(FileEntry { path: relative, digest, size });
+        }
+        let digest = folder_digest(files.iter().map(|file| (file.path.as_str(), file.digest, file.size)));
+        Ok((digest, files))
+    }
+
     fn local(&self) -> PathBuf {
         self.root.join("local").join(&self.host)
     }
@@ -217,21 +229,38 @@ fn make_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// All files below a folder, as paths with `/` relative to it, sorted. A link in it is a mistake.
-fn files_below(folder: &Path) -> Result<Vec<String>> {
+/// What a link in a folder means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Links {
+    /// The file or folder that it points to.
+    Follow,
+    /// A mistake.
+    Refuse,
+}
+
+/// All files below a folder, as paths with `/` relative to it, sorted.
+fn files_below(folder: &Path, links: Links) -> Result<Vec<String>> {
+    /// A link that leads back up would never end.
+    const DEEPEST: usize = 32;
     let unfit = |path: &Path, reason| StoreError::Unfit { path: path.to_path_buf(), reason };
     let mut files = Vec::new();
-    let mut folders = vec![(folder.to_path_buf(), String::new())];
-    while let Some((folder, prefix)) = folders.pop() {
+    let mut folders = vec![(folder.to_path_buf(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        if depth > DEEPEST {
+            return Err(unfit(&folder, "it lies too many folders deep; does a link lead back up?"));
+        }
         for entry in fs::read_dir(&folder).at("read", &folder)? {
             let path = entry.at("read", &folder)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
                 return Err(unfit(&path, "its name is not UTF-8"));
             };
             let relative = format!("{prefix}{name}");
-            let metadata = fs::symlink_metadata(&path).at("read", &path)?;
+            let metadata = match links {
+                Links::Follow => fs::metadata(&path).at("read", &path)?,
+                Links::Refuse => fs::symlink_metadata(&path).at("read", &path)?,
+            };
             if metadata.is_dir() {
-                folders.push((path, format!("{relative}/")));
+                folders.push((path, format!("{relative}/"), depth + 1));
             } else if metadata.is_file() {
                 files.push(relative);
             } else {

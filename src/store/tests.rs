@@ -74,6 +74,16 @@ fn a_commit_is_found_again_by_another_process() {
 }
 
 #[test]
+fn a_folder_has_the_same_digest_as_an_input_and_as_an_output() {
+    let (folder, store) = store();
+    let record = committed(&store, "weights");
+    write_outputs(folder.path(), "weights");
+    let (digest, files) = store.digest_folder(&folder.path().join("model")).unwrap();
+    assert_eq!(digest, record.output("model").unwrap().digest);
+    assert_eq!(files[1].path, "deep/weights");
+}
+
+#[test]
 fn of_two_runs_at_once_one_is_canonical_and_the_other_an_observation() {
     for (second, expected) in [("weights", &[][..]), ("others", &["model".to_string()][..])] {
         let (_folder, store) = store();

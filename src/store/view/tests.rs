@@ -1,6 +1,7 @@
 //! Tests of the `out/` view.
 
 use super::super::tests::{committed, document, run_info, store};
+use super::super::{Links, files_below};
 use super::*;
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -8,20 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 const WEIGHTS: &str = "model/deep/weights";
 
 fn listed(out: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec![out.to_path_buf()];
-    while let Some(folder) = open.pop() {
-        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            // Through links, as a person sees it.
-            match path.is_dir() {
-                true => open.push(path),
-                false => found.push(path.strip_prefix(out).unwrap().to_string_lossy().into_owned()),
-            }
-        }
-    }
-    found.retain(|file| file != ".titer");
-    found.sort();
-    found
+    files_below(out, Links::Follow).unwrap().into_iter().filter(|file| file != ".titer").collect()
 }
 
 /// Clones are made where the file system can do so; else the first test is one of links twice.
