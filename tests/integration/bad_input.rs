@@ -119,7 +119,7 @@ fn an_exam_without_rows_is_said_where_it_is_met() {
         &RUN,
         1,
         &[
-            "score.quality[n=2,scorer=em]: `predictions` has no row: there is nothing to score",
+            "scorer=em]: `predictions` has no row: there is nothing to score",
             "no row is left to aggregate",
         ],
     );
