@@ -118,10 +118,7 @@ fn an_exam_without_rows_is_said_where_it_is_met() {
     project.refuses(
         &RUN,
         1,
-        &[
-            "scorer=em]: `predictions` has no row: there is nothing to score",
-            "no row is left to aggregate",
-        ],
+        &["scorer=em]: `predictions` has no row: there is nothing to score", "no row is left to aggregate"],
     );
 }
 
