@@ -9,6 +9,7 @@
 //! pipelines/NAME.json                       keys of the last run, by instance
 //! local/HOST/stat.json                      digests of files that look untouched
 //! local/HOST/objects.json                   how objects looked when their bytes were right
+//! local/HOST/snapshots/                     runs that found nothing to do
 //! quarantine/                               what was found damaged, to be looked at
 //! work/                                     scratch folders of live processes
 //! logs/KEY.log                              what a stage said
@@ -22,6 +23,7 @@ mod claim;
 mod error;
 mod file;
 mod object;
+mod snapshot;
 mod sound;
 mod stat;
 #[cfg(test)]
@@ -32,10 +34,11 @@ mod work;
 pub use action::Committed;
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
+pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
 use crate::key::Digest;
-use crate::record::{FileEntry, folder_digest};
+use crate::record::{FileEntry, Record, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
@@ -82,7 +85,7 @@ impl Store {
             }
         }
         let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-        let host = file::path_part(&rustix::system::uname().nodename().to_string_lossy());
+        let host = host();
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
                 make_folder(&root.join(folder))?;
@@ -185,6 +188,23 @@ impl Store {
         sound.map(|mut sound| sound.save(&self.sound_path(), &temporary));
     }
 
+    /// Keeps the answer (one line) to a question, for [`recall`], as long as nothing changes of the facts that it rests
+    /// on. `root` is the folder that most paths outside the cache lie in.
+    pub fn remember(&self, question: &Digest, facts: &Facts, answer: &str, root: &Path) {
+        let damaged = !lock(&self.warnings).is_empty();
+        if let (false, true, Ok(temporary)) = (damaged, self.writable, self.temporary()) {
+            snapshot::remember(&self.root, question, facts, answer, &[&self.root, root], &temporary);
+        }
+    }
+
+    /// Adds to `facts` that the record's objects are there as they are. A record that goes is not missed as long as
+    /// they stay: nothing has to be made again.
+    pub fn watch(&self, record: &Record, facts: &mut Facts) {
+        for file in record.outputs.iter().flat_map(|output| &output.files) {
+            facts.saw(self.path(&file.digest));
+        }
+    }
+
     /// Keys of a pipeline's last run by instance; empty if there was none.
     pub fn last_run(&self, pipeline: &str) -> Result<BTreeMap<String, Digest>> {
         let path = self.pipeline_path(pipeline);
@@ -214,6 +234,11 @@ impl Store {
     pub fn log_path(&self, key: &Digest) -> PathBuf {
         self.root.join("logs").join(format!("{key}.log"))
     }
+}
+
+/// The name of this host, as a part of a path.
+fn host() -> String {
+    file::path_part(&rustix::system::uname().nodename().to_string_lossy())
 }
 
 /// A lock on plain data: a panic elsewhere leaves nothing in it half-done.

@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::Store;
+use super::{Facts, Store};
 use super::error::{At, Result, StoreError};
 use super::file::{is_absent, make_read_only, read_if_there};
 use super::stat::Stat;
@@ -60,6 +60,23 @@ enum Shown {
 /// Something that titer did not put there stands in the way; an object is missing; the folder cannot be written.
 pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
     show_by(&[Way::Clone, Way::Link, Way::Copy], store, out, record)
+}
+
+/// Adds to `facts` what [`show`] looks at when it has nothing to do.
+pub fn watch(out: &Path, record: &Record, facts: &mut Facts) {
+    facts.saw(out);
+    for file in record.outputs.iter().flat_map(|output| &output.files) {
+        let full = out.join(&file.path);
+        for folder in full.ancestors().skip(1).take_while(|folder| *folder != out) {
+            facts.saw(folder);
+        }
+        // A link cannot change but by another in its place, which shows in the folder.
+        if fs::symlink_metadata(&full).is_ok_and(|found| !found.is_symlink()) {
+            facts.saw(full);
+        }
+    }
+    // Folders without a file.
+    record.outputs.iter().filter(|output| output.is_folder()).for_each(|output| facts.saw(out.join(&output.path)));
 }
 
 fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<bool> {
