@@ -10,4 +10,5 @@ mod engine;
 mod incremental;
 mod project;
 mod robust;
+mod snapshot;
 mod upkeep;

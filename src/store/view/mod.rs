@@ -7,10 +7,10 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Facts, Store};
 use super::error::{At, Result, StoreError};
 use super::file::{is_absent, make_read_only, read_if_there};
 use super::stat::Stat;
+use super::{Facts, Store};
 use crate::key::Digest;
 use crate::record::{FileEntry, Record};
 use serde::{Deserialize, Serialize};
@@ -45,9 +45,8 @@ struct Marker {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Shown {
-    /// It is being made.
-    Unsure,
-    /// By a link: where it points to says all.
+    /// By a link, where it points to says all; or it is being made.
+    #[serde(alias = "unsure")]
     Link,
     /// By a file of its own, which looked so when it was made.
     File(Digest, Stat),
@@ -105,8 +104,9 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
         check(store, out, file, marker.files.contains_key(&file.path))?;
     }
     // The marker goes first, with all that is about to be here: after a kill these files are known to be titer's.
-    marker.files.extend(wrong.iter().map(|file| (file.path.clone(), Shown::Unsure)));
+    marker.files.extend(wrong.iter().map(|file| (file.path.clone(), Shown::Link)));
     write_marker(&marker_path, &marker)?;
+    let mut is_written = gone.is_empty();
     for path in gone {
         remove(&out.join(&path))?;
         remove_empty_folders(out, &path);
@@ -118,9 +118,12 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
     }
     for file in wrong {
         let shown = make(ways, store, out, file)?;
+        is_written &= shown == Shown::Link;
         marker.files.insert(file.path.clone(), shown);
     }
-    write_marker(&marker_path, &marker)?;
+    if !is_written {
+        write_marker(&marker_path, &marker)?;
+    }
     Ok(true)
 }
 
@@ -132,7 +135,7 @@ fn is_right(store: &Store, out: &Path, file: &FileEntry, shown: Option<&Shown>) 
         Some(Shown::File(digest, stat)) => {
             *digest == file.digest && fs::symlink_metadata(full).is_ok_and(|found| Stat::of(&found) == *stat)
         }
-        Some(Shown::Unsure) | None => false,
+        None => false,
     }
 }
 
