@@ -10,16 +10,19 @@
 //! local/HOST/stat.json                      digests of files that look untouched
 //! local/HOST/objects.json                   how objects looked when their bytes were right
 //! local/HOST/snapshots/                     runs that found nothing to do
+//! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
 //! quarantine/                               what was found damaged, to be looked at
 //! work/                                     scratch folders of live processes
 //! logs/KEY.log                              what a stage said
 //! ```
 //!
 //! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
-//! scratch behind, which the next one removes. Objects are on the disk before the record that names them.
+//! scratch behind, which the next one removes. Objects are there before the record that names them; when they are on the
+//! disk, says `durable`.
 
 mod action;
 mod claim;
+mod durable;
 mod error;
 mod file;
 mod object;
@@ -62,6 +65,8 @@ pub struct Store {
     sound: OnceLock<Mutex<sound::Sound>>,
     /// Taken when the first scratch folder is needed.
     lease: Mutex<Option<Arc<work::Lease>>>,
+    /// The note that says that some commits have not been waited for.
+    unsynced: Mutex<Option<PathBuf>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -96,8 +101,12 @@ impl Store {
                 file::replace(&version_path, format!("{FORMAT}\n").as_bytes(), &root.join("work"))?;
             }
         }
-        let (stats, sound, lease, warnings) = Default::default();
-        Ok(Self { root, host, writable, stats, sound, lease, warnings })
+        let (stats, sound, lease, unsynced, warnings) = Default::default();
+        let store = Self { root, host, writable, stats, sound, lease, unsynced, warnings };
+        if writable {
+            store.recover()?;
+        }
+        Ok(store)
     }
 
     /// The cache's folder, absolute.
@@ -176,8 +185,10 @@ impl Store {
         self.local().join("objects.json")
     }
 
-    /// Writes down what was hashed. A failure costs hashing again, so it is none.
+    /// Waits until all that was committed is on the disk, and writes down what was hashed. A failure costs a look at it
+    /// again, so it is none.
     pub fn save(&self) {
+        self.sync_all();
         let stats = self.stats.get().map(lock).filter(|stats| stats.is_changed());
         let sound = self.sound.get().map(lock).filter(|sound| sound.is_changed());
         if stats.is_none() && sound.is_none() {
