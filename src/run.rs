@@ -136,7 +136,12 @@ pub fn run(
     let was_interrupted = runner.go(&reports, interrupted);
     runner.remember();
     let hidden = runner.hide_older(&wanted, begun);
-    Summary { hidden, counts: runner.schedule.counts(), interrupted: was_interrupted, seconds: started.elapsed().as_secs_f64() }
+    Summary {
+        hidden,
+        counts: runner.schedule.counts(),
+        interrupted: was_interrupted,
+        seconds: started.elapsed().as_secs_f64(),
+    }
 }
 
 struct Runner<'a> {
@@ -421,7 +426,12 @@ impl Runner<'_> {
         }
         let seconds = running.seconds();
         if running.was_overtaken() {
-            self.tell(node, &RunEvent::Warned("this process stood still, and another titer took over: of the two results the first one counts"));
+            self.tell(
+                node,
+                &RunEvent::Warned(
+                    "this process stood still, and another titer took over: of the two results the first one counts",
+                ),
+            );
         }
         let Some(running) = self.running.get(&node) else { return };
         match running.commit(&self.pipeline.instances[node], self.store) {
@@ -488,13 +498,17 @@ impl Runner<'_> {
     fn hide_older(&mut self, wanted: &[usize], begun: SystemTime) -> usize {
         let mut hidden = 0;
         for &node in wanted {
-            let is_current = |key: &Digest| self.store.get(key).ok().flatten().is_some_and(|it| self.store.complete(&it));
-            if self.known[node].is_some() || self.keys.get(&node).is_some_and(is_current) {
+            let is_current =
+                |key: &Digest| self.store.get(key).ok().flatten().is_some_and(|it| self.store.complete(&it));
+            let is_made = self.known[node].is_some() || self.planned[node].is_some();
+            if is_made || self.keys.get(&node).is_some_and(is_current) {
                 continue;
             }
             match view::hide(self.store, &self.options.out.join(self.pipeline.instances[node].id.folder()), begun) {
                 Ok(was_there) => hidden += usize::from(was_there),
-                Err(error) => self.tell(node, &RunEvent::Warned(&format!("its older result is still shown: {error:#}"))),
+                Err(error) => {
+                    self.tell(node, &RunEvent::Warned(&format!("its older result is still shown: {error:#}")))
+                }
             }
         }
         hidden

@@ -1,8 +1,8 @@
 //! `titer clean`: takes results out of `out/`, never out of the cache.
 
+use super::Exit;
 use super::out::{self, CALM, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::store::view;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -28,7 +28,8 @@ pub(super) fn run(project: &Project, extent: Extent, as_json: bool) -> Result<Ex
     let cleaned = view::clean(store, &out, &keep, extent.dry).map_err(anyhow::Error::from)?;
     let forgotten = if extent.forget { forget(project, extent.dry)? } else { Vec::new() };
     if as_json {
-        let folder = |one: &view::Cleaned| json!({ "folder": out.join(&one.folder), "files": one.files, "left": one.left });
+        let folder =
+            |one: &view::Cleaned| json!({ "folder": out.join(&one.folder), "files": one.files, "left": one.left });
         let folders: Vec<Json> = cleaned.iter().map(folder).collect();
         out::json(&json!({ "cleaned": !extent.dry, "folders": folders, "forgotten": forgotten }));
         return Ok(Exit::Done);

@@ -1,9 +1,9 @@
 //! `titer gc`: says what would go, asks, frees.
 
+use super::Exit;
 use super::args::Gc;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::Failure;
-use super::Exit;
 use crate::settings::{Bytes, Seconds};
 use crate::store::Store;
 use crate::store::gc::{Leftover, Policy, Survey, What};

@@ -1,8 +1,8 @@
 //! `titer pin` and `titer unpin`: results that never go.
 
+use super::Exit;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::diagnostic::Diagnostic;
 use crate::graph::Graph;
 use crate::manifest::Selector;

@@ -1,8 +1,8 @@
 //! `titer verify`: reads what is kept, and says what is wrong with it and what the next run makes again.
 
+use super::Exit;
 use super::out::{self, BAD, BOLD, GOOD, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::plan::{self, Plan, Reason, Status};
 use crate::settings::Bytes;
 use crate::store::{Flaw, Health, Store};

@@ -11,15 +11,16 @@ use std::collections::BTreeSet;
 /// # Errors
 /// If the cache cannot be written.
 pub fn rely_on(pipeline: &Pipeline, store: &Store, plan: &Plan) -> Result<bool, StoreError> {
+    let last = store.last_run(&pipeline.name)?;
     if plan.is_empty() {
-        let last = store.last_run(&pipeline.name)?;
         let is_last = |(node, key): (&usize, _)| last.get(&pipeline.instances[*node].id.to_string()) == Some(key);
         if plan.keys.iter().all(is_last) {
             return Ok(false);
         }
     }
     store.rely_for(&pipeline.name)?;
-    store.rely_on(plan.keys.values().copied())?;
+    // What waits for others may come out as it did the last time.
+    store.rely_on(plan.keys.values().chain(last.values()).copied())?;
     Ok(store.was_swept())
 }
 

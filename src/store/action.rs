@@ -90,7 +90,10 @@ impl Store {
     ) -> Result<Committed> {
         self.must_be_writable()?;
         if !fs::symlink_metadata(folder).at("read", folder)?.is_dir() {
-            return Err(StoreError::Unfit { path: folder.to_path_buf(), reason: "it is not the folder that was given" });
+            return Err(StoreError::Unfit {
+                path: folder.to_path_buf(),
+                reason: "it is not the folder that was given",
+            });
         }
         // Looked at before anything is moved, so that a stage that failed to keep its promise keeps its files.
         let listed = outputs.iter().map(|(name, path)| list(folder, name, path)).collect::<Result<Vec<_>>>()?;

@@ -127,7 +127,9 @@ impl Store {
             let helpers: Vec<_> = (1..threads.max(1)).map(|_| scope.spawn(one_thread)).collect();
             let own = one_thread();
             // A panic of a helper is one of this thread.
-            let theirs = helpers.into_iter().map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            let theirs = helpers
+                .into_iter()
+                .map(|helper| helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
             theirs.fold(own, std::result::Result::and)
         })?;
         let flaws = flaws.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);

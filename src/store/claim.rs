@@ -3,17 +3,18 @@
 //! A claim only saves work; what keeps the cache right is that the first commit of a key wins. So a claim that is lost
 //! (its owner was paused, a network file system was slow) costs work done twice, never a wrong result.
 //!
-//! A claim is a file that names its owner's file in `work/`, and a number that makes every claim another one. On the
-//! owner's host that file's lock says whether it has ended. What has not (or cannot be asked: other hosts, file systems
+//! A claim is a link that leads nowhere: its target names the owner's file in `work/`, and a number that makes every claim
+//! another one. So it is made in one step, and on a full disk too. On the owner's host that file's lock says whether it has ended. What has not (or cannot be asked: other hosts, file systems
 //! without locks) is watched: one whose heart has not beaten for a while, on the watcher's own clock, stands still, and
 //! its claim is taken. When it wakes it sees that the claim is not its own any more, and leaves the new owner's alone.
 
 use super::Store;
 use super::error::{At, Result};
-use super::work::{Held, LOCK, held};
+use super::work::{Held, LOCK, heart, held};
 use crate::key::Digest;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,7 +32,7 @@ pub struct Claim {
 impl Claim {
     /// Whether it is still held: while this process stood still, another may have taken it.
     pub fn is_held(&self) -> bool {
-        fs::read_to_string(&self.path).is_ok_and(|token| token == self.token)
+        read(&self.path).is_ok_and(|token| token == self.token)
     }
 }
 
@@ -81,15 +82,12 @@ impl Store {
         let grave = own.folder().join(format!("claim-{number}"));
         let path = self.root.join("claims").join(name);
         loop {
-            match File::create_new(&path) {
-                Ok(mut file) => {
-                    file.write_all(token.as_bytes()).at("write", &path)?;
-                    return Ok(Some(Claim { path, token, grave }));
-                }
+            match write_new(&path, &token) {
+                Ok(()) => return Ok(Some(Claim { path, token, grave })),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).at("write", &path),
             }
-            let other = match fs::read_to_string(&path) {
+            let other = match read(&path) {
                 Ok(other) => other,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error).at("read", &path),
@@ -117,7 +115,7 @@ impl Store {
         if self.is_of_this_host(owner) && held(&file, &self.settings) == Held::No {
             return false;
         }
-        watch.changes(format!("{owner} {}", fs::read_to_string(&file).unwrap_or_default()), self.settings.patience)
+        watch.changes(format!("{owner} {}", heart(&file)), self.settings.patience)
     }
 
     pub(super) fn is_of_this_host(&self, owner: &str) -> bool {
@@ -134,14 +132,33 @@ pub(super) fn owner(token: &str) -> &str {
     token.split(' ').next().unwrap_or(token)
 }
 
-/// Takes a file away that says `token`. `false`: it says something else by now, and stays.
+/// Says a token under a name that is not taken. Where there are no links, a file says it.
+pub(super) fn write_new(path: &Path, token: &str) -> io::Result<()> {
+    match symlink(token, path) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied) => {
+            File::create_new(path)?.write_all(token.as_bytes())
+        }
+        done => done,
+    }
+}
+
+/// What a claim says.
+pub(super) fn read(path: &Path) -> io::Result<String> {
+    match fs::read_link(path) {
+        Ok(token) => Ok(token.to_string_lossy().into_owned()),
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => fs::read_to_string(path),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes a claim away that says `token`. `false`: it says something else by now, and stays.
 pub(super) fn bury(path: &Path, token: &str, grave: &Path) -> Result<bool> {
     match fs::rename(path, grave) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error).at("remove", path),
     }
-    let is_it = fs::read_to_string(grave).is_ok_and(|found| found == token);
+    let is_it = read(grave).is_ok_and(|found| found == token);
     if !is_it {
         // A live claim was moved: back with it, unless there is a newer one by now.
         let _ = fs::hard_link(grave, path);
@@ -160,7 +177,7 @@ mod tests {
     }
 
     fn open(folder: &tempfile::TempDir, locks: bool, patience: Duration) -> Store {
-        Store::open_with(folder.path(), Settings { locks, patience, ..Settings::default() }).unwrap()
+        Store::open_with(folder.path(), Settings { locks, patience }).unwrap()
     }
 
     #[test]
@@ -222,11 +239,11 @@ mod tests {
     fn what_is_buried_by_mistake_comes_back() {
         let folder = tempfile::tempdir().unwrap();
         let (path, grave) = (folder.path().join("claim"), folder.path().join("grave"));
-        fs::write(&path, "new 1").unwrap();
+        write_new(&path, "new 1").unwrap();
         assert!(!bury(&path, "old 1", &grave).unwrap());
-        assert_eq!(fs::read_to_string(&path).unwrap(), "new 1");
+        assert_eq!(read(&path).unwrap(), "new 1");
         assert!(bury(&path, "new 1", &grave).unwrap());
-        assert!(!path.exists() && !grave.exists());
+        assert!(read(&path).is_err() && read(&grave).is_err());
     }
 
     #[test]

@@ -8,22 +8,20 @@
 //! The file goes with its process. One that is left tells what a process needed that was killed: the collector counts it
 //! as a run.
 
-use super::claim::{Watch, bury};
+use super::claim::{Watch, bury, read};
 use super::error::{At, Result};
 use super::stat::Stat;
 use super::{Store, file, lock, make_folder};
 use crate::key::Digest;
-use jiff::Timestamp;
-use serde_json::json;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Name of the file that says who sweeps.
+/// Name of the claim of who sweeps.
 pub(super) const SWEEP: &str = "sweep";
 /// Name of the file that tells of the last sweep.
-pub(super) const SWEPT: &str = "swept.json";
+const SWEPT: &str = "swept";
 
 /// The file of what this process relies on. It is opened anew for each line: that is when network file systems let
 /// others see it.
@@ -104,8 +102,7 @@ impl Store {
     fn wait_for_sweep(&self) -> Result<()> {
         let path = self.root.join(SWEEP);
         let mut watch = Watch::default();
-        while let Some(owner) = file::read_if_there(&path)? {
-            let owner = String::from_utf8_lossy(&owner);
+        while let Some(owner) = who(&path)? {
             if self.is_alive(&owner, &mut watch) {
                 std::thread::sleep(Duration::from_millis(5));
             } else {
@@ -118,9 +115,19 @@ impl Store {
     /// Takes the mark of a sweep away, if it is still that of `owner`. Before, it is told that something was swept: who
     /// finds no mark must know of it.
     pub(super) fn end_sweep(&self, owner: &str) -> Result<()> {
-        let (temporary, told) = (self.temporary()?, json!({ "at": Timestamp::now().to_string(), "by": owner }));
-        file::replace(&self.root.join(SWEPT), format!("{told}\n").as_bytes(), &temporary)?;
+        let temporary = self.temporary()?;
+        // A new file looks new, and an empty one fits on a full disk.
+        file::replace(&self.root.join(SWEPT), b"", &temporary)?;
         bury(&self.root.join(SWEEP), owner, &temporary.join(SWEEP)).map(|_| ())
+    }
+}
+
+/// Who sweeps.
+pub(super) fn who(mark: &Path) -> Result<Option<String>> {
+    match read(mark) {
+        Ok(owner) => Ok(Some(owner)),
+        Err(error) if file::is_absent(&error) => Ok(None),
+        Err(error) => Err(error).at("read", mark),
     }
 }
 
@@ -151,6 +158,7 @@ impl Relied {
 #[cfg(test)]
 mod tests {
     use super::super::Settings;
+    use super::super::claim::write_new;
     use super::super::tests::store;
     use super::*;
 
@@ -186,12 +194,12 @@ mod tests {
         let (_folder, store) = store();
         let mark = store.root().join(SWEEP);
         let dead = format!("{}.4194304.gone", store.host);
-        fs::write(&mark, &dead).unwrap();
+        write_new(&mark, &dead).unwrap();
         store.rely_on([Digest::of(b"a")]).unwrap();
-        assert!(!mark.exists());
+        assert!(who(&mark).unwrap().is_none());
 
         let collector = Store::open(store.root()).unwrap();
-        fs::write(&mark, collector.lease().unwrap().name()).unwrap();
+        write_new(&mark, collector.lease().unwrap().name()).unwrap();
         std::thread::scope(|scope| {
             let waits = scope.spawn(|| store.rely_on([Digest::of(b"b")]));
             std::thread::sleep(Duration::from_millis(50));
@@ -202,8 +210,8 @@ mod tests {
 
         let settings = Settings { patience: Duration::ZERO, ..Settings::default() };
         let impatient = Store::open_with(store.root(), settings).unwrap();
-        fs::write(&mark, collector.lease().unwrap().name()).unwrap();
+        write_new(&mark, collector.lease().unwrap().name()).unwrap();
         impatient.rely_on([Digest::of(b"c")]).unwrap();
-        assert!(!mark.exists(), "by which the collector knows");
+        assert!(who(&mark).unwrap().is_none(), "by which the collector knows");
     }
 }

@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 /// What stands in the file of a process that could not lock it.
@@ -49,7 +49,10 @@ impl Heart {
             let mut count = 0u64;
             while stopped.recv_timeout(beat) == Err(mpsc::RecvTimeoutError::Timeout) {
                 count += 1;
-                let _ = file.write_all_at(format!("{words}{count}").as_bytes(), 0);
+                // On a full disk a new time must do.
+                if file.write_all_at(format!("{words}{count}").as_bytes(), 0).is_err() {
+                    let _ = file.set_modified(SystemTime::now());
+                }
             }
         });
         Self { _stop: stop }
@@ -91,6 +94,12 @@ impl Drop for Lease {
         let _ = fs::remove_dir_all(&self.folder);
         let _ = fs::remove_file(&self.lock);
     }
+}
+
+/// What can be seen of a process's heart: it differs after each beat.
+pub(super) fn heart(path: &Path) -> String {
+    let time = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    format!("{} {time:?}", fs::read_to_string(path).unwrap_or_default())
 }
 
 /// What a process's lock says of it. Only the locks of this host can be asked.

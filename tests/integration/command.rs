@@ -189,8 +189,9 @@ fn what_is_no_file_is_refused_as_an_output() {
         ("rmdir $0; ln -s /etc $0", "it is not the folder that was given"),
         ("rmdir $0", "cannot read"),
     ] {
-        let project =
-            project(&format!("[mix.a]\ncommand = [\"sh\", \"-c\", \"{made}\", \"{{output}}\"]\ntime_limit = \"60s\"\n"));
+        let project = project(&format!(
+            "[mix.a]\ncommand = [\"sh\", \"-c\", \"{made}\", \"{{output}}\"]\ntime_limit = \"60s\"\n"
+        ));
         project.refuses(&["run", "pipelines/p.toml"], 1, &["mix.a failed", says]);
         assert!(tree(&project.path("cache/objects")).is_empty(), "{made}");
     }

@@ -78,11 +78,18 @@ fn verify_finds_what_is_damaged_lost_or_unreadable_and_says_what_is_made_again()
     }
     let table = object(&project, "aggregate.table/table.csv");
     spoil(&table);
-    let scores = tree(&project.path("out/answers")).into_iter().find(|(name, _)| name.contains("n=3,scorer=em/")).unwrap().0;
+    let scores = tree(&project.path("out/answers"))
+        .into_iter()
+        .find(|(name, _)| name.contains("n=3,scorer=em/scores"))
+        .unwrap()
+        .0;
     std::fs::remove_file(object(&project, &scores)).unwrap();
     let (code, said) = verify(&project, &["-j", "2"]);
     assert_eq!(code, 1);
-    let mut flaws: Vec<(&str, &str)> = said["flaws"].as_array().unwrap().iter()
+    let mut flaws: Vec<(&str, &str)> = said["flaws"]
+        .as_array()
+        .unwrap()
+        .iter()
         .map(|flaw| (flaw["flaw"].as_str().unwrap(), flaw["instances"][0].as_str().unwrap()))
         .collect();
     flaws.sort();
@@ -126,11 +133,16 @@ fn clean_takes_out_what_no_instance_shows_any_more() {
     project.run();
     let before = tree(&project.path("out"));
     let said = project.titer(&["clean", "pipelines/p.toml", "--dry-run"]);
-    assert!(said.out.contains("out/answers/mix.rows/n=3") && said.out.contains("out/answers/aggregate.table"), "{said:?}");
+    assert!(
+        said.out.contains("out/answers/mix.rows/n=3") && said.out.contains("out/answers/aggregate.table"),
+        "{said:?}"
+    );
     assert_eq!(tree(&project.path("out")), before);
     let said = project.titer(&["clean", "pipelines/p.toml"]);
     assert!(said.out.contains("took out the results of 4 instances"), "{said:?}");
-    assert!(!project.path("out/answers/aggregate.table").exists() && !project.path("out/answers/mix.rows/n=3").exists());
+    assert!(
+        !project.path("out/answers/aggregate.table").exists() && !project.path("out/answers/mix.rows/n=3").exists()
+    );
     assert!(project.path("out/answers/aggregate.summary/table.csv").exists());
     assert_eq!(project.run(), NOTHING);
     assert!(project.titer(&["clean", "pipelines/p.toml"]).out.contains("nothing to clean"));
@@ -154,12 +166,25 @@ fn a_result_that_was_not_made_is_not_shown() {
     assert!(tree(&project.path("out")).is_empty(), "an older table is not the one of these rows");
     project.write("data/more.jsonl", &good);
     assert_eq!(project.run(), NOTHING);
-    assert_eq!(project.path("out/answers/aggregate.table/table.csv").exists(), true);
-    // A result that is current stays, though its second run failed.
-    let mut permissions = std::fs::metadata(project.path("data/more.jsonl")).unwrap().permissions();
-    permissions.set_mode(0o644);
-    project.refuses(&["run", "pipelines/p.toml", "--force", "mix.rows", "--axis", "n=2", "-j", "1"], 0, &[]);
-    assert!(project.path("out/answers/mix.rows/n=5").exists(), "what was not wanted stays as it is");
+    assert!(project.path("out/answers/aggregate.table/table.csv").exists());
+    // What was not wanted stays as it is.
+    project.write("data/more.jsonl", &format!("{rows}{{\"instruction\":\"a\",\"prediction\":\"b\"}}\n"));
+    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=2]"], 1, &["1 older results were"]);
+    assert!(project.path("out/answers/mix.rows/n=5").exists() && !project.path("out/answers/mix.rows/n=2").exists());
+}
+
+#[test]
+fn a_current_result_stays_though_its_second_run_failed() {
+    let project = Project::empty();
+    let script = "test -e made && exit 1; touch made; echo x > $0/train.jsonl";
+    project.write(
+        "pipelines/p.toml",
+        &format!("titer = 1\nname = \"p\"\n[mix.a]\ncommand = [\"sh\", \"-c\", \"{script}\", \"{{output}}\"]\n"),
+    );
+    project.run();
+    project.refuses(&["run", "pipelines/p.toml", "--force", "mix.a"], 1, &["exit code 1"]);
+    assert_eq!(project.read("out/p/mix.a/train.jsonl"), "x\n");
+    assert!(project.run().is_empty());
 }
 
 /// A cache of format 1 as the first titer that wrote it left it.

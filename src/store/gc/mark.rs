@@ -1,6 +1,6 @@
 //! What is in the cache, what of it is needed, and what may go.
 
-use super::runs::{Live, PastRun, Source, entries, written};
+use super::runs::{Live, PastRun, Source, entries, words, written};
 use super::{Condemned, Policy, Survey};
 use crate::key::Digest;
 use crate::record::Record;
@@ -48,8 +48,7 @@ impl Action {
                 Ok(Some(record))
             }
             Err(_) => {
-                let text = String::from_utf8_lossy(&bytes);
-                self.objects.extend(text.split(|c: char| !c.is_ascii_hexdigit()).filter_map(|word| word.parse::<Digest>().ok()));
+                self.objects.extend(words(&bytes));
                 Ok(None)
             }
         }
@@ -114,7 +113,7 @@ impl Needed {
         for (run, kept) in runs.iter().zip(&mut kept) {
             let is_among_the_last = match run.source {
                 // It tells of the latest run of each instance, which need not be one run.
-                Source::Latest => policy.keep_runs.is_some_and(|number| number > 0),
+                Source::Latest | Source::Unread => policy.keep_runs.is_some_and(|number| number > 0),
                 Source::Summary(..) | Source::Killed(_) => {
                     let place = seen.entry(&run.pipeline).or_default();
                     *place += 1;
@@ -155,8 +154,13 @@ impl Store {
         let bytes = |object: &Digest| objects.get(object).map_or(0, |(bytes, _)| *bytes);
 
         let is_orphan = |object: &&Digest| !users.contains_key(*object) && !needed.live.objects.contains(*object);
-        let orphans: Vec<Digest> =
-            objects.iter().filter(|(_, (_, settled))| *settled).map(|(object, _)| object).filter(is_orphan).copied().collect();
+        let orphans: Vec<Digest> = objects
+            .iter()
+            .filter(|(_, (_, settled))| *settled)
+            .map(|(object, _)| object)
+            .filter(is_orphan)
+            .copied()
+            .collect();
         let size: u64 = objects.values().map(|(bytes, _)| bytes).sum();
         let mut survey = Survey { size, kept: size, ..Survey::default() };
         survey.kept -= orphans.iter().map(bytes).sum::<u64>();

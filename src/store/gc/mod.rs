@@ -83,7 +83,8 @@ pub struct Survey {
 impl Survey {
     /// Bytes that would be free.
     pub fn bytes(&self) -> u64 {
-        let objects = self.results.iter().map(|result| result.bytes).chain(self.orphans.iter().map(|(_, bytes)| *bytes));
+        let objects =
+            self.results.iter().map(|result| result.bytes).chain(self.orphans.iter().map(|(_, bytes)| *bytes));
         objects.chain(self.leftovers.iter().map(|leftover| leftover.bytes)).sum()
     }
 

@@ -1,8 +1,8 @@
 //! The runs that are remembered: which keys each had, whoever wrote it down.
 //!
 //! Three places tell of runs: a summary in `runs/` with its plan in `plans/`, the latest keys of a pipeline in
-//! `pipelines/`, and what is left in `roots/` of a process that was killed. They are read leniently: what is not
-//! understood names no keys, and is left alone.
+//! `pipelines/`, and what is left in `roots/` of a process that was killed. They are read leniently: of what is not
+//! understood, whatever looks like a digest counts as a key or a plan, so that nothing goes by misunderstanding.
 
 use super::Store;
 use crate::key::Digest;
@@ -34,6 +34,8 @@ pub(super) enum Source {
     Summary(PathBuf, Option<String>),
     /// A process that was killed.
     Killed(PathBuf),
+    /// A summary that is not understood.
+    Unread,
 }
 
 /// What gc reads of a run's summary.
@@ -45,7 +47,7 @@ struct Summary {
     plan: Option<String>,
 }
 
-/// What live processes rely on, and the names of those that are dead.
+/// What live processes rely on.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     pub(super) keys: BTreeSet<Digest>,
@@ -89,7 +91,14 @@ impl Store {
         for entry in entries(&self.root.join("runs"))? {
             let path = entry.path();
             let Some(bytes) = file::read_if_there(&path)? else { continue };
-            let Ok(summary) = serde_json::from_slice::<Summary>(&bytes) else { continue };
+            let Ok(summary) = serde_json::from_slice::<Summary>(&bytes) else {
+                let mut keys = digests(&bytes);
+                for name in keys.clone() {
+                    keys.extend(self.plan_keys(&name.to_string())?);
+                }
+                runs.push(PastRun { pipeline: String::new(), at: written(&path), keys, source: Source::Unread });
+                continue;
+            };
             let at = summary.started.parse().unwrap_or_else(|_| written(&path));
             let keys = match &summary.plan {
                 None => BTreeSet::new(),
@@ -154,10 +163,17 @@ fn digests(json: &[u8]) -> BTreeSet<Digest> {
         }
     }
     let mut found = BTreeSet::new();
-    if let Ok(value) = serde_json::from_slice(json) {
-        collect(&value, &mut found);
+    match serde_json::from_slice(json) {
+        Ok(value) => collect(&value, &mut found),
+        Err(_) => found.extend(words(json)),
     }
     found
+}
+
+/// Whatever looks like a digest in a text.
+pub(super) fn words(text: &[u8]) -> Vec<Digest> {
+    let words = text.split(|byte| !byte.is_ascii_hexdigit());
+    words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).collect()
 }
 
 /// The name that [`file::path_part`] made a part of a path of.
@@ -193,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_read_from_all_three_places_and_what_is_damaged_names_no_keys() {
+    fn runs_are_read_from_all_three_places_and_what_is_damaged_keeps_what_it_names() {
         let (_folder, store) = store();
         let keys: Vec<Digest> = (0..4).map(|i| Digest::of(&[i])).collect();
         store.set_last_run("a/b", &BTreeMap::from([("mix.x".to_string(), keys[0])])).unwrap();
@@ -202,21 +218,25 @@ mod tests {
         }
         let write = |name: &str, text: String| fs::write(store.root().join(name), text).unwrap();
         write("plans/p.json", json!({"format": 1, "instances": {"mix.x": keys[1], "mix.y": null}}).to_string());
-        let summary = |started: &str| json!({"pipeline": "a/b", "started": started, "plan": "p", "more": 1}).to_string();
+        let summary =
+            |started: &str| json!({"pipeline": "a/b", "started": started, "plan": "p", "more": 1}).to_string();
         write("runs/20260101T000000Z-a.json", summary("2026-01-01T00:00:00Z"));
         write("runs/20260102T000000Z-b.json", summary("2026-01-02T00:00:00Z"));
-        write("runs/half.json", summary("2026-01-02T00:00:00Z")[..20].to_string());
+        write("runs/other.json", json!({"version": 9, "of": keys[3]}).to_string());
         write(&format!("roots/{}.4194304.x", store.host), format!("run a/b\nkey {}\nkey 01", keys[2]));
-        write("pipelines/bad.json", "{".into());
+        write("pipelines/bad.json", format!("{{\"mix.x\": \"{}\", \"mix", keys[1]));
         store.rely_on([keys[3]]).unwrap();
 
-        let runs = store.past_runs().unwrap();
+        let runs: Vec<PastRun> =
+            store.past_runs().unwrap().into_iter().filter(|run| run.source != Source::Unread).collect();
         let told: Vec<(&str, Vec<Digest>)> =
             runs.iter().map(|run| (run.pipeline.as_str(), run.keys.iter().copied().collect())).collect();
         assert_eq!(told.len(), 5);
         assert_eq!(told[2..4], [("a/b", vec![keys[1]]), ("a/b", vec![keys[1]])], "the older ones come last");
         assert!(told[..2].contains(&("a/b", vec![keys[0]])) && told[..2].contains(&("a/b", vec![keys[2]])));
-        assert_eq!(told[4], ("bad", vec![]));
+        assert_eq!(told[4], ("bad", vec![keys[1]]));
+        let unread = store.past_runs().unwrap().into_iter().find(|run| run.source == Source::Unread).unwrap();
+        assert_eq!(unread.keys, BTreeSet::from([keys[3]]));
         let live = store.live().unwrap();
         assert_eq!(live.keys, BTreeSet::from([keys[3]]), "a live process is no run yet");
     }

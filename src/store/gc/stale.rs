@@ -5,7 +5,7 @@ use super::runs::{Source, entries};
 use super::{Condemned, Policy};
 use crate::key::Digest;
 use crate::store::Store;
-use crate::store::claim::owner;
+use crate::store::claim::{owner, read};
 use crate::store::error::Result;
 use crate::store::file;
 use crate::store::work::{Held, LOCK, held};
@@ -110,7 +110,7 @@ impl Store {
 
     /// Whether a file was written so long ago, on the clock that stamped it: the clocks of hosts differ, and jump.
     fn has_rested(&self, metadata: &Metadata, time: Duration) -> bool {
-        let stamp = || Some(tempfile::tempfile_in(self.temporary().ok()?).ok()?.metadata().ok()?.modified().ok()?);
+        let stamp = || tempfile::tempfile_in(self.temporary().ok()?).ok()?.metadata().ok()?.modified().ok();
         let now = stamp().unwrap_or_else(SystemTime::now);
         metadata.modified().is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > time))
     }
@@ -121,7 +121,8 @@ impl Store {
 
     /// Whether processes of other hosts are at work in this cache.
     pub(super) fn has_guests(&self) -> Result<bool> {
-        let names = entries(&self.root.join("work"))?.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
+        let names =
+            entries(&self.root.join("work"))?.into_iter().filter_map(|entry| entry.file_name().into_string().ok());
         let owners = names.filter_map(|name| Some(name.strip_suffix(LOCK)?.strip_suffix('.')?.to_string()));
         Ok(owners.into_iter().any(|owner| !self.is_of_this_host(&owner) && !self.is_gone(&owner)))
     }
@@ -139,16 +140,15 @@ impl Store {
         for entry in entries(&self.root.join("logs"))? {
             let name = entry.file_name().into_string().unwrap_or_default();
             let key = name.strip_suffix(".log").and_then(|key| key.parse::<Digest>().ok());
-            let is_needed = |key: &Digest| needed.keys.contains(key) || (actions.contains_key(key) && !going.contains(key));
+            let is_needed =
+                |key: &Digest| needed.keys.contains(key) || (actions.contains_key(key) && !going.contains(key));
             if key.is_some_and(|key| !is_needed(&key)) && self.is_old(&entry.path(), policy.grace) {
                 paths.push((What::Log, entry.path()));
             }
         }
         for entry in entries(&self.root.join("claims"))? {
-            let token = file::read_if_there(&entry.path())?.unwrap_or_default();
-            let token = String::from_utf8_lossy(&token);
-            // An empty one is being made, unless it is so for long.
-            if if token.is_empty() { self.is_old(&entry.path(), DAY) } else { self.is_gone(owner(&token)) } {
+            // One that vanishes at this moment is no claim any more.
+            if read(&entry.path()).is_ok_and(|token| self.is_gone(owner(&token))) {
                 paths.push((What::Claim, entry.path()));
             }
         }
@@ -200,9 +200,14 @@ impl Store {
             match &run.source {
                 Source::Summary(path, _) if policy.history && judges && !kept => old.push((What::Run, path.clone())),
                 Source::Summary(_, plan) => named.extend(plan.as_deref()),
-                Source::Killed(path) if run.keys.is_empty() || (judges && !kept) => old.push((What::Roots, path.clone())),
-                Source::Killed(_) | Source::Latest => {}
+                Source::Killed(path) if run.keys.is_empty() || (judges && !kept) => {
+                    old.push((What::Roots, path.clone()))
+                }
+                Source::Killed(_) | Source::Latest | Source::Unread => {}
             }
+        }
+        if needed.runs.iter().any(|run| run.source == Source::Unread) {
+            return Ok(old);
         }
         for entry in entries(&self.root.join("plans"))? {
             let name = entry.file_name().into_string().unwrap_or_default();

@@ -5,9 +5,9 @@ use super::runs::entries;
 use super::{Leftover, Policy, Survey, What};
 use crate::key::Digest;
 use crate::store::action::rename_new;
-use crate::store::claim::Watch;
+use crate::store::claim::{Watch, write_new};
 use crate::store::error::{At, Result, StoreError};
-use crate::store::roots::SWEEP;
+use crate::store::roots::{SWEEP, who};
 use crate::store::{Store, file, make_folder};
 use std::collections::BTreeSet;
 use std::fs;
@@ -69,7 +69,8 @@ impl<'a> Sweep<'a> {
         let (name, mark) = (store.lease()?.name().to_string(), store.root.join(SWEEP));
         let trash = store.root.join("trash");
         make_folder(&trash)?;
-        file::replace(&mark, name.as_bytes(), &store.temporary()?)?;
+        let new = store.temporary()?.join(SWEEP);
+        write_new(&new, &name).and_then(|()| fs::rename(&new, &mark)).at("write", &mark)?;
         let mut sweep = Self { store, name, mark, bins: Vec::new() };
         // What earlier ones have left. By its new name an earlier one that only stood still cannot delete from it.
         for (number, left) in entries(&trash)?.into_iter().enumerate() {
@@ -87,7 +88,7 @@ impl<'a> Sweep<'a> {
 
     /// Whether nobody has lost patience.
     fn is_on(&self) -> bool {
-        fs::read_to_string(&self.mark).is_ok_and(|name| name == self.name)
+        who(&self.mark).is_ok_and(|who| who.as_ref() == Some(&self.name))
     }
 
     /// Moves what goes to the trash: records first, so that none ever names an object that is gone.

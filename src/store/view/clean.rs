@@ -38,7 +38,11 @@ pub fn clean(store: &Store, out: &Path, keep: &BTreeSet<PathBuf>, dry: bool) -> 
             let done = take_out(store, &folder, dry)?;
             cleaned.push(Cleaned { folder: relative, ..done });
             // The stage's folder, and the pipeline's.
-            folder.ancestors().skip(1).take_while(|above| !dry && above.starts_with(out)).all(|above| fs::remove_dir(above).is_ok());
+            folder
+                .ancestors()
+                .skip(1)
+                .take_while(|above| !dry && above.starts_with(out))
+                .all(|above| fs::remove_dir(above).is_ok());
         }
     }
     Ok(cleaned)
@@ -81,7 +85,8 @@ fn shown_below(out: &Path) -> Result<Vec<PathBuf>> {
 fn take_out(store: &Store, folder: &Path, dry: bool) -> Result<Cleaned> {
     let _lock = lock_folder(store, folder);
     let path = folder.join(MARKER);
-    let marker = read_if_there(&path)?.and_then(|bytes| serde_json::from_slice::<Marker>(&bytes).ok()).unwrap_or_default();
+    let marker =
+        read_if_there(&path)?.and_then(|bytes| serde_json::from_slice::<Marker>(&bytes).ok()).unwrap_or_default();
     let mut cleaned = Cleaned::default();
     for (name, shown) in &marker.files {
         let file = folder.join(name);
