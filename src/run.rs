@@ -6,7 +6,7 @@
 mod inputs;
 mod job;
 
-pub use inputs::quarantine_damaged;
+pub use inputs::{quarantine_damaged, rely_on};
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Event, Local, Placement, Report, Secrets};
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How a run is to be done.
 #[derive(Debug)]
@@ -91,6 +91,8 @@ pub struct Summary {
     pub counts: Counts,
     /// Whether the person stopped it.
     pub interrupted: bool,
+    /// How many instances showed an older result, and have none now.
+    pub hidden: usize,
     /// Wall time.
     pub seconds: f64,
 }
@@ -105,7 +107,7 @@ pub fn run(
     observer: &mut dyn Observer,
     interrupted: &AtomicBool,
 ) -> Summary {
-    let started = Instant::now();
+    let (started, begun) = (Instant::now(), SystemTime::now());
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     // A run with nothing to do needs no order.
     let history = if plan.is_empty() { History::default() } else { History::read(store, &pipeline.name) };
@@ -133,7 +135,13 @@ pub fn run(
     };
     let was_interrupted = runner.go(&reports, interrupted);
     runner.remember();
-    Summary { counts: runner.schedule.counts(), interrupted: was_interrupted, seconds: started.elapsed().as_secs_f64() }
+    let hidden = runner.hide_older(&wanted, begun);
+    Summary {
+        hidden,
+        counts: runner.schedule.counts(),
+        interrupted: was_interrupted,
+        seconds: started.elapsed().as_secs_f64(),
+    }
 }
 
 struct Runner<'a> {
@@ -224,6 +232,9 @@ impl Runner<'_> {
         let document = self.resolver.document(node, &materials);
         let key = document.key();
         self.keys.insert(node, key);
+        if let Err(error) = self.store.rely_on([key]) {
+            return self.fail(node, &error.to_string(), false);
+        }
         if let Some(&leader) = self.working.get(&key) {
             return self.schedule.follow(node, leader);
         }
@@ -414,6 +425,15 @@ impl Runner<'_> {
             return self.fail(node, "an input file was changed while it was read; run again", true);
         }
         let seconds = running.seconds();
+        if running.was_overtaken() {
+            self.tell(
+                node,
+                &RunEvent::Warned(
+                    "this process stood still, and another titer took over: of the two results the first one counts",
+                ),
+            );
+        }
+        let Some(running) = self.running.get(&node) else { return };
         match running.commit(&self.pipeline.instances[node], self.store) {
             Ok(Committed::Canonical(record)) => {
                 self.finish(node, &Arc::new(record), &RunEvent::Ran(seconds), Outcome::Ran);
@@ -471,6 +491,27 @@ impl Runner<'_> {
 
     fn tell(&mut self, node: usize, event: &RunEvent<'_>) {
         self.observer.event(node, event);
+    }
+
+    /// Takes out of the view what an instance showed that was not made now: it is of an older manifest, or of older data.
+    /// What another process has put there since the run began stays. Returns how many there were.
+    fn hide_older(&mut self, wanted: &[usize], begun: SystemTime) -> usize {
+        let mut hidden = 0;
+        for &node in wanted {
+            let is_current =
+                |key: &Digest| self.store.get(key).ok().flatten().is_some_and(|it| self.store.complete(&it));
+            let is_made = self.known[node].is_some() || self.planned[node].is_some();
+            if is_made || self.keys.get(&node).is_some_and(is_current) {
+                continue;
+            }
+            match view::hide(self.store, &self.options.out.join(self.pipeline.instances[node].id.folder()), begun) {
+                Ok(was_there) => hidden += usize::from(was_there),
+                Err(error) => {
+                    self.tell(node, &RunEvent::Warned(&format!("its older result is still shown: {error:#}")))
+                }
+            }
+        }
+        hidden
     }
 
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.

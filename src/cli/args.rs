@@ -1,7 +1,8 @@
 //! The command line.
 
 use crate::resources::Cards;
-use crate::settings::Bytes;
+use crate::settings::{Bytes, Seconds};
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::num::NonZeroU32;
@@ -19,6 +20,12 @@ pub(super) struct Cli {
     /// The cache folder [default: `cache` in the project's root]
     #[arg(long, global = true, env = "TITER_CACHE", value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
+    /// Trust no lock of the file system: of what other processes do, only their heartbeats tell
+    #[arg(long, global = true, hide = true, env = "TITER_NO_LOCKS", value_parser = FalseyValueParser::new())]
+    pub(super) no_locks: bool,
+    /// How long a process is waited for that shows no sign of life
+    #[arg(long, global = true, hide = true, env = "TITER_PATIENCE", value_name = "TIME")]
+    pub(super) patience: Option<Seconds>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,6 +95,52 @@ pub(super) enum Command {
         #[arg(long)]
         log: bool,
     },
+    /// Free space: what no recent run needs. Says what would go, and asks
+    Gc(Gc),
+    /// Keep results for ever, with what they were made of; without a selector, list what is kept
+    Pin {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which: `aggregate.curve`, `train.adapter[n=80]`
+        selector: Vec<String>,
+        /// Why
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
+        /// Not what they were made of
+        #[arg(long)]
+        only: bool,
+    },
+    /// Let go of pinned results
+    Unpin {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which: a selector, or the first digits of a key
+        #[arg(required = true)]
+        selector: Vec<String>,
+    },
+    /// Take out of `out/` what no instance of the manifest shows any more
+    Clean {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// All results; a run shows them again
+        #[arg(long)]
+        all: bool,
+        /// Also let `gc` free the results of instances that the manifest has no more
+        #[arg(long)]
+        forget: bool,
+        /// Only say what would go
+        #[arg(long, short = 'n')]
+        dry_run: bool,
+    },
+    /// Read all that is in the cache, and say what is damaged or lost
+    Verify {
+        /// Only the current results of this manifest
+        #[arg(value_name = "MANIFEST")]
+        path: Option<PathBuf>,
+        /// Files to read at once [default: one for each processor, at least two]
+        #[arg(long, short = 'j', value_name = "N")]
+        jobs: Option<NonZeroU32>,
+    },
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -116,6 +169,38 @@ pub(super) struct Manifest {
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+}
+
+/// What may go. Pinned results and what running processes need never does.
+#[derive(Debug, Args)]
+pub(super) struct Gc {
+    /// Keep what the last K runs of each pipeline used [default: 5, if nothing else is said]
+    #[arg(long, value_name = "K")]
+    pub(super) keep_runs: Option<usize>,
+    /// Keep what was made or used within this time: `30d`
+    #[arg(long, value_name = "TIME")]
+    pub(super) older_than: Option<Seconds>,
+    /// Of the rest, free only what it takes to fit into this size, least recently used first: `20GiB`
+    #[arg(long, value_name = "SIZE")]
+    pub(super) max_size: Option<Bytes>,
+    /// Also what was found damaged
+    #[arg(long)]
+    pub(super) quarantine: bool,
+    /// Also the summaries of runs that are not kept
+    #[arg(long)]
+    pub(super) history: bool,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(super) yes: bool,
+    /// Only say what would go
+    #[arg(long, short = 'n', conflicts_with = "yes")]
+    pub(super) dry_run: bool,
+    /// How long what no record names stays
+    #[arg(long, hide = true, value_name = "TIME")]
+    pub(super) grace: Option<Seconds>,
+    /// How long others get to see that space is being freed
+    #[arg(long, hide = true, value_name = "TIME")]
+    pub(super) wait: Option<Seconds>,
 }
 
 /// What a run may use of this machine. Goes before `[limits]` of the manifest.

@@ -1,17 +1,23 @@
 //! Words in, words out: the command line, and the only room that prints or reads the environment.
 
 mod args;
+mod clean;
 mod explain;
+mod gc;
 mod graph;
 mod init;
 mod machine;
 mod out;
 mod overview;
+mod pin;
 mod progress;
 mod project;
 mod run;
 mod snapshot;
+mod verify;
 
+use crate::settings::Seconds;
+use crate::store::Settings;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
 use project::{Failure, Project};
@@ -23,7 +29,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All that was wanted is there.
     Done = 0,
-    /// A stage failed.
+    /// A stage failed; `verify` found something wrong.
     StageFailed = 1,
     /// A mistake in the manifest, its data or the call; nothing was run.
     Usage = 2,
@@ -65,8 +71,10 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, json, cache } = cli;
-    let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref());
+    let Cli { command, json, cache, no_locks, patience } = cli;
+    let patience = patience.map_or(Settings::default().patience, Seconds::duration);
+    let settings = Settings { locks: !no_locks, patience };
+    let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref(), &settings);
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Schema => {
@@ -88,6 +96,25 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
+        Command::Gc(gc) => gc::run(&project::open_cache(cache.as_deref(), &settings)?, &gc, json),
+        Command::Pin { manifest, selector, note, only } => {
+            let project = load(&manifest)?;
+            match selector.is_empty() {
+                true => pin::list(&project, json),
+                false => pin::pin(&project, &selector, note.as_deref(), only, json),
+            }
+        }
+        Command::Unpin { manifest, selector } => pin::unpin(&load(&manifest)?, &selector, json),
+        Command::Clean { manifest, all, forget, dry_run } => {
+            clean::run(&load(&manifest)?, clean::Extent { all, forget, dry: dry_run }, json)
+        }
+        Command::Verify { path: None, jobs } => {
+            verify::cache(&project::open_cache(cache.as_deref(), &settings)?, jobs, json)
+        }
+        Command::Verify { path: Some(path), jobs } => {
+            let manifest = args::Manifest { path, set: Vec::new(), axis: Vec::new(), variant: None };
+            verify::pipeline(&load(&manifest)?, jobs, json)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -20,6 +20,13 @@ pub(super) fn complain(line: impl AsRef<str>) {
     let _ = writeln!(anstream::stderr(), "{}", line.as_ref());
 }
 
+/// Asks a question on the terminal; only a clear yes is one.
+pub(super) fn confirm(question: &str) -> bool {
+    let mut answer = String::new();
+    let asked = write!(anstream::stderr(), "{question} [y/N] ").and_then(|()| std::io::stdin().read_line(&mut answer));
+    asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
 /// Writes one JSON document, readable by people too.
 pub(super) fn json(value: &serde_json::Value) {
     say(serde_json::to_string_pretty(value).unwrap_or_default());

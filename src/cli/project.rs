@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
 use crate::manifest::{self, Overrides, Pipeline, select};
 use crate::plan::{self, Checks, Plan, Resolver};
-use crate::store::{Facts, Store};
+use crate::store::{Facts, Settings, Store};
 use anyhow::Context as _;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Project {
-    pub(super) fn load(args: &Manifest, cache: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn load(args: &Manifest, cache: Option<&Path>, settings: &Settings) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let facts = RefCell::new(Facts::begin());
@@ -58,7 +58,8 @@ impl Project {
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
-        let store = Store::open(cache.unwrap_or(&root.join("cache"))).map_err(anyhow::Error::from)?;
+        let place = cache.unwrap_or(&root.join("cache")).to_path_buf();
+        let store = Store::open_with(&place, settings.clone()).map_err(anyhow::Error::from)?;
         Ok(Self { root, pipeline, sources, store, facts: facts.into_inner() })
     }
 
@@ -126,6 +127,18 @@ impl Project {
     pub(super) fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
         Failure::Problems(problems, self.sources.clone())
     }
+}
+
+/// Opens the cache that is named, or that of the project here; makes none.
+pub(super) fn open_cache(named: Option<&Path>, settings: &Settings) -> Result<Store, Failure> {
+    let here = std::env::current_dir().context("finding the current folder")?;
+    let root = if here.ends_with("pipelines") { here.parent().unwrap_or(&here) } else { &here };
+    let place = named.map_or_else(|| root.join("cache"), Path::to_path_buf);
+    if !place.join("VERSION").is_file() {
+        let place = out::relative_to_here(&place);
+        return Err(anyhow::anyhow!("there is no cache in `{}`; name it with `--cache DIR`", place.display()).into());
+    }
+    Ok(Store::open_with(&place, settings.clone()).map_err(anyhow::Error::from)?)
 }
 
 fn read_text(path: &str) -> Result<String, Diagnostic> {

@@ -20,7 +20,7 @@ pub(super) fn recall(question: &Question) -> Option<Exit> {
     let started = Instant::now();
     let (out, cached) = question.recall()?;
     let counts = Counts { wanted: cached, cached, ..Counts::default() };
-    report(&Summary { counts, interrupted: false, seconds: started.elapsed().as_secs_f64() }, &out, false);
+    report(&Summary { counts, interrupted: false, hidden: 0, seconds: started.elapsed().as_secs_f64() }, &out, false);
     Some(Exit::Done)
 }
 
@@ -34,6 +34,9 @@ pub(super) fn run(
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
     let (mut plan, forced) = project.plan(&resolver, wanted)?;
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+        (plan, _) = project.plan(&resolver, wanted)?;
+    }
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
@@ -99,7 +102,7 @@ fn report(summary: &Summary, results: &std::path::Path, json: bool) {
         out::json_line(&serde_json::json!({
             "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran,
             "shared": counts.shared, "failed": counts.failed, "blocked": counts.blocked, "unfinished": unfinished,
-            "interrupted": summary.interrupted, "seconds": summary.seconds,
+            "interrupted": summary.interrupted, "hidden": summary.hidden, "seconds": summary.seconds,
         }));
         return;
     }
@@ -125,5 +128,8 @@ fn report(summary: &Summary, results: &std::path::Path, json: bool) {
     out::say(format!("{} {} in {}", out::styled(style, word), parts.join(", "), out::duration(summary.seconds)));
     if !bad {
         out::say(format!("results: {}", results.display()));
+    } else if summary.hidden > 0 {
+        let number = summary.hidden;
+        out::say(format!("{number} older results were taken out of `{}`; they stay in the cache", results.display()));
     }
 }

@@ -4,7 +4,7 @@ use super::group::lock;
 use super::{Event, Job, Local, Placement, Report, write_job};
 use crate::stage::{Cause, CommandRecipe, command};
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, PipeReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of a line; what is longer is cut into lines.
 const LONGEST_LINE: u64 = 64 * 1024;
@@ -20,6 +20,8 @@ const LONGEST_LINE: u64 = 64 * 1024;
 const TAIL: usize = 10;
 /// How long what the command said is waited for when it has ended: a process that left its group may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// A command that ran for less has hardly left a process behind that hides: it is not looked for.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// Names of secrets in titer's own environment, and their values.
 pub type Secrets = BTreeMap<String, String>;
@@ -65,7 +67,7 @@ pub(super) fn start(
 
     let masked: Vec<(String, String)> = secrets.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     let listener = Listener { node, reports: reports.clone(), masked, tail: Arc::default() };
-    let (groups, output) = (Arc::clone(groups), job.output.clone());
+    let (groups, output, begun) = (Arc::clone(groups), job.output.clone(), Instant::now());
     std::thread::spawn(move || {
         let Listener { node, reports, masked, tail } = listener.clone();
         let (finished, ended) = channel();
@@ -75,7 +77,13 @@ pub(super) fn start(
         });
         let status = wait(child, group);
         groups.remove(group);
-        let _ = ended.recv_timeout(LAST_WORDS);
+        let is_silent = ended.recv_timeout(LAST_WORDS / 10).is_ok();
+        if !is_silent || begun.elapsed() > SHORT {
+            end_strays(&job_file);
+        }
+        if !is_silent {
+            let _ = ended.recv_timeout(LAST_WORDS);
+        }
         let event = match status {
             Ok(status) if status.success() => match leaked(&output, &masked) {
                 Ok(None) => Event::Done,
@@ -100,6 +108,24 @@ fn wait(mut child: Child, group: Pid) -> std::io::Result<ExitStatus> {
     }
     let _ = kill_process_group(group, Signal::KILL);
     child.wait()
+}
+
+/// Ends processes that have left the group of their job (a daemon does): they still have its name in their environment.
+fn end_strays(job_file: &Path) {
+    let name = format!("TITER_JOB={}\0", job_file.display());
+    let finder = memchr::memmem::Finder::new(&name);
+    // Only Linux has this folder.
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) else { continue };
+        if std::fs::read(entry.path().join("environ")).is_ok_and(|environment| finder.find(&environment).is_some()) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+/// Text that does nothing to the terminal on which it is shown.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn failure(status: ExitStatus, tail: &VecDeque<String>) -> Event {
@@ -153,7 +179,7 @@ impl Listener {
             if tail.len() == TAIL {
                 tail.pop_front();
             }
-            tail.push_back(text.clone());
+            tail.push_back(harmless(&text));
         }
         let _ = self.reports.send(Report { node: self.node, event: event.unwrap_or(Event::Log(text)) });
     }

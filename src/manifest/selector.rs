@@ -35,6 +35,13 @@ impl Selector {
         Ok(Self { kind, name, pins })
     }
 
+    /// Whether it picks what `other` names: an instance that a manifest may not have any more.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.kind == other.kind
+            && self.name.as_ref().is_none_or(|name| other.name.as_ref() == Some(name))
+            && self.pins.iter().all(|pin| other.pins.contains(pin))
+    }
+
     /// Whether the instance is picked.
     pub fn matches(&self, id: &InstanceId) -> bool {
         let is_called = |axis: &str, wanted: &str| id.axes.get(axis).is_some_and(|value| value.is_called(wanted));

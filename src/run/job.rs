@@ -69,6 +69,11 @@ impl Running {
         self.claim.is_some()
     }
 
+    /// Whether another process has taken the right to make the key away, as this one seemed dead.
+    pub(super) fn was_overtaken(&self) -> bool {
+        self.claim.as_ref().is_some_and(|claim| !claim.is_held())
+    }
+
     /// Tries to get the right to make the key, and says whether it has it.
     pub(super) fn claim(&mut self, key: &Digest, store: &Store) -> anyhow::Result<bool> {
         self.claim = store.claim(key, &mut self.watch)?;

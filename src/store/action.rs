@@ -6,7 +6,7 @@ use super::object::Put;
 use super::{Links, Store, file, files_below};
 use crate::key::{Digest, KeyDocument};
 use crate::record::{self, FileEntry, Output, Record, RunInfo, folder_digest};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -90,6 +90,12 @@ impl Store {
         run: RunInfo,
     ) -> Result<Committed> {
         self.must_be_writable()?;
+        if !fs::symlink_metadata(folder).at("read", folder)?.is_dir() {
+            return Err(StoreError::Unfit {
+                path: folder.to_path_buf(),
+                reason: "it is not the folder that was given",
+            });
+        }
         // Looked at before anything is moved, so that a stage that failed to keep its promise keeps its files.
         let listed = outputs.iter().map(|(name, path)| list(folder, name, path)).collect::<Result<Vec<_>>>()?;
         let wait = self.wait_for(run.wall_seconds);
@@ -121,6 +127,7 @@ impl Store {
 
     fn commit_record(&self, record: Record, document: &KeyDocument, wait: Wait) -> Result<Committed> {
         let action = self.action(&record.key);
+        self.rely_on([record.key])?;
         let text = to_json(&record, &action)?;
         let new = tempfile::Builder::new().prefix("action-").tempdir_in(self.temporary()?).at("write", &action)?;
         let sync = |folder: &Path| if wait == Wait::Now { file::sync_folder(folder) } else { Ok(()) };
@@ -155,9 +162,7 @@ impl Store {
     /// Puts the action folder `new` in the place of one whose record is damaged or whose objects are lost: such a key
     /// could never be cached again. Returns whether another process has just done so. The old runs become observations.
     fn supersede(&self, key: &Digest, new: &Path) -> Result<bool> {
-        let lock_path = self.root.join("work").join("supersede.lock");
-        let lock_file = File::options().create(true).append(true).open(&lock_path).at("write", &lock_path)?;
-        lock_file.lock().at("lock", &lock_path)?;
+        let _turn = self.turn("supersede")?;
         if self.has_complete(key)? {
             return Ok(true);
         }
@@ -189,7 +194,7 @@ impl Store {
         file::sync_folder(&folder)
     }
 
-    fn action(&self, key: &Digest) -> PathBuf {
+    pub(super) fn action(&self, key: &Digest) -> PathBuf {
         let name = key.to_string();
         self.root.join("actions").join(&name[..2]).join(name)
     }
@@ -243,7 +248,7 @@ fn to_json(record: &Record, path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Renames a folder; returns whether its new name was taken, by a folder with something in it.
-fn rename_new(from: &Path, to: &Path) -> Result<bool> {
+pub(super) fn rename_new(from: &Path, to: &Path) -> Result<bool> {
     match fs::rename(from, to) {
         Ok(()) => Ok(false),
         Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {

@@ -33,6 +33,28 @@ pub enum StoreError {
         /// What this program writes.
         known: u32,
     },
+    /// The folder holds something else, or a cache whose `VERSION` was damaged.
+    #[error("`{}` is no cache of titer: its `VERSION` says `{found}`, which no titer has written; use another folder", root.display())]
+    Unknown {
+        /// The folder.
+        root: PathBuf,
+        /// What its `VERSION` says.
+        found: String,
+    },
+    /// Another process is freeing space.
+    #[error("another `titer gc` is at work in cache `{}`; wait until it has ended", .0.display())]
+    Busy(PathBuf),
+    /// Others have lost patience with this process.
+    #[error("this process stood still for so long that others went on without it; nothing was freed, run it again")]
+    Overtaken,
+    /// A pin that does not say what it keeps.
+    #[error("the pin `{}` cannot be read: {reason}; remove it, and pin again what it kept", path.display())]
+    BadPin {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The stage did not write what its kind promises.
     #[error("output `{name}` is missing: the stage wrote no `{path}`")]
     MissingOutput {

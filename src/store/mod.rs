@@ -13,6 +13,10 @@
 //! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
 //! quarantine/                               what was found damaged, to be looked at
 //! work/                                     scratch folders of live processes
+//! claims/KEY                                who makes a key right now
+//! roots/PROCESS                             what a process relies on, so that no `gc` takes it away
+//! pins/KEY.json                             what never goes
+//! trash/                                    what a `gc` is about to delete
 //! logs/KEY.log                              what a stage said
 //! ```
 //!
@@ -21,11 +25,16 @@
 //! disk, says `durable`.
 
 mod action;
+mod check;
 mod claim;
 mod durable;
 mod error;
 mod file;
+mod format;
+pub mod gc;
 mod object;
+mod pin;
+mod roots;
 mod snapshot;
 mod sound;
 mod stat;
@@ -35,8 +44,10 @@ pub mod view;
 mod work;
 
 pub use action::Committed;
+pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
+pub use pin::Pin;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
@@ -49,20 +60,45 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-/// Version of the cache's layout.
-const FORMAT: u32 = 1;
+/// How a cache is shared with other processes.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Whether the file system's locks are asked who lives. Without them hearts are watched, which takes longer.
+    pub locks: bool,
+    /// How long a process is waited for that shows no sign of life.
+    pub patience: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { locks: true, patience: Duration::from_secs(30) }
+    }
+}
+
+impl Settings {
+    /// Time between two beats of a process's heart: a few may come late before anybody loses patience.
+    fn beat(&self) -> Duration {
+        (self.patience / 10).clamp(Duration::from_millis(20), Duration::from_secs(2))
+    }
+}
 
 /// A cache, opened. Safe to use from many threads, and beside other processes on the same cache.
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
     host: String,
+    settings: Settings,
     writable: bool,
+    /// How the mark of the last sweep looked when the cache was opened.
+    swept: Option<stat::Stat>,
     /// Read when the first file is hashed.
     stats: OnceLock<Mutex<stat::StatCache>>,
     /// Read when the first object is looked at.
     sound: OnceLock<Mutex<sound::Sound>>,
+    /// What this process relies on; goes before its lease.
+    roots: Mutex<Option<roots::Roots>>,
     /// Taken when the first scratch folder is needed.
     lease: Mutex<Option<Arc<work::Lease>>>,
     /// The note that says that some commits have not been waited for.
@@ -77,18 +113,19 @@ impl Store {
     /// # Errors
     /// The folder can neither be found nor made; the cache has a newer format.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, Settings::default())
+    }
+
+    /// As [`Store::open`], with settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_with(root: &Path, settings: Settings) -> Result<Self> {
         if !root.exists() {
             fs::create_dir_all(root).at("create", root)?;
         }
         let root = fs::canonicalize(root).at("open", root)?;
-        let version_path = root.join("VERSION");
-        let version = file::read_if_there(&version_path)?;
-        if let Some(bytes) = &version {
-            let found = String::from_utf8_lossy(bytes).trim().to_string();
-            if found.parse::<u32>().is_ok_and(|found| found > FORMAT) {
-                return Err(StoreError::Newer { root, found, known: FORMAT });
-            }
-        }
+        let found = format::read(&root)?;
         let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let host = host();
         if writable {
@@ -96,13 +133,12 @@ impl Store {
                 make_folder(&root.join(folder))?;
             }
             make_folder(&root.join("local").join(&host))?;
-            work::remove_stale(&root.join("work"), &host);
-            if version.is_none() {
-                file::replace(&version_path, format!("{FORMAT}\n").as_bytes(), &root.join("work"))?;
-            }
+            work::remove_stale(&root.join("work"), &host, &settings);
         }
-        let (stats, sound, lease, unsynced, warnings) = Default::default();
-        let store = Self { root, host, writable, stats, sound, lease, unsynced, warnings };
+        let swept = roots::last_sweep(&root);
+        let (stats, sound, roots, lease, unsynced, warnings) = Default::default();
+        let store = Self { root, host, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings };
+        store.bring_up(found)?;
         if writable {
             store.recover()?;
         }
@@ -151,7 +187,7 @@ impl Store {
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let taken = Arc::new(work::Lease::take(&self.root.join("work"), &self.host)?);
+        let taken = Arc::new(work::Lease::take(&self.root.join("work"), &self.host, &self.settings)?);
         Ok(Arc::clone(lease.insert(taken)))
     }
 

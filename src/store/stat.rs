@@ -69,6 +69,11 @@ impl Stat {
         (self.device, self.inode) != (other.device, other.inode) && (self.size, self.mtime) == (other.size, other.mtime)
     }
 
+    /// Whether the file was touched last before that time, in nanoseconds since 1970.
+    pub(super) fn is_before(&self, time: i128) -> bool {
+        self.ctime < time
+    }
+
     /// Whether a file that was read from the moment `now` on cannot have changed since without a new time.
     pub(super) fn is_settled(&self, now: i128) -> bool {
         [self.mtime, self.ctime].into_iter().all(|time| {

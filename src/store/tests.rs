@@ -141,6 +141,18 @@ fn links_in_outputs_are_refused() {
 }
 
 #[test]
+fn a_folder_that_was_replaced_by_a_link_is_refused() {
+    let (folder, store) = store();
+    let work = store.work_dir().unwrap();
+    write_outputs(folder.path(), "weights");
+    let place = work.path().join("out");
+    symlink(folder.path(), &place).unwrap();
+    let error = store.commit(&place, OUTPUTS, &document(1), run_info()).unwrap_err().to_string();
+    assert!(error.contains("it is not the folder that was given"), "{error}");
+    assert!(folder.path().join("model/deep/weights").exists(), "nothing was moved from elsewhere");
+}
+
+#[test]
 fn a_file_with_a_second_name_is_copied_so_that_the_other_name_cannot_change_the_object() {
     let (folder, store) = store();
     let work = store.work_dir().unwrap();

@@ -167,6 +167,66 @@ fn what_it_leaves_running_is_ended() {
     assert!(soon(|| !is_alive(&project.read("child"))));
 }
 
+/// It leaves its group, and keeps the pipe open or not.
+#[test]
+fn what_hides_is_ended_too() {
+    for noise in ["", ">/dev/null 2>&1"] {
+        let project = project(&format!(
+            "[mix.a]\ncommand = [\"sh\", \"-c\", \"setsid sh -c 'echo $$ > child; exec sleep 600' {noise} & until test -s child; do sleep 0.01; done; sleep 1.1; echo x > $0/train.jsonl\", \"{{output}}\"]\n"
+        ));
+        project.run();
+        assert!(soon(|| !is_alive(&project.read("child"))), "{noise}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_as_an_output() {
+    for (made, says) in [
+        ("mkfifo $0/train.jsonl", "a file was promised"),
+        ("ln -s /etc/hostname $0/train.jsonl", "a file was promised"),
+        ("mkdir $0/train.jsonl", "a file was promised"),
+        ("true", "output `train` is missing"),
+        ("rmdir $0; ln -s /etc $0", "it is not the folder that was given"),
+        ("rmdir $0", "cannot read"),
+    ] {
+        let project = project(&format!(
+            "[mix.a]\ncommand = [\"sh\", \"-c\", \"{made}\", \"{{output}}\"]\ntime_limit = \"60s\"\n"
+        ));
+        project.refuses(&["run", "pipelines/p.toml"], 1, &["mix.a failed", says]);
+        assert!(tree(&project.path("cache/objects")).is_empty(), "{made}");
+    }
+}
+
+#[test]
+fn noise_is_kept_and_shown_without_harm() {
+    let project = project(
+        "[mix.a]\ncommand = [\"sh\", \"-c\", \"head -c 300000 /dev/urandom; printf '\\\\033[2Jred\\\\n'; exit 3\"]\n",
+    );
+    let output = project.titer(&["run", "pipelines/p.toml"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.out.contains("exit code 3") && output.out.contains("\u{fffd}[2Jred"), "{output:?}");
+    assert!(!output.out.contains('\u{1b}') && !output.out.contains('\0'));
+}
+
+/// It has the right to: the cache belongs to the same person.
+#[test]
+fn a_command_that_writes_to_its_input_is_noticed_before_the_next_use() {
+    let project = project(
+        r#"
+[mix.rows]
+command = ["sh", "-c", "echo a > $0/train.jsonl", "{output}"]
+
+[mix.rude]
+command = ["sh", "-c", "sleep 0.05; chmod u+w $1; echo b >> $1; echo c > $0/train.jsonl", "{output}", "{input.of}"]
+inputs = { of = "mix.rows" }
+"#,
+    );
+    assert_eq!(project.run(), ["mix.rows", "mix.rude"]);
+    assert_eq!(project.run(), ["mix.rows"]);
+    assert_eq!(project.read("out/c/mix.rows/train.jsonl"), "a\n");
+    assert!(project.run().is_empty());
+}
+
 #[test]
 fn nothing_is_left_when_titer_is_killed() {
     let project =

@@ -7,7 +7,9 @@ mod bad_input;
 mod command;
 #[cfg(feature = "candle")]
 mod engine;
+mod gc;
 mod incremental;
+mod lease;
 mod project;
 mod robust;
 mod snapshot;

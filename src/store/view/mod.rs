@@ -4,8 +4,11 @@
 //! through which an editor would change the object. A marker file remembers what was put there, so that nothing else is
 //! ever removed, and a second look costs one small read and a stat per file.
 
+mod clean;
 #[cfg(test)]
 mod tests;
+
+pub use clean::{Cleaned, clean, hide};
 
 use super::error::{At, Result, StoreError};
 use super::file::{is_absent, make_read_only, read_if_there};
@@ -82,8 +85,8 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
     make_way(out, out)?;
     fs::create_dir_all(out).at("create", out)?;
     let out = &fs::canonicalize(out).at("open", out)?;
-    // Another process may show the same result at this moment. Where folders cannot be locked, luck must do.
-    let _lock = File::open(out).and_then(|folder| folder.lock().map(|()| folder));
+    // Another process may show the same result.
+    let _lock = lock_folder(store, out);
     let marker_path = out.join(MARKER);
     // A marker that cannot be read knows nothing: what it listed is then left alone.
     let marker = read_if_there(&marker_path)?;
@@ -125,6 +128,14 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
         write_marker(&marker_path, &marker)?;
     }
     Ok(true)
+}
+
+/// Keeps other processes from showing something in the folder at this moment. Where folders cannot be locked, luck must
+/// do.
+fn lock_folder(store: &Store, out: &Path) -> Option<File> {
+    let folder = File::open(out).ok().filter(|_| store.settings.locks)?;
+    folder.lock().ok()?;
+    Some(folder)
 }
 
 /// Whether the file is there as it was put there.

@@ -1,0 +1,243 @@
+//! The runs that are remembered: which keys each had, whoever wrote it down.
+//!
+//! Three places tell of runs: a summary in `runs/` with its plan in `plans/`, the latest keys of a pipeline in
+//! `pipelines/`, and what is left in `roots/` of a process that was killed. They are read leniently: of what is not
+//! understood, whatever looks like a digest counts as a key or a plan, so that nothing goes by misunderstanding.
+
+use super::Store;
+use crate::key::Digest;
+use crate::store::error::{At, Result};
+use crate::store::file::{self, is_absent};
+use crate::store::roots::Relied;
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirEntry};
+use std::path::{Path, PathBuf};
+
+/// A run that is over.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PastRun {
+    pub(super) pipeline: String,
+    pub(super) at: Timestamp,
+    pub(super) keys: BTreeSet<Digest>,
+    pub(super) source: Source,
+}
+
+/// Who tells of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Source {
+    /// The pipeline's latest keys.
+    Latest,
+    /// A summary, and the name of its plan.
+    Summary(PathBuf, Option<String>),
+    /// A process that was killed.
+    Killed(PathBuf),
+    /// A summary that is not understood.
+    Unread,
+}
+
+/// What gc reads of a run's summary.
+#[derive(Deserialize)]
+struct Summary {
+    pipeline: String,
+    /// RFC 3339.
+    started: String,
+    plan: Option<String>,
+}
+
+/// What live processes rely on.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    pub(super) keys: BTreeSet<Digest>,
+    pub(super) objects: BTreeSet<Digest>,
+}
+
+/// The files and folders in a folder; none if it is not there.
+pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.at("read", folder)).collect(),
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error).at("read", folder),
+    }
+}
+
+/// When a file was written last. What cannot be told was just now: so nothing goes by mistake.
+pub(super) fn written(path: &Path) -> Timestamp {
+    let time = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+    time.ok().and_then(|time| Timestamp::try_from(time).ok()).unwrap_or_else(Timestamp::now)
+}
+
+impl Store {
+    /// What live processes rely on. To be asked before the runs: one that ends meanwhile is in either.
+    pub(super) fn live(&self) -> Result<Live> {
+        let mut live = Live::default();
+        for entry in entries(&self.root.join("roots"))? {
+            if !self.is_gone(&entry.file_name().to_string_lossy()) {
+                let text = file::read_if_there(&entry.path())?.unwrap_or_default();
+                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+                live.keys.extend(relied.keys);
+                live.objects.extend(relied.objects);
+            }
+        }
+        Ok(live)
+    }
+
+    /// All runs that are remembered, the latest of each pipeline first.
+    pub(super) fn past_runs(&self) -> Result<Vec<PastRun>> {
+        let mut runs = Vec::new();
+        let mut plans: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        for entry in entries(&self.root.join("runs"))? {
+            let path = entry.path();
+            let Some(bytes) = file::read_if_there(&path)? else { continue };
+            let Ok(summary) = serde_json::from_slice::<Summary>(&bytes) else {
+                let mut keys = digests(&bytes);
+                for name in keys.clone() {
+                    keys.extend(self.plan_keys(&name.to_string())?);
+                }
+                runs.push(PastRun { pipeline: String::new(), at: written(&path), keys, source: Source::Unread });
+                continue;
+            };
+            let at = summary.started.parse().unwrap_or_else(|_| written(&path));
+            let keys = match &summary.plan {
+                None => BTreeSet::new(),
+                Some(name) => match plans.get(name) {
+                    Some(keys) => keys.clone(),
+                    None => plans.entry(name.clone()).or_insert(self.plan_keys(name)?).clone(),
+                },
+            };
+            let source = Source::Summary(path, summary.plan);
+            runs.push(PastRun { pipeline: summary.pipeline, at, keys, source });
+        }
+        for entry in entries(&self.root.join("pipelines"))? {
+            let path = entry.path();
+            let Some(pipeline) = pipeline_of(&entry) else { continue };
+            let keys = digests(&file::read_if_there(&path)?.unwrap_or_default());
+            runs.push(PastRun { pipeline, at: written(&path), keys, source: Source::Latest });
+        }
+        for entry in entries(&self.root.join("roots"))? {
+            let path = entry.path();
+            if self.is_gone(&entry.file_name().to_string_lossy()) {
+                let text = file::read_if_there(&path)?.unwrap_or_default();
+                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+                let keys = relied.keys.into_iter().collect();
+                let pipeline = relied.pipeline.unwrap_or_default();
+                runs.push(PastRun { pipeline, at: written(&path), keys, source: Source::Killed(path) });
+            }
+        }
+        runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.at.cmp(&a.at)));
+        Ok(runs)
+    }
+
+    fn plan_keys(&self, name: &str) -> Result<BTreeSet<Digest>> {
+        // A name of another form is no file in this folder.
+        if name.contains('/') {
+            return Ok(BTreeSet::new());
+        }
+        let path = self.root.join("plans").join(format!("{name}.json"));
+        Ok(digests(&file::read_if_there(&path)?.unwrap_or_default()))
+    }
+}
+
+/// The pipelines whose latest keys are known.
+pub(in crate::store) fn pipelines(root: &Path) -> Result<Vec<String>> {
+    let mut names: Vec<String> = entries(&root.join("pipelines"))?.iter().filter_map(pipeline_of).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn pipeline_of(entry: &DirEntry) -> Option<String> {
+    Some(plain(entry.file_name().to_str()?.strip_suffix(".json")?))
+}
+
+/// All digests that a JSON document holds as values: in a plan, the keys of its instances. More than those would only
+/// keep more.
+fn digests(json: &[u8]) -> BTreeSet<Digest> {
+    fn collect(value: &Json, found: &mut BTreeSet<Digest>) {
+        match value {
+            Json::String(text) => found.extend(text.parse::<Digest>()),
+            Json::Array(items) => items.iter().for_each(|item| collect(item, found)),
+            Json::Object(entries) => entries.values().for_each(|value| collect(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = BTreeSet::new();
+    match serde_json::from_slice(json) {
+        Ok(value) => collect(&value, &mut found),
+        Err(_) => found.extend(words(json)),
+    }
+    found
+}
+
+/// Whatever looks like a digest in a text.
+pub(super) fn words(text: &[u8]) -> Vec<Digest> {
+    let words = text.split(|byte| !byte.is_ascii_hexdigit());
+    words.filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok()).collect()
+}
+
+/// The name that [`file::path_part`] made a part of a path of.
+fn plain(part: &str) -> String {
+    let (mut bytes, mut rest) = (Vec::new(), part.as_bytes());
+    while let Some((first, more)) = rest.split_first() {
+        let code = more.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());
+        match code {
+            Some(byte) if *first == b'%' => {
+                bytes.push(byte);
+                rest = &more[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = more;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tests::store;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_come_back_from_paths() {
+        for name in ["fractions", "a/b", "ä %2f", "..", "%"] {
+            assert_eq!(plain(&file::path_part(name)), name);
+        }
+    }
+
+    #[test]
+    fn runs_are_read_from_all_three_places_and_what_is_damaged_keeps_what_it_names() {
+        let (_folder, store) = store();
+        let keys: Vec<Digest> = (0..4).map(|i| Digest::of(&[i])).collect();
+        store.set_last_run("a/b", &BTreeMap::from([("mix.x".to_string(), keys[0])])).unwrap();
+        for folder in ["runs", "plans", "roots"] {
+            fs::create_dir_all(store.root().join(folder)).unwrap();
+        }
+        let write = |name: &str, text: String| fs::write(store.root().join(name), text).unwrap();
+        write("plans/p.json", json!({"format": 1, "instances": {"mix.x": keys[1], "mix.y": null}}).to_string());
+        let summary =
+            |started: &str| json!({"pipeline": "a/b", "started": started, "plan": "p", "more": 1}).to_string();
+        write("runs/20260101T000000Z-a.json", summary("2026-01-01T00:00:00Z"));
+        write("runs/20260102T000000Z-b.json", summary("2026-01-02T00:00:00Z"));
+        write("runs/other.json", json!({"version": 9, "of": keys[3]}).to_string());
+        write(&format!("roots/{}.4194304.x", store.host), format!("run a/b\nkey {}\nkey 01", keys[2]));
+        write("pipelines/bad.json", format!("{{\"mix.x\": \"{}\", \"mix", keys[1]));
+        store.rely_on([keys[3]]).unwrap();
+
+        let runs: Vec<PastRun> =
+            store.past_runs().unwrap().into_iter().filter(|run| run.source != Source::Unread).collect();
+        let told: Vec<(&str, Vec<Digest>)> =
+            runs.iter().map(|run| (run.pipeline.as_str(), run.keys.iter().copied().collect())).collect();
+        assert_eq!(told.len(), 5);
+        assert_eq!(told[2..4], [("a/b", vec![keys[1]]), ("a/b", vec![keys[1]])], "the older ones come last");
+        assert!(told[..2].contains(&("a/b", vec![keys[0]])) && told[..2].contains(&("a/b", vec![keys[2]])));
+        assert_eq!(told[4], ("bad", vec![keys[1]]));
+        let unread = store.past_runs().unwrap().into_iter().find(|run| run.source == Source::Unread).unwrap();
+        assert_eq!(unread.keys, BTreeSet::from([keys[3]]));
+        let live = store.live().unwrap();
+        assert_eq!(live.keys, BTreeSet::from([keys[3]]), "a live process is no run yet");
+    }
+}

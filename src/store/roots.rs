@@ -1,0 +1,217 @@
+//! What processes rely on, so that nobody takes it away from under them.
+//!
+//! A process adds a line to its file in `roots/` *before* it looks whether a result is there, and then looks for the mark
+//! of a sweep. A collector sets its mark before it reads these files. So either the collector sees the line and leaves
+//! the result alone, or the process sees the mark and waits until the sweep is over, which is short: then it looks. Who
+//! planned before, without a line, asks [`Store::was_swept`] whether to look again.
+//!
+//! The file goes with its process. One that is left tells what a process needed that was killed: the collector counts it
+//! as a run.
+
+use super::claim::{Watch, bury, read};
+use super::error::{At, Result};
+use super::stat::Stat;
+use super::{Store, file, lock, make_folder};
+use crate::key::Digest;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Name of the claim of who sweeps.
+pub(super) const SWEEP: &str = "sweep";
+/// Name of the file that tells of the last sweep.
+const SWEPT: &str = "swept";
+
+/// The file of what this process relies on. It is opened anew for each line: that is when network file systems let
+/// others see it.
+#[derive(Debug)]
+pub(super) struct Roots {
+    path: PathBuf,
+}
+
+impl Drop for Roots {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// How the file that tells of the last sweep looks; none if there was no sweep.
+pub(super) fn last_sweep(root: &Path) -> Option<Stat> {
+    fs::symlink_metadata(root.join(SWEPT)).ok().map(|metadata| Stat::of(&metadata))
+}
+
+impl Store {
+    /// Says which pipeline the keys to come belong to.
+    ///
+    /// # Errors
+    /// If the cache cannot be written. One that is read-only has no collector, and nothing to say to it.
+    pub fn rely_for(&self, pipeline: &str) -> Result<()> {
+        self.add_root(&format!("run {pipeline}\n"))
+    }
+
+    /// Keeps the results of these keys, as long as this process lives. To be called before they are looked at.
+    ///
+    /// # Errors
+    /// As [`Store::rely_for`].
+    pub fn rely_on(&self, keys: impl IntoIterator<Item = Digest>) -> Result<()> {
+        let lines: String = keys.into_iter().map(|key| format!("key {key}\n")).collect();
+        self.add_root(&lines)
+    }
+
+    /// As [`Store::rely_on`], for an object that no record names yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rely_on_object(&self, digest: &Digest) -> Result<()> {
+        self.add_root(&format!("object {digest}\n"))
+    }
+
+    /// Whether results may have gone since the cache was opened.
+    pub fn was_swept(&self) -> bool {
+        last_sweep(&self.root) != self.swept
+    }
+
+    fn add_root(&self, lines: &str) -> Result<()> {
+        if lines.is_empty() || !self.writable {
+            return Ok(());
+        }
+        {
+            let mut roots = lock(&self.roots);
+            let roots = match &mut *roots {
+                Some(roots) => roots,
+                none => none.insert(self.new_roots()?),
+            };
+            let file = File::options().append(true).open(&roots.path);
+            // In one piece, so that nobody reads half a line but after a crash.
+            file.and_then(|mut file| file.write_all(lines.as_bytes())).at("write", &roots.path)?;
+        }
+        self.wait_for_sweep()
+    }
+
+    fn new_roots(&self) -> Result<Roots> {
+        let folder = self.root.join("roots");
+        make_folder(&folder)?;
+        let path = folder.join(self.lease()?.name());
+        File::create_new(&path).at("write", &path)?;
+        Ok(Roots { path })
+    }
+
+    /// Waits until nobody sweeps. A collector that is dead or stands still is not waited for; its mark goes, by which it
+    /// knows.
+    fn wait_for_sweep(&self) -> Result<()> {
+        let path = self.root.join(SWEEP);
+        let mut watch = Watch::default();
+        while let Some(owner) = who(&path)? {
+            if self.is_alive(&owner, &mut watch) {
+                std::thread::sleep(Duration::from_millis(5));
+            } else {
+                self.end_sweep(&owner)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the mark of a sweep away, if it is still that of `owner`. Before, it is told that something was swept: who
+    /// finds no mark must know of it.
+    pub(super) fn end_sweep(&self, owner: &str) -> Result<()> {
+        let temporary = self.temporary()?;
+        // A new file looks new, and an empty one fits on a full disk.
+        file::replace(&self.root.join(SWEPT), b"", &temporary)?;
+        bury(&self.root.join(SWEEP), owner, &temporary.join(SWEEP)).map(|_| ())
+    }
+}
+
+/// Who sweeps.
+pub(super) fn who(mark: &Path) -> Result<Option<String>> {
+    match read(mark) {
+        Ok(owner) => Ok(Some(owner)),
+        Err(error) if file::is_absent(&error) => Ok(None),
+        Err(error) => Err(error).at("read", mark),
+    }
+}
+
+/// What a file in `roots/` says.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Relied {
+    pub(super) pipeline: Option<String>,
+    pub(super) keys: Vec<Digest>,
+    pub(super) objects: Vec<Digest>,
+}
+
+impl Relied {
+    pub(super) fn parse(text: &str) -> Self {
+        let mut relied = Self::default();
+        for (word, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
+            match (word, rest.parse()) {
+                ("run", _) => relied.pipeline = Some(rest.to_string()),
+                ("key", Ok(key)) => relied.keys.push(key),
+                ("object", Ok(object)) => relied.objects.push(object),
+                // The last line of a process that was killed may be half a line.
+                _ => {}
+            }
+        }
+        relied
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Settings;
+    use super::super::claim::write_new;
+    use super::super::tests::store;
+    use super::*;
+
+    fn roots(store: &Store) -> Vec<Relied> {
+        let Ok(entries) = fs::read_dir(store.root().join("roots")) else { return Vec::new() };
+        entries.map(|entry| Relied::parse(&fs::read_to_string(entry.unwrap().path()).unwrap())).collect()
+    }
+
+    #[test]
+    fn what_a_process_relies_on_stands_in_its_file_as_long_as_it_lives() {
+        let (_folder, store) = store();
+        let (a, b) = (Digest::of(b"a"), Digest::of(b"b"));
+        store.rely_on([]).unwrap();
+        assert!(roots(&store).is_empty(), "nothing needs no file");
+        store.rely_for("my pipeline").unwrap();
+        store.rely_on([a, b]).unwrap();
+        store.rely_on_object(&b).unwrap();
+        let expected = Relied { pipeline: Some("my pipeline".into()), keys: vec![a, b], objects: vec![b] };
+        assert_eq!(roots(&store), [expected]);
+        let other = Store::open(store.root()).unwrap();
+        drop(store);
+        assert!(roots(&other).is_empty());
+    }
+
+    #[test]
+    fn half_a_line_is_passed_over() {
+        let text = format!("run p\nkey {}\nkey 0123", Digest::of(b"a"));
+        assert_eq!(Relied::parse(&text).keys, [Digest::of(b"a")]);
+    }
+
+    #[test]
+    fn a_sweep_is_waited_for_unless_its_collector_is_gone_or_stands_still() {
+        let (_folder, store) = store();
+        let mark = store.root().join(SWEEP);
+        let dead = format!("{}.4194304.gone", store.host);
+        write_new(&mark, &dead).unwrap();
+        store.rely_on([Digest::of(b"a")]).unwrap();
+        assert!(who(&mark).unwrap().is_none());
+
+        let collector = Store::open(store.root()).unwrap();
+        write_new(&mark, collector.lease().unwrap().name()).unwrap();
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| store.rely_on([Digest::of(b"b")]));
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(!waits.is_finished());
+            fs::remove_file(&mark).unwrap();
+            waits.join().unwrap().unwrap();
+        });
+
+        let settings = Settings { patience: Duration::ZERO, ..Settings::default() };
+        let impatient = Store::open_with(store.root(), settings).unwrap();
+        write_new(&mark, collector.lease().unwrap().name()).unwrap();
+        impatient.rely_on([Digest::of(b"c")]).unwrap();
+        assert!(who(&mark).unwrap().is_none(), "by which the collector knows");
+    }
+}
