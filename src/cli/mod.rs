@@ -1,15 +1,20 @@
 //! Words in, words out: the command line, and the only room that prints or reads the environment.
 
 mod args;
+mod audit;
+mod diary;
+mod diff;
 mod explain;
 mod graph;
 mod init;
+mod lock;
 mod machine;
 mod out;
 mod overview;
 mod progress;
 mod project;
 mod run;
+mod runs;
 
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
@@ -21,7 +26,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All that was wanted is there.
     Done = 0,
-    /// A stage failed.
+    /// A stage failed, or an audit found a difference.
     StageFailed = 1,
     /// A mistake in the manifest, its data or the call; nothing was run.
     Usage = 2,
@@ -75,12 +80,21 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
-        Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
-        Command::Run { manifest, wanted, keep_going, machine, .. } => {
-            run::run(&load(&manifest)?, &wanted, keep_going, &machine, json)
+        Command::Run { manifest, wanted, dry_run: true, locked, .. } => {
+            let project = load(&manifest)?;
+            locked.map_or(Ok(()), |locked| lock::check(&project, &wanted, locked))?;
+            overview::plan(&project, &wanted, false, json)
+        }
+        Command::Run { manifest, wanted, keep_going, locked, machine, .. } => {
+            run::run(&load(&manifest)?, &wanted, &run::Manner { keep_going, locked }, &machine, json)
+        }
+        Command::Runs { manifest, number } => runs::list(cache.as_deref(), manifest.as_deref(), number, json),
+        Command::Diff { what, overrides } => diff::diff(&what, &overrides, cache.as_deref(), json),
+        Command::Audit { manifest, selectors, sample, machine } => {
+            audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
-        Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
+        Command::Show { what, log } => runs::show(&what, log, cache.as_deref(), json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
             Ok(Exit::Done)

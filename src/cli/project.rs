@@ -1,6 +1,6 @@
 //! A manifest and the folders around it, loaded and checked.
 
-use super::args::{Manifest, Wanted};
+use super::args::{self, Manifest, Wanted};
 use super::out;
 use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
@@ -16,6 +16,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Project {
     pub(super) root: PathBuf,
+    /// The manifest's path.
+    pub(super) manifest: PathBuf,
+    /// What the call changes of it.
+    pub(super) overrides: args::Overrides,
     pub(super) pipeline: Pipeline,
     pub(super) sources: Sources,
     pub(super) store: Store,
@@ -41,17 +45,23 @@ impl Project {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let overrides = Overrides {
-            params: assignments("--set", &args.set)?,
-            axes: assignments("--axis", &args.axis)?,
-            variant: args.variant.clone(),
+            params: assignments("--set", &args.overrides.set)?,
+            axes: assignments("--axis", &args.overrides.axis)?,
+            variant: args.overrides.variant.clone(),
         };
         let pipeline = match manifest::load(&name, &read_text, &overrides, &mut sources) {
             Ok(pipeline) => pipeline,
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
-        let store = Store::open(cache.unwrap_or(&root.join("cache"))).map_err(anyhow::Error::from)?;
-        Ok(Self { root, pipeline, sources, store })
+        let store = Store::open(&Self::cache(cache, &args.path)?).map_err(anyhow::Error::from)?;
+        let (manifest, overrides) = (args.path.clone(), args.overrides.clone());
+        Ok(Self { root, manifest, overrides, pipeline, sources, store })
+    }
+
+    /// The cache of a manifest, which need not be read for that.
+    pub(super) fn cache(given: Option<&Path>, manifest: &Path) -> anyhow::Result<PathBuf> {
+        given.map_or_else(|| Ok(root_of(manifest)?.join("cache")), |cache| Ok(cache.to_path_buf()))
     }
 
     pub(super) fn resolver(&self) -> Resolver<'_> {
@@ -94,7 +104,7 @@ impl Project {
     /// Says what the store found damaged and passed over.
     pub(super) fn tell_warnings(&self) {
         for warning in self.store.take_warnings() {
-            out::complain(format!("{} {warning}", out::styled(out::BOLD, "warning:")));
+            out::warn(warning);
         }
     }
 
@@ -127,7 +137,7 @@ fn read_text(path: &str) -> Result<String, Diagnostic> {
     })
 }
 
-fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     let full = std::path::absolute(manifest).with_context(|| format!("finding `{}`", manifest.display()))?;
     let folder = full.parent().unwrap_or(Path::new("/"));
     let root = match folder.file_name() {
@@ -136,6 +146,14 @@ fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     };
     // Shorter in messages, and the same place.
     Ok(out::relative_to_here(root))
+}
+
+/// A path as seen from a project's root, if it lies there.
+pub(super) fn from_root(root: &Path, path: &Path) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (root, path) = (absolute(root), absolute(path));
+    // `absolute` keeps a `.` at the beginning only.
+    path.strip_prefix(&root).unwrap_or(&path).display().to_string()
 }
 
 fn assignments(option: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {
