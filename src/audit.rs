@@ -2,9 +2,9 @@
 //!
 //! Knows records and the store; the work itself is [`crate::run`]'s ([`crate::run::Purpose::Audit`]).
 
-use crate::compare::{self, Difference};
+use crate::diff::{FileDifference, files};
 use crate::key::Digest;
-use crate::record::{FileEntry, Record, RunInfo};
+use crate::record::{Record, RunInfo};
 use crate::store::{Result, Store};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ impl Finding {
     /// # Errors
     /// If an output cannot be read.
     pub fn judge(&mut self, store: &Store, first: &Record, again: &Record) -> std::io::Result<()> {
-        self.files = files(store, first, again)?;
+        self.files = files((store, first), (store, again))?;
         self.first = Some(first.run.clone());
         self.again = Some(again.run.clone());
         self.verdict = match (self.files.is_empty(), self.damaged.is_empty()) {
@@ -82,56 +82,6 @@ impl Finding {
         }
         Ok(())
     }
-}
-
-/// A file of an output that came out otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct FileDifference {
-    /// Its path in the output folder.
-    pub path: String,
-    /// Digest of the first; none if there was no such file.
-    pub old: Option<Digest>,
-    /// Digest of the second; none if there was no such file.
-    pub new: Option<Digest>,
-    /// In what they differ; none if the bytes of one are not there.
-    pub difference: Option<Difference>,
-}
-
-impl fmt::Display for FileDifference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.path)?;
-        match (&self.difference, self.old, self.new) {
-            (Some(difference), ..) => difference.fmt(f),
-            (None, Some(_), None) => f.write_str("was not made again"),
-            (None, None, _) => f.write_str("was not made the first time"),
-            (None, Some(old), Some(new)) => {
-                write!(f, "{} → {}; the first bytes are gone from the cache", old.short(), new.short())
-            }
-        }
-    }
-}
-
-/// The files in which two runs of a key differ.
-fn files(store: &Store, first: &Record, again: &Record) -> std::io::Result<Vec<FileDifference>> {
-    let of = |record: &'_ Record| -> BTreeMap<String, FileEntry> {
-        record.outputs.iter().flat_map(|output| &output.files).map(|file| (file.path.clone(), file.clone())).collect()
-    };
-    let (first, again) = (of(first), of(again));
-    let mut found = Vec::new();
-    for path in first.keys().chain(again.keys()).collect::<BTreeSet<_>>() {
-        let (old, new) = (first.get(path), again.get(path));
-        let (old_digest, new_digest) = (old.map(|file| file.digest), new.map(|file| file.digest));
-        if old_digest == new_digest {
-            continue;
-        }
-        let there = |file: &&FileEntry| store.has(&file.digest, file.size);
-        let difference = match (old.filter(there), new.filter(there)) {
-            (Some(old), Some(new)) => compare::files(path, &store.path(&old.digest), &store.path(&new.digest))?,
-            _ => None,
-        };
-        found.push(FileDifference { path: path.clone(), old: old_digest, new: new_digest, difference });
-    }
-    Ok(found)
 }
 
 /// Something that was not the same both times.

@@ -49,9 +49,8 @@ impl Diary {
 
     fn keep(&mut self, project: &Project, recorder: Recorder<'_>, wanted: &[usize], finished: &Finished) -> Result<()> {
         let Project { store, pipeline, .. } = project;
-        for (name, text) in project.sources.iter() {
-            let name = from_root(&project.root, name.as_ref());
-            self.summary.manifests.insert(name, store.put_text(text)?);
+        for (path, text) in project.texts() {
+            self.summary.manifests.insert(path, store.put_text(text)?);
         }
         recorder.fill(&mut self.summary, pipeline, wanted, finished, store)?;
         store.write_run(&self.summary)

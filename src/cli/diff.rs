@@ -5,7 +5,9 @@ use super::args::{Manifest, Overrides};
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
 use super::runs::{Runs, is_manifest};
-use crate::diff::{Comparison, Difference, Metric, Side, Sides, compare, compare_all, of_pipeline, of_run};
+use crate::diff::{
+    Comparison, Difference, FileDifference, Metric, Side, Sides, compare, compare_all, files, of_pipeline, of_run,
+};
 use crate::journal::RunSummary;
 use crate::key::Change;
 use crate::store::Store;
@@ -64,7 +66,7 @@ struct Set {
     name: String,
     sides: Sides,
     /// The manifests' texts by path.
-    texts: BTreeMap<String, String>,
+    texts: Vec<(String, String)>,
     /// Where results are.
     cache: PathBuf,
 }
@@ -81,19 +83,14 @@ impl Set {
         project.tell_warnings();
         let overrides = project.overrides.asked().words();
         let name = [vec![project.manifest.display().to_string()], overrides].concat().join(" ");
-        let texts = project
-            .sources
-            .iter()
-            .map(|(path, text)| (super::project::from_root(&project.root, path.as_ref()), text.to_string()))
-            .collect();
+        let texts = project.texts().map(|(path, text)| (path, text.to_string())).collect();
         Self { name, sides, texts, cache: project.store.root().into() }
     }
 }
 
 fn sets(old: &Set, new: &Set, as_json: bool) -> anyhow::Result<()> {
-    // Two manifests with caches of their own: each side's results are where they were made; the new one's is asked.
-    let store = Store::open(&new.cache)?;
-    let comparison = compare_all(&store, &old.sides, &new.sides)?;
+    let (old_store, new_store) = (Store::open(&old.cache)?, Store::open(&new.cache)?);
+    let comparison = compare_all((&old_store, &old.sides), (&new_store, &new.sides))?;
     let texts = text_changes(old, new);
     if as_json {
         let texts: BTreeMap<&String, &String> = texts.iter().map(|(path, change)| (path, change)).collect();
@@ -120,21 +117,16 @@ fn sets(old: &Set, new: &Set, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What differs in the manifests' texts. Two manifests of different names are compared as one that was renamed.
+/// What differs in the manifests' texts, by path. Two lone manifests are compared whatever they are called.
 fn text_changes(old: &Set, new: &Set) -> Vec<(String, String)> {
-    let pairs: Vec<(String, &str, &str)> = match (old.texts.len(), new.texts.len()) {
-        (1, 1) => {
-            let both = old.texts.iter().next().zip(new.texts.iter().next());
-            both.map(|((_, old), (path, new))| (path.clone(), old.as_str(), new.as_str())).into_iter().collect()
-        }
-        _ => {
-            let text =
-                |set: &'_ Set, path: &String| set.texts.get(path).map(String::as_str).unwrap_or_default().to_string();
-            let paths: BTreeSet<&String> = old.texts.keys().chain(new.texts.keys()).collect();
-            return paths.into_iter().filter_map(|path| change(path, &text(old, path), &text(new, path))).collect();
-        }
+    if let ([(_, old)], [(path, new)]) = (old.texts.as_slice(), new.texts.as_slice()) {
+        return change(path, old, new).into_iter().collect();
+    }
+    let text = |texts: &'_ [(String, String)], path: &String| {
+        texts.iter().find(|(name, _)| name == path).map(|(_, text)| text.clone()).unwrap_or_default()
     };
-    pairs.iter().filter_map(|(path, old, new)| change(path, old, new)).collect()
+    let paths: BTreeSet<&String> = old.texts.iter().chain(&new.texts).map(|(path, _)| path).collect();
+    paths.into_iter().filter_map(|path| change(path, &text(&old.texts, path), &text(&new.texts, path))).collect()
 }
 
 fn change(path: &str, old: &str, new: &str) -> Option<(String, String)> {
@@ -160,23 +152,7 @@ pub(super) fn tell_comparison(comparison: &Comparison) {
         let who = folded(names).join(", ");
         out::say(format!("  {who}  {words}"));
     }
-    let metrics: Vec<(&String, &Metric)> = comparison
-        .changed
-        .iter()
-        .flat_map(|(name, difference)| difference.metrics.iter().map(move |metric| (name, metric)))
-        .collect();
-    if !metrics.is_empty() {
-        out::say(format!("  {}", styled(BOLD, "metrics")));
-    }
-    let rows = metrics.iter().take(LISTED).map(|(name, metric)| {
-        let mut row = vec![(*name).clone()];
-        row.extend(metric_cells(metric));
-        row
-    });
-    table(&rows.collect::<Vec<_>>(), 4);
-    if metrics.len() > LISTED {
-        out::say(styled(CALM, format!("    and {} more: `--json` has them all", metrics.len() - LISTED)));
-    }
+    tell_metrics(comparison);
     out::say(format!(
         "  {} equal, {} changed, {} added, {} removed",
         comparison.equal,
@@ -184,6 +160,28 @@ pub(super) fn tell_comparison(comparison: &Comparison) {
         comparison.added.len(),
         comparison.removed.len()
     ));
+}
+
+/// The metrics that differ. Those of one side only come of groups that came or went, and are counted.
+fn tell_metrics(comparison: &Comparison) {
+    let all =
+        comparison.changed.iter().flat_map(|(name, difference)| difference.metrics.iter().map(move |one| (name, one)));
+    // Intervals move with their means.
+    let spread = [".std", ".ci_low", ".ci_high"];
+    let all = all.filter(|(_, metric)| !spread.iter().any(|end| metric.name.ends_with(end)));
+    let (both, lone): (Vec<_>, Vec<_>) = all.partition(|(_, metric)| metric.old.is_some() && metric.new.is_some());
+    if both.is_empty() && lone.is_empty() {
+        return;
+    }
+    out::say(format!("  {}", styled(BOLD, "metrics")));
+    let row = |(name, metric): &(&String, &Metric)| [vec![(*name).clone()], metric_cells(metric)].concat();
+    table(&both.iter().take(LISTED).map(row).collect::<Vec<_>>(), 4);
+    let more = [(both.len().saturating_sub(LISTED), "more"), (lone.len(), "on one side only")];
+    let more: Vec<String> =
+        more.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+    if !more.is_empty() {
+        out::say(styled(CALM, format!("    and {}: `--json` has them all", more.join(", "))));
+    }
 }
 
 fn stage(name: &str) -> &str {
@@ -212,6 +210,11 @@ fn words(difference: &Difference) -> String {
     if difference.changes.len() > SHOWN {
         parts.push(format!("{} more", difference.changes.len() - SHOWN));
     }
+    match difference.open.as_slice() {
+        [] => {}
+        [name] => parts.push(format!("{name} is not made yet")),
+        [name, more @ ..] => parts.push(format!("{name} and {} more are not made yet", more.len())),
+    }
     let made: Vec<_> =
         difference.outputs.iter().filter(|output| output.old.is_some() && output.new.is_some()).collect();
     if !made.is_empty() && made.iter().all(|output| output.old == output.new) {
@@ -235,18 +238,29 @@ fn instances(project: &Project, selectors: [&str; 2], as_json: bool) -> Result<E
         picked.push((name, side));
     }
     let [(old_name, old), (new_name, new)] = picked.as_slice() else { return Ok(Exit::Done) };
-    let difference = compare(&project.store, old, new).map_err(anyhow::Error::from)?;
+    let store = &project.store;
+    let difference = compare((store, old), (store, new)).map_err(anyhow::Error::from)?;
+    let files = made_files(store, old, new)?;
     project.tell_warnings();
     if as_json {
-        out::json(&json!({ "old": old_name, "new": new_name, "difference": difference }));
+        out::json(&json!({ "old": old_name, "new": new_name, "difference": difference, "files": files }));
         return Ok(Exit::Done);
     }
     out::say(format!("{} → {}", styled(BOLD, old_name), styled(BOLD, new_name)));
-    tell_instances(&difference);
+    tell_instances(&difference, &files);
     Ok(Exit::Done)
 }
 
-fn tell_instances(difference: &Difference) {
+/// In what the files of two instances differ, if both were made.
+fn made_files(store: &Store, old: &Side, new: &Side) -> anyhow::Result<Vec<FileDifference>> {
+    let record = |side: &Side| side.key.map_or(Ok(None), |key| store.get(&key));
+    match (record(old)?, record(new)?) {
+        (Some(old), Some(new)) => Ok(files((store, &old), (store, &new))?),
+        _ => Ok(Vec::new()),
+    }
+}
+
+fn tell_instances(difference: &Difference, files: &[FileDifference]) {
     let cell = |value: &Option<Json>| value.as_ref().map_or_else(|| "not set".to_string(), shown);
     let (settings, others): (Vec<&Change>, Vec<&Change>) =
         difference.changes.iter().partition(|change| matches!(change, Change::Setting { .. }));
@@ -269,13 +283,9 @@ fn tell_instances(difference: &Difference) {
         vec![output.name.clone(), word]
     });
     table(&rows.collect::<Vec<_>>(), 2);
+    files.iter().for_each(|file| out::say(styled(CALM, format!("    {file}"))));
     heading("metrics", difference.metrics.is_empty());
-    let rows = difference.metrics.iter().map(|metric| {
-        let mut row = vec![metric.name.clone()];
-        row.extend(metric_cells(metric));
-        row
-    });
-    table(&rows.collect::<Vec<_>>(), 2);
+    table(&difference.metrics.iter().map(metric_cells).collect::<Vec<_>>(), 2);
 }
 
 fn heading(text: &str, is_empty: bool) {
@@ -283,12 +293,22 @@ fn heading(text: &str, is_empty: bool) {
 }
 
 fn metric_cells(metric: &Metric) -> Vec<String> {
-    let number = |value: Option<f64>| value.map_or_else(|| "–".to_string(), |value| value.to_string());
+    let cell = |value: Option<f64>| value.map_or_else(|| "–".to_string(), number);
     let by = match (metric.old, metric.new) {
-        (Some(old), Some(new)) if old != new => format!("{:+.6}", new - old),
+        (Some(old), Some(new)) if new > old => format!("+{}", number(new - old)),
+        (Some(old), Some(new)) if new < old => number(new - old),
         _ => String::new(),
     };
-    vec![number(metric.old), number(metric.new), by]
+    vec![metric.name.clone(), cell(metric.old), cell(metric.new), by]
+}
+
+/// Six digits behind the point, or as many as tell something.
+fn number(value: f64) -> String {
+    match value.abs() {
+        size if size != 0.0 && !(1e-4..1e9).contains(&size) => format!("{value:.3e}"),
+        _ if value.fract() == 0.0 => value.to_string(),
+        _ => format!("{value:.6}"),
+    }
 }
 
 /// A value for one cell.

@@ -89,7 +89,7 @@ fn reason(
     }
     if let Some(reason) = plan.keys.get(&node).and_then(|key| held.refuses_key(&name, key)) {
         let changes = held.get(&name).and_then(|locked| changes(project, resolver, &plan.known, locked, node));
-        return Ok(Some(changes.map_or(reason, |changes| format!("reads other bytes than were locked: {changes}"))));
+        return Ok(Some(format!("reads other bytes than were locked: {}", changes.unwrap_or(reason))));
     }
     Ok(match status {
         Status::Cached(record) => held.refuses_outputs(&name, record).map(|reason| format!("is cached, but {reason}")),

@@ -64,6 +64,13 @@ impl Project {
         given.map_or_else(|| Ok(root_of(manifest)?.join("cache")), |cache| Ok(cache.to_path_buf()))
     }
 
+    /// The manifest's text and those that it extends, by path as seen from the root.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        // What the command line sets is a text too, and is called by its option.
+        let files = self.sources.iter().filter(|(name, _)| !name.starts_with("--"));
+        files.map(|(name, text)| (from_root(&self.root, name.as_ref()), text))
+    }
+
     pub(super) fn resolver(&self) -> Resolver<'_> {
         Resolver::new(&self.pipeline, &self.store, &self.root)
     }

@@ -139,7 +139,7 @@ pub(super) fn list(
                 run.id,
                 run.pipeline,
                 tally(run),
-                styled(CALM, words)
+                if words.is_empty() { words } else { styled(CALM, words) }
             )
             .trim_end(),
         );
@@ -176,7 +176,10 @@ pub(super) fn show(
 fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> {
     let before = runs.before(run)?;
     let changed = match &before {
-        Some(before) => Some(compare_all(&runs.store, &of_run(&runs.store, before)?, &of_run(&runs.store, run)?)?),
+        Some(before) => {
+            let (old, new) = (of_run(&runs.store, before)?, of_run(&runs.store, run)?);
+            Some(compare_all((&runs.store, &old), (&runs.store, &new))?)
+        }
         None => None,
     };
     if as_json {

@@ -47,10 +47,6 @@ pub fn metrics(store: &Store, record: &Record) -> BTreeMap<String, f64> {
     found
 }
 
-pub(super) fn of(store: &Store, record: Option<&Record>) -> BTreeMap<String, f64> {
-    record.map(|record| metrics(store, record)).unwrap_or_default()
-}
-
 pub(super) fn pairs(old: &BTreeMap<String, f64>, new: &BTreeMap<String, f64>) -> Vec<Metric> {
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let pair = |name: &String| Metric { name: name.clone(), old: old.get(name).copied(), new: new.get(name).copied() };

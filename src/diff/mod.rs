@@ -2,8 +2,10 @@
 //!
 //! Reads the store; runs and writes nothing.
 
+mod files;
 mod metrics;
 
+pub use files::{FileDifference, files};
 pub use metrics::{Metric, metrics};
 
 use crate::journal::RunSummary;
@@ -83,7 +85,7 @@ pub struct Difference {
     pub lost: bool,
     /// The outputs of both, by name.
     pub outputs: Vec<Outputs>,
-    /// The metrics of both.
+    /// The metrics of both, if both were made.
     pub metrics: Vec<Metric>,
 }
 
@@ -98,20 +100,27 @@ pub struct Outputs {
     pub new: Option<Digest>,
 }
 
-/// Compares two pieces of work.
+impl Outputs {
+    /// Whether both sides have made it, and not the same.
+    pub fn both_differ(&self) -> bool {
+        self.old.is_some() && self.new.is_some() && self.old != self.new
+    }
+}
+
+/// Compares two pieces of work, each with the store that knows it.
 ///
 /// # Errors
-/// If the store cannot be read.
-pub fn compare(store: &Store, old: &Side, new: &Side) -> Result<Difference> {
+/// If a store cannot be read.
+pub fn compare((old_store, old): (&Store, &Side), (new_store, new): (&Store, &Side)) -> Result<Difference> {
     let mut difference = Difference::default();
-    if let (Some(old), Some(new)) = (old.outline(store)?, new.outline(store)?) {
+    if let (Some(old), Some(new)) = (old.outline(old_store)?, new.outline(new_store)?) {
         difference.changes = old.difference(&new);
         let open: BTreeSet<&String> = old.open.iter().chain(&new.open).map(|open| &open.name).collect();
         difference.open = open.into_iter().cloned().collect();
     } else {
         difference.lost = true;
     }
-    let (old, new) = (old.record(store)?, new.record(store)?);
+    let (old, new) = (old.record(old_store)?, new.record(new_store)?);
     let outputs = |record: &Option<Record>| -> BTreeMap<String, Digest> {
         record.iter().flat_map(|record| &record.outputs).map(|output| (output.name.clone(), output.digest)).collect()
     };
@@ -121,7 +130,9 @@ pub fn compare(store: &Store, old: &Side, new: &Side) -> Result<Difference> {
         .into_iter()
         .map(|name| Outputs { name: name.clone(), old: before.get(name).copied(), new: after.get(name).copied() })
         .collect();
-    difference.metrics = metrics::pairs(&metrics::of(store, old.as_ref()), &metrics::of(store, new.as_ref()));
+    if let (Some(old), Some(new)) = (old, new) {
+        difference.metrics = metrics::pairs(&metrics(old_store, &old), &metrics(new_store, &new));
+    }
     Ok(difference)
 }
 
@@ -147,23 +158,27 @@ impl Comparison {
     }
 }
 
-/// Compares two sets of instances. Equal keys are one run, and are not looked into.
+/// Compares two sets of instances, each with the store that knows it. In one store equal keys are one run, and are not
+/// looked into; two stores may have made other bytes of one key.
 ///
 /// # Errors
-/// If the store cannot be read.
-pub fn compare_all(store: &Store, old: &Sides, new: &Sides) -> Result<Comparison> {
+/// If a store cannot be read.
+pub fn compare_all((old_store, old): (&Store, &Sides), (new_store, new): (&Store, &Sides)) -> Result<Comparison> {
     let mut comparison = Comparison::default();
+    let one_store = old_store.root() == new_store.root();
     for name in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
         match (old.get(name), new.get(name)) {
-            (Some(old), Some(new)) if old.key.is_some() && old.key == new.key => comparison.equal += 1,
+            (Some(old), Some(new)) if one_store && old.key.is_some() && old.key == new.key => comparison.equal += 1,
             (Some(old), Some(new)) if !old.is_known() || !new.is_known() => comparison.unmade.push(name.clone()),
             (Some(old), Some(new)) => {
-                let mut difference = compare(store, old, new)?;
+                let mut difference = compare((old_store, old), (new_store, new))?;
                 difference.metrics.retain(Metric::differs);
-                if difference.changes.is_empty() && !difference.lost {
-                    comparison.equal += 1;
-                } else {
+                let same_key = old.key.is_some() && old.key == new.key;
+                let other_bytes = same_key && difference.outputs.iter().any(Outputs::both_differ);
+                if other_bytes || !difference.changes.is_empty() || (difference.lost && !same_key) {
                     comparison.changed.insert(name.clone(), difference);
+                } else {
+                    comparison.equal += 1;
                 }
             }
             (None, _) => comparison.added.push(name.clone()),
@@ -225,13 +240,13 @@ mod tests {
         let cache = Cache::new();
         let old = cache.made(json!({"lora": {"r": 8}}), &json!({"metrics": {"em": {"mean": 0.5}}, "rows": 4}));
         let new = cache.made(json!({"lora": {"r": 16}}), &json!({"metrics": {"em": {"mean": 0.75}}, "rows": 4}));
-        let found = compare(&cache.store, &side(old), &side(new)).unwrap();
+        let found = compare((&cache.store, &side(old)), (&cache.store, &side(new))).unwrap();
         assert_eq!(found.changes.iter().map(ToString::to_string).collect::<Vec<_>>(), ["lora.r: 8 → 16"]);
         assert!(found.outputs[0].name == "summary" && found.outputs[0].old != found.outputs[0].new);
         let metric = |name: &str, old, new| Metric { name: name.into(), old: Some(old), new: Some(new) };
         assert_eq!(found.metrics, [metric("metrics.em.mean", 0.5, 0.75), metric("rows", 4.0, 4.0)]);
         assert!(!found.lost && found.open.is_empty());
-        let lost = compare(&cache.store, &side(old), &side(Digest::of(b"gone"))).unwrap();
+        let lost = compare((&cache.store, &side(old)), (&cache.store, &side(Digest::of(b"gone")))).unwrap();
         assert!(lost.lost && lost.changes.is_empty() && lost.outputs[0].new.is_none());
     }
 
@@ -248,11 +263,26 @@ mod tests {
         };
         let old = run(&[("score.a", a), ("score.b", a), ("score.gone", a), ("score.stopped", a)], &[]);
         let new = run(&[("score.a", a), ("score.b", b), ("score.new", a)], &["score.stopped"]);
-        let found = compare_all(&cache.store, &old, &new).unwrap();
+        let found = compare_all((&cache.store, &old), (&cache.store, &new)).unwrap();
         assert_eq!((found.added, found.removed, found.equal), (vec!["score.new".into()], vec!["score.gone".into()], 1));
         assert_eq!(found.unmade, ["score.stopped"]);
         assert_eq!(found.changed.keys().collect::<Vec<_>>(), ["score.b"]);
         assert!(found.changed["score.b"].metrics.is_empty(), "x is the same");
-        assert!(compare_all(&cache.store, &old, &old).unwrap().is_empty());
+        assert!(compare_all((&cache.store, &old), (&cache.store, &old)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn two_caches_may_have_other_bytes_of_one_key() {
+        let (one, two) = (Cache::new(), Cache::new());
+        let key = one.made(json!({"n": 1}), &json!({"x": 1}));
+        let same = one.made(json!({"n": 2}), &json!({"x": 1}));
+        assert_eq!(
+            (two.made(json!({"n": 1}), &json!({"x": 2})), two.made(json!({"n": 2}), &json!({"x": 1}))),
+            (key, same)
+        );
+        let sides: Sides = [("score.a".to_string(), side(key)), ("score.b".to_string(), side(same))].into();
+        let found = compare_all((&one.store, &sides), (&two.store, &sides)).unwrap();
+        assert_eq!(found.changed.keys().collect::<Vec<_>>(), ["score.a"]);
+        assert_eq!((found.changed["score.a"].metrics.len(), found.equal), (1, 1));
     }
 }

@@ -7,7 +7,9 @@ mod bad_input;
 mod command;
 #[cfg(feature = "candle")]
 mod engine;
+mod history;
 mod incremental;
+mod lock;
 mod project;
 mod robust;
 mod upkeep;
