@@ -85,16 +85,17 @@ fn a_clone_without_the_cache_is_held_to_the_bytes() {
 #[test]
 fn another_output_is_refused_at_its_commit_and_allowed_by_recipe() {
     let project = Project::empty();
-    let command =
-        |script: &str, more: &str| format!("command = [\"sh\", \"-c\", \"{script}\", \"{{output}}\"]\n{more}");
     // It depends on something that is no input: another device, as it were.
     project.write(
         M,
-        &format!(
-            "titer = 1\nname = \"c\"\n[mix.a]\n{}[mix.b]\n{}",
-            command("cat device > $0/train.jsonl", ""),
-            command("cp $TITER_INPUTS/* $0/train.jsonl || cat device > $0/train.jsonl", "inputs = { a = \"mix.a\" }\n")
-        ),
+        r#"titer = 1
+name = "c"
+[mix.a]
+command = ["sh", "-c", "cat device > $0/train.jsonl", "{output}"]
+[mix.b]
+command = ["cp", "{input.a}", "{output}/train.jsonl"]
+inputs = { a = "mix.a" }
+"#,
     );
     project.write("device", "cpu\n");
     project.run();
@@ -110,6 +111,19 @@ fn another_output_is_refused_at_its_commit_and_allowed_by_recipe() {
     assert_eq!(locked(&project, "recipe").code, 0);
     assert_eq!(project.read(LOCK), lock, "a run that is held to the lock does not write it");
     project.refuses(&["run", M, "--locked", "-t", "mix.b"], 2, &["`mix.b` reads other bytes than were locked"]);
+}
+
+#[test]
+fn a_key_that_comes_late_is_checked_when_it_comes() {
+    let project = Project::answers();
+    project.run();
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    let lock = project.read(LOCK);
+    let (head, table) = lock.split_once("[pipeline.answers.\"aggregate.table\"]").unwrap();
+    let key = table.lines().find(|line| line.starts_with("key = ")).unwrap();
+    let other = format!("key = \"{}\"", "0".repeat(64));
+    project.write(LOCK, &format!("{head}[pipeline.answers.\"aggregate.table\"]{}", table.replacen(key, &other, 1)));
+    project.refuses(&LOCKED, 1, &["9 ran", "aggregate.table failed: its key is not the locked one: 000000000000 → "]);
 }
 
 #[test]
