@@ -136,6 +136,11 @@ impl Sources {
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// All texts with their names, in the order in which they were read.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
     /// The text of file number `file`.
     pub fn text(&self, file: u32) -> &str {
         &self.files[file as usize].1

@@ -66,13 +66,18 @@
 //! from its neighbours and from the number of threads (`engine::matmul`); so the same manifest gives the same bytes
 //! with any number of threads and at any batch size of prediction, on one class of processor with one build.
 
+pub mod audit;
 pub mod cli;
+pub mod compare;
 pub mod diagnostic;
+pub mod diff;
 #[cfg(feature = "candle")]
 pub mod engine;
 pub mod exec;
 pub mod graph;
+pub mod journal;
 pub mod key;
+pub mod lock;
 pub mod manifest;
 pub mod plan;
 pub mod record;

@@ -5,13 +5,17 @@
 
 mod inputs;
 mod job;
+mod recorder;
 
 pub use inputs::{quarantine_damaged, rely_on};
+pub use recorder::Recorder;
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Event, Local, Placement, Report, Secrets};
 use crate::graph::Graph;
+use crate::journal;
 use crate::key::Digest;
+use crate::lock::Held;
 use crate::manifest::Pipeline;
 use crate::plan::{History, Known, Plan, Resolver};
 use crate::record::Record;
@@ -44,6 +48,20 @@ pub struct Options {
     pub forced: BTreeSet<usize>,
     /// The folder in which results are shown.
     pub out: PathBuf,
+    /// What the run is for.
+    pub purpose: Purpose,
+    /// The lock that it must hold to.
+    pub locked: Option<Held>,
+}
+
+/// What a run is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To make what is not in the cache.
+    Make,
+    /// To do again what is in the cache: every instance reads what the cache has, not what this run makes, so that none
+    /// waits for another; nothing is shown under `out/`, and nothing is remembered but observations.
+    Audit,
 }
 
 /// What a run tells while it goes.
@@ -51,8 +69,8 @@ pub struct Options {
 pub enum RunEvent<'a> {
     /// An instance's outputs were in the cache.
     Cached,
-    /// It has started, on that many threads.
-    Started(usize),
+    /// It has started, on that many threads and these graphics cards.
+    Started(usize, &'a [String]),
     /// How far it is.
     Progress(&'a Progress),
     /// Something that the person should know.
@@ -60,7 +78,7 @@ pub enum RunEvent<'a> {
     /// It ran in that many seconds.
     Ran(f64),
     /// It ran although its key was made before: an observation. The outputs that differ from the canonical ones.
-    Observed(f64, &'a [String]),
+    Observed(f64, &'a [String], &'a Record),
     /// Another process is making it; the run waits for that.
     Elsewhere,
     /// Another instance with the same key ran, or another process made it.
@@ -97,6 +115,34 @@ pub struct Summary {
     pub seconds: f64,
 }
 
+impl Summary {
+    /// How many instances ended how.
+    pub fn ends(&self) -> journal::Counts {
+        let Counts { wanted, cached, ran, shared, failed, blocked, .. } = self.counts;
+        let unfinished = wanted - cached - ran - shared - failed - blocked;
+        journal::Counts { wanted, cached, ran, shared, failed, blocked, unfinished }
+    }
+}
+
+/// What is known after a run.
+#[derive(Debug)]
+pub struct Finished {
+    /// How it ended.
+    pub summary: Summary,
+    /// The key of every instance that got so far.
+    pub keys: BTreeMap<usize, Digest>,
+    /// The records of what is done.
+    pub known: Known,
+}
+
+impl Finished {
+    /// Whether all that was wanted is there.
+    pub fn is_complete(&self) -> bool {
+        let ends = self.summary.ends();
+        !self.summary.interrupted && ends.failed + ends.blocked + ends.unfinished == 0
+    }
+}
+
 /// Runs what `plan` says. `interrupted` may be set at any time from outside. A stage's failure is in the summary.
 pub fn run(
     resolver: &Resolver<'_>,
@@ -106,7 +152,7 @@ pub fn run(
     options: &Options,
     observer: &mut dyn Observer,
     interrupted: &AtomicBool,
-) -> Summary {
+) -> Finished {
     let (started, begun) = (Instant::now(), SystemTime::now());
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     // A run with nothing to do needs no order.
@@ -114,7 +160,12 @@ pub fn run(
     let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(&instance.id)).collect();
     let has_gpus = options.has_gpus();
     let needs = pipeline.instances.iter().map(|instance| Needs::of(&instance.recipe, &instance.demands, has_gpus));
-    let schedule = Schedule::new(Graph::of(pipeline).upstream(), &wanted, &costs, needs.collect(), &options.limits);
+    let nodes = pipeline.instances.len();
+    let (upstream, planned, known) = match options.purpose {
+        Purpose::Make => (Graph::of(pipeline).upstream(), plan.known, vec![None; nodes]),
+        Purpose::Audit => (vec![Vec::new(); nodes], vec![None; nodes], plan.known),
+    };
+    let schedule = Schedule::new(upstream, &wanted, &costs, needs.collect(), &options.limits);
     let (sender, reports) = channel();
     let mut runner = Runner {
         resolver,
@@ -124,8 +175,8 @@ pub fn run(
         observer,
         history,
         schedule,
-        planned: plan.known,
-        known: vec![None; pipeline.instances.len()],
+        planned,
+        known,
         keys: BTreeMap::new(),
         working: BTreeMap::new(),
         running: BTreeMap::new(),
@@ -136,12 +187,10 @@ pub fn run(
     let was_interrupted = runner.go(&reports, interrupted);
     runner.remember();
     let hidden = runner.hide_older(&wanted, begun);
-    Summary {
-        hidden,
-        counts: runner.schedule.counts(),
-        interrupted: was_interrupted,
-        seconds: started.elapsed().as_secs_f64(),
-    }
+    let seconds = started.elapsed().as_secs_f64();
+    let summary = Summary { counts: runner.schedule.counts(), hidden, interrupted: was_interrupted, seconds };
+    let Runner { keys, known, .. } = runner;
+    Finished { summary, keys, known }
 }
 
 struct Runner<'a> {
@@ -235,6 +284,9 @@ impl Runner<'_> {
         if let Err(error) = self.store.rely_on([key]) {
             return self.fail(node, &error.to_string(), false);
         }
+        if let Some(message) = self.locked(node, |held, name| held.refuses_key(name, &key)) {
+            return self.fail(node, &message, false);
+        }
         if let Some(&leader) = self.working.get(&key) {
             return self.schedule.follow(node, leader);
         }
@@ -304,7 +356,8 @@ impl Runner<'_> {
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
                 self.schedule.start(node, grant);
-                self.tell(node, &RunEvent::Started(placement.threads));
+                let cards = placement.gpus.as_deref().unwrap_or_default();
+                self.tell(node, &RunEvent::Started(placement.threads, cards));
             }
             Err(error) => self.fail(node, &format!("{error:#}"), false),
         }
@@ -357,8 +410,8 @@ impl Runner<'_> {
     fn is_nearly_done(&self, node: usize) -> bool {
         let instance = &self.pipeline.instances[node];
         let Some(running) = self.running.get(&node) else { return false };
-        let rest =
-            running.expected_rest().or_else(|| Some((self.history.expect(&instance.id)? - running.seconds()).max(0.0)));
+        let expected = || Some((self.history.expect(&instance.id)?.0.seconds - running.seconds()).max(0.0));
+        let rest = running.expected_rest().or_else(expected);
         let is_light = !instance.recipe.is_heavy() && !matches!(instance.recipe, Recipe::Command(_));
         rest.map_or(is_light, |rest| rest <= NEARLY_DONE.as_secs_f64())
     }
@@ -438,16 +491,23 @@ impl Runner<'_> {
             Ok(Committed::Canonical(record)) => {
                 self.finish(node, &Arc::new(record), &RunEvent::Ran(seconds), Outcome::Ran);
             }
-            Ok(Committed::Observation { canonical, differing }) => {
-                self.finish(node, &Arc::new(canonical), &RunEvent::Observed(seconds, &differing), Outcome::Ran);
+            Ok(Committed::Observation { canonical, observed, differing }) => {
+                if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed)) {
+                    return self.fail(node, &message, true);
+                }
+                let event = RunEvent::Observed(seconds, &differing, &observed);
+                self.finish(node, &Arc::new(canonical), &event, Outcome::Ran);
             }
             Err(error) => self.fail(node, &format!("{error:#}"), true),
         }
     }
 
     fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) {
-        self.release(node);
         self.keys.insert(node, record.key);
+        if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, record)) {
+            return self.fail(node, &message, false);
+        }
+        self.release(node);
         let followers = self.schedule.done(node, outcome);
         self.settle(node, record, event);
         for follower in followers {
@@ -459,6 +519,9 @@ impl Runner<'_> {
     fn settle(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>) {
         self.known[node] = Some(Arc::clone(record));
         self.tell(node, event);
+        if self.options.purpose == Purpose::Audit {
+            return;
+        }
         let folder = self.options.out.join(self.pipeline.instances[node].id.folder());
         if let Err(error) = view::show(self.store, &folder, record) {
             self.tell(node, &RunEvent::Warned(&format!("cannot show the results: {error:#}")));
@@ -478,6 +541,11 @@ impl Runner<'_> {
         for node in blocked {
             self.tell(node, &RunEvent::Blocked);
         }
+    }
+
+    /// What the lock, if the run must hold to one, has against an instance.
+    fn locked(&self, node: usize, refuses: impl Fn(&Held, &str) -> Option<String>) -> Option<String> {
+        refuses(self.options.locked.as_ref()?, &self.pipeline.instances[node].id.to_string())
     }
 
     fn release(&mut self, node: usize) {
@@ -516,6 +584,9 @@ impl Runner<'_> {
 
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
     fn remember(&self) {
+        if self.options.purpose == Purpose::Audit {
+            return self.store.save();
+        }
         let mut last = self.store.last_run(&self.pipeline.name).unwrap_or_default();
         last.extend(self.keys.iter().map(|(node, key)| (self.pipeline.instances[*node].id.to_string(), *key)));
         let _ = self.store.set_last_run(&self.pipeline.name, &last);

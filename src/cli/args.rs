@@ -1,9 +1,10 @@
 //! The command line.
 
+use super::caching::Caching;
+use crate::journal::Asked;
 use crate::resources::Cards;
 use crate::settings::{Bytes, Seconds};
-use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -17,15 +18,8 @@ pub(super) struct Cli {
     /// Print JSON: one document, or one event per line for `run`
     #[arg(long, global = true)]
     pub(super) json: bool,
-    /// The cache folder [default: `cache` in the project's root]
-    #[arg(long, global = true, env = "TITER_CACHE", value_name = "DIR")]
-    pub(super) cache: Option<PathBuf>,
-    /// Trust no lock of the file system: of what other processes do, only their heartbeats tell
-    #[arg(long, global = true, hide = true, env = "TITER_NO_LOCKS", value_parser = FalseyValueParser::new())]
-    pub(super) no_locks: bool,
-    /// How long a process is waited for that shows no sign of life
-    #[arg(long, global = true, hide = true, env = "TITER_PATIENCE", value_name = "TIME")]
-    pub(super) patience: Option<Seconds>,
+    #[command(flatten)]
+    pub(super) caching: Caching,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,6 +56,9 @@ pub(super) enum Command {
         /// Only show what would run, as `plan` does
         #[arg(long, short = 'n')]
         dry_run: bool,
+        /// Hold to `titer.lock`: refuse other recipes, keys and outputs; with `recipe`, other recipes only
+        #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true, default_missing_value = "all")]
+        locked: Option<Locked>,
         #[command(flatten)]
         machine: Machine,
     },
@@ -85,12 +82,10 @@ pub(super) enum Command {
         /// Which: `train.adapter`, `train.adapter[n=80]`
         selector: String,
     },
-    /// Show the key, the record, the outputs and the log of instances
+    /// Show the key, the record, the outputs and the log of instances; or what a run did
     Show {
         #[command(flatten)]
-        manifest: Manifest,
-        /// Which: `train.adapter`, `train.adapter[n=80]`
-        selector: String,
+        what: Shown,
         /// Print only the log
         #[arg(long)]
         log: bool,
@@ -141,6 +136,36 @@ pub(super) enum Command {
         #[arg(long, short = 'j', value_name = "N")]
         jobs: Option<NonZeroU32>,
     },
+    /// List the runs, the newest last
+    Runs {
+        /// Only those of this manifest
+        manifest: Option<PathBuf>,
+        /// How many
+        #[arg(short, long, value_name = "N", default_value_t = 20)]
+        number: usize,
+    },
+    /// Show what differs between two instances, two runs or two manifests
+    #[command(after_help = DIFF_HELP)]
+    Diff {
+        /// MANIFEST SELECTOR SELECTOR, or A and B: each a run or a manifest; a manifest alone is compared with its last run
+        #[arg(required = true, num_args = 1..=3, value_name = "WHAT")]
+        what: Vec<String>,
+        #[command(flatten)]
+        overrides: Overrides,
+    },
+    /// Do again what is in the cache, and compare bit by bit; exit with 1 unless all is the same
+    Audit {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// What to do again, instead of all that the manifest's targets need
+        #[arg(value_name = "SELECTOR")]
+        selectors: Vec<String>,
+        /// Only so many instances, spread over the stages; the same ones each time
+        #[arg(long, value_name = "K")]
+        sample: Option<NonZeroU32>,
+        #[command(flatten)]
+        machine: Machine,
+    },
     /// Print the completions of a shell
     Completions {
         /// Which shell
@@ -160,6 +185,34 @@ pub(super) struct Manifest {
     /// The manifest
     #[arg(value_name = "MANIFEST")]
     pub(super) path: PathBuf,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
+/// What to show.
+#[derive(Debug, Args)]
+pub(super) struct Shown {
+    /// A manifest, or a run: its name or the beginning of it, `last`, `last~1`
+    #[arg(value_name = "MANIFEST|RUN")]
+    pub(super) what: String,
+    /// Of the manifest, which instances: `train.adapter`, `train.adapter[n=80]`; or a run of it [default: the last]
+    #[arg(value_name = "SELECTOR|RUN")]
+    pub(super) selector: Option<String>,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
+const DIFF_HELP: &str = "\
+Examples:
+  titer diff M 'train.adapter[n=80]' 'train.adapter[n=320]'   two instances
+  titer diff last~1 last                                      two runs; or their names, or the beginnings of them
+  titer diff old.toml new.toml                                two manifests
+  titer diff M                                                the last run of M, and M as it is now
+  titer diff M --set epochs=3                                 M, and M so changed";
+
+/// What is changed of a manifest for this call.
+#[derive(Clone, Debug, Default, Args)]
+pub(super) struct Overrides {
     /// Set a parameter of `[params]`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -169,6 +222,14 @@ pub(super) struct Manifest {
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+}
+
+impl Overrides {
+    /// As a run's summary has it.
+    pub(super) fn asked(&self) -> Asked {
+        let Self { set, axis, variant } = self.clone();
+        Asked { variant, set, axis, ..Asked::default() }
+    }
 }
 
 /// What may go. Pinned results and what running processes need never does.
@@ -230,4 +291,13 @@ pub(super) struct Wanted {
     /// What to run even if it is cached; a result that differs is reported
     #[arg(long, short, value_name = "SELECTOR")]
     pub(super) force: Vec<String>,
+}
+
+/// To what a run holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Locked {
+    /// To every byte
+    All,
+    /// To what a person decides: for another kind of device, which makes other bytes
+    Recipe,
 }

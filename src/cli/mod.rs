@@ -1,11 +1,16 @@
 //! Words in, words out: the command line, and the only room that prints or reads the environment.
 
 mod args;
+mod audit;
+mod caching;
 mod clean;
+mod diary;
+mod diff;
 mod explain;
 mod gc;
 mod graph;
 mod init;
+mod lock;
 mod machine;
 mod out;
 mod overview;
@@ -13,11 +18,10 @@ mod pin;
 mod progress;
 mod project;
 mod run;
+mod runs;
 mod snapshot;
 mod verify;
 
-use crate::settings::Seconds;
-use crate::store::Settings;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
 use project::{Failure, Project};
@@ -29,7 +33,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All that was wanted is there.
     Done = 0,
-    /// A stage failed; `verify` found something wrong.
+    /// A stage failed; an audit found a difference; `verify` found something wrong.
     StageFailed = 1,
     /// A mistake in the manifest, its data or the call; nothing was run.
     Usage = 2,
@@ -71,10 +75,8 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, json, cache, no_locks, patience } = cli;
-    let patience = patience.map_or(Settings::default().patience, Seconds::duration);
-    let settings = Settings { locks: !no_locks, patience };
-    let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref(), &settings);
+    let Cli { command, json, caching } = cli;
+    let load = |manifest: &args::Manifest| Project::load(manifest, &caching);
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Schema => {
@@ -85,18 +87,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
-        Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
-        Command::Run { manifest, wanted, keep_going, machine, .. } => {
-            // JSON has an event for every instance.
-            let question = Question::of(&manifest, &wanted, cache.as_deref()).filter(|_| !json);
-            if let Some(exit) = question.as_ref().and_then(run::recall) {
-                return Ok(exit);
-            }
-            run::run(&load(&manifest)?, &wanted, keep_going, &machine, question.as_ref(), json)
-        }
-        Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
-        Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
-        Command::Gc(gc) => gc::run(&project::open_cache(cache.as_deref(), &settings)?, &gc, json),
+        Command::Gc(gc) => gc::run(&caching.open(&caching.here()?)?, &gc, json),
         Command::Pin { manifest, selector, note, only } => {
             let project = load(&manifest)?;
             match selector.is_empty() {
@@ -108,13 +99,32 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Clean { manifest, all, forget, dry_run } => {
             clean::run(&load(&manifest)?, clean::Extent { all, forget, dry: dry_run }, json)
         }
-        Command::Verify { path: None, jobs } => {
-            verify::cache(&project::open_cache(cache.as_deref(), &settings)?, jobs, json)
-        }
+        Command::Verify { path: None, jobs } => verify::cache(&caching.open(&caching.here()?)?, jobs, json),
         Command::Verify { path: Some(path), jobs } => {
-            let manifest = args::Manifest { path, set: Vec::new(), axis: Vec::new(), variant: None };
+            let manifest = args::Manifest { path, overrides: args::Overrides::default() };
             verify::pipeline(&load(&manifest)?, jobs, json)
         }
+        Command::Run { manifest, wanted, dry_run: true, locked, .. } => {
+            let project = load(&manifest)?;
+            locked.map_or(Ok(()), |locked| lock::check(&project, &wanted, locked))?;
+            overview::plan(&project, &wanted, false, json)
+        }
+        Command::Run { manifest, wanted, keep_going, locked, machine, .. } => {
+            // JSON has an event for every instance, and a lock is held to by name.
+            let question = Question::of(&manifest, &wanted, &caching).filter(|_| !json && locked.is_none());
+            if let Some(exit) = question.as_ref().and_then(run::recall) {
+                return Ok(exit);
+            }
+            let manner = run::Manner { keep_going, locked, question };
+            run::run(&load(&manifest)?, &wanted, &manner, &machine, json)
+        }
+        Command::Runs { manifest, number } => runs::list(&caching, manifest.as_deref(), number, json),
+        Command::Diff { what, overrides } => diff::diff(&what, &overrides, &caching, json),
+        Command::Audit { manifest, selectors, sample, machine } => {
+            audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
+        }
+        Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
+        Command::Show { what, log } => runs::show(&what, log, &caching, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -27,6 +27,11 @@ pub(super) fn confirm(question: &str) -> bool {
     asked.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
+/// Warns, on standard error.
+pub(super) fn warn(message: impl std::fmt::Display) {
+    complain(format!("{} {message}", styled(BOLD, "warning:")));
+}
+
 /// Writes one JSON document, readable by people too.
 pub(super) fn json(value: &serde_json::Value) {
     say(serde_json::to_string_pretty(value).unwrap_or_default());

@@ -4,7 +4,8 @@ use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
-use crate::plan::{History, Plan, Status};
+use crate::plan::{Cost, Estimate, History, Plan, Status};
+use crate::settings::Bytes;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -63,7 +64,7 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
     if plan.is_empty() {
         out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
     } else {
-        out::say(format!("in all: {tally}; {}", expected(project, &plan)));
+        out::say(format!("in all: {tally}; {}", expected(&estimate(project, &plan).1)));
     }
     Ok(exit)
 }
@@ -95,18 +96,45 @@ pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> 
     Ok(Exit::Done)
 }
 
-/// How long what would run took before, all stages one after the other.
-fn expected(project: &Project, plan: &Plan) -> String {
-    let history = History::read(&project.store, &project.pipeline.name);
-    let open = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_)));
-    let times: Vec<Option<f64>> = open.map(|(node, _)| history.expect(&project.pipeline.instances[*node].id)).collect();
-    let unknown = times.iter().filter(|time| time.is_none()).count();
-    let total = out::duration(times.iter().flatten().sum());
-    match unknown {
-        0 => format!("about {total} of work, as it was before"),
-        _ if unknown == times.len() => "nothing like it has run before, so how long it takes is not known".to_string(),
-        _ => format!("about {total} of work, as it was before, and {unknown} instances like none before"),
+/// What would run, and what like it has cost before.
+fn estimate(project: &Project, plan: &Plan) -> (History, Estimate) {
+    let mut history = History::read(&project.store, &project.pipeline.name);
+    history.widen(&project.store);
+    let estimate = Estimate::of(plan, &project.pipeline, &history);
+    (history, estimate)
+}
+
+/// What the plan costs, in words.
+fn expected(estimate: &Estimate) -> String {
+    let Estimate { work, perhaps, instances, by_kind, unknown } = estimate;
+    if *instances == 0 {
+        return "nothing like it has run before, so what it costs is not known".to_string();
     }
+    let mut parts = vec![format!("about {} of work{}, as it was before", out::duration(work.seconds), besides(work))];
+    if perhaps.seconds > 0.0 {
+        let more = out::duration(perhaps.seconds);
+        parts.push(format!("{more}{} more if what is read comes out otherwise", besides(perhaps)));
+    }
+    for (number, words) in [(by_kind, "judged by others of their kind"), (unknown, "like none before, and not counted")]
+    {
+        if *number > 0 {
+            let instances = if *number == 1 { "instance" } else { "instances" };
+            parts.push(format!("{number} {instances} {words}"));
+        }
+    }
+    parts.join("; ")
+}
+
+/// Graphics cards and the disk.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size that is not negative")]
+fn besides(cost: &Cost) -> String {
+    let hours = cost.gpu_seconds / 3600.0;
+    let gpus = match hours {
+        0.0 => String::new(),
+        hours if hours < 0.1 => format!(", {hours:.3} GPU-hours"),
+        hours => format!(", {hours:.1} GPU-hours"),
+    };
+    format!("{gpus}, {} on the disk", Bytes(cost.bytes as u64))
 }
 
 /// Entries of a plan by stage, in the order of the pipeline.
@@ -171,14 +199,17 @@ fn describe(project: &Project, status: &Status) -> String {
 
 fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
     let name = |node: &usize| project.pipeline.instances[*node].id.to_string();
-    let history = History::read(&project.store, &project.pipeline.name);
+    let (history, estimate) = if plan.is_empty() { Default::default() } else { estimate(project, plan) };
     let entries: Vec<_> = plan
         .entries
         .iter()
         .map(|(node, status)| {
             let mut entry = json!({ "instance": name(node), "key": plan.keys.get(node).map(ToString::to_string) });
             if !matches!(status, Status::Cached(_)) {
-                entry["expected_seconds"] = history.expect(&project.pipeline.instances[*node].id).into();
+                let expected = history.expect(&project.pipeline.instances[*node].id);
+                entry["expected_seconds"] = expected.map(|(cost, _)| cost.seconds).into();
+                entry["expected"] = json!(expected.map(|(cost, _)| cost));
+                entry["expected_from"] = json!(expected.map(|(_, basis)| basis));
             }
             match status {
                 Status::Cached(record) => {
@@ -198,5 +229,5 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
             entry
         })
         .collect();
-    json!({ "pipeline": project.pipeline.name, "instances": entries })
+    json!({ "pipeline": project.pipeline.name, "expected": estimate, "instances": entries })
 }

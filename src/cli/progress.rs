@@ -57,7 +57,7 @@ impl Observer for Progress<'_> {
                 self.ended(node, "is cached: what it reads is the same as before");
             }
             RunEvent::Cached => {}
-            RunEvent::Started(_) => {
+            RunEvent::Started(..) => {
                 let bar = self.bars.add(ProgressBar::no_length());
                 let template = "{spinner} {prefix} {wide_bar} {pos}/{len} {msg}";
                 bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
@@ -75,7 +75,7 @@ impl Observer for Progress<'_> {
             }
             RunEvent::Warned(message) => self.line(&format!("{} {id}: {message}", styled(BOLD, "warning:"))),
             RunEvent::Ran(seconds) => self.ended(node, &format!("{} in {}", styled(GOOD, "ran"), duration(*seconds))),
-            RunEvent::Observed(seconds, differs) => {
+            RunEvent::Observed(seconds, differs, _) => {
                 let same = match differs.is_empty() {
                     true => styled(GOOD, "the same bytes as before"),
                     false => styled(BAD, format!("differs from the first run in {}", differs.join(", "))),
@@ -112,6 +112,15 @@ impl Observer for Progress<'_> {
     }
 }
 
+/// Says nothing: for a command whose answer is one document.
+pub(super) struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _node: usize, _event: &RunEvent<'_>) {}
+
+    fn stopping(&mut self, _waited_for: usize) {}
+}
+
 /// One JSON object per event, for programs.
 pub(super) struct JsonLines<'a> {
     pipeline: &'a Pipeline,
@@ -127,11 +136,11 @@ impl Observer for JsonLines<'_> {
     fn event(&mut self, node: usize, event: &RunEvent<'_>) {
         let (name, more) = match event {
             RunEvent::Cached => ("cached", serde_json::json!({})),
-            RunEvent::Started(threads) => ("started", serde_json::json!({ "threads": threads })),
+            RunEvent::Started(threads, _) => ("started", serde_json::json!({ "threads": threads })),
             RunEvent::Progress(progress) => ("progress", serde_json::json!({ "progress": progress })),
             RunEvent::Warned(message) => ("warning", serde_json::json!({ "message": message })),
             RunEvent::Ran(seconds) => ("ran", serde_json::json!({ "seconds": seconds })),
-            RunEvent::Observed(seconds, differs) => {
+            RunEvent::Observed(seconds, differs, _) => {
                 ("observed", serde_json::json!({ "seconds": seconds, "differs": differs }))
             }
             RunEvent::Elsewhere => ("elsewhere", serde_json::json!({})),

@@ -1,12 +1,13 @@
 //! A manifest and the folders around it, loaded and checked.
 
-use super::args::{Manifest, Wanted};
+use super::args::{self, Manifest, Wanted};
+use super::caching::Caching;
 use super::out;
 use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
 use crate::manifest::{self, Overrides, Pipeline, select};
 use crate::plan::{self, Checks, Plan, Resolver};
-use crate::store::{Facts, Settings, Store};
+use crate::store::{Facts, Store};
 use anyhow::Context as _;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -17,6 +18,10 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Project {
     pub(super) root: PathBuf,
+    /// The manifest's path.
+    pub(super) manifest: PathBuf,
+    /// What the call changes of it.
+    pub(super) overrides: args::Overrides,
     pub(super) pipeline: Pipeline,
     pub(super) sources: Sources,
     pub(super) store: Store,
@@ -40,7 +45,7 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Project {
-    pub(super) fn load(args: &Manifest, cache: Option<&Path>, settings: &Settings) -> Result<Self, Failure> {
+    pub(super) fn load(args: &Manifest, caching: &Caching) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let facts = RefCell::new(Facts::begin());
@@ -49,18 +54,25 @@ impl Project {
             read_text(path)
         };
         let overrides = Overrides {
-            params: assignments("--set", &args.set)?,
-            axes: assignments("--axis", &args.axis)?,
-            variant: args.variant.clone(),
+            params: assignments("--set", &args.overrides.set)?,
+            axes: assignments("--axis", &args.overrides.axis)?,
+            variant: args.overrides.variant.clone(),
         };
         let pipeline = match manifest::load(&name, &read, &overrides, &mut sources) {
             Ok(pipeline) => pipeline,
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
-        let place = cache.unwrap_or(&root.join("cache")).to_path_buf();
-        let store = Store::open_with(&place, settings.clone()).map_err(anyhow::Error::from)?;
-        Ok(Self { root, pipeline, sources, store, facts: facts.into_inner() })
+        let store = caching.open(&caching.of(&args.path)?)?;
+        let (manifest, overrides) = (args.path.clone(), args.overrides.clone());
+        Ok(Self { root, manifest, overrides, pipeline, sources, store, facts: facts.into_inner() })
+    }
+
+    /// The manifest's text and those that it extends, by path as seen from the root.
+    pub(super) fn texts(&self) -> impl Iterator<Item = (String, &str)> {
+        // What the command line sets is a text too, and is called by its option.
+        let files = self.sources.iter().filter(|(name, _)| !name.starts_with("--"));
+        files.map(|(name, text)| (from_root(&self.root, name.as_ref()), text))
     }
 
     pub(super) fn resolver(&self) -> Resolver<'_> {
@@ -108,7 +120,7 @@ impl Project {
     /// Says what the store found damaged and passed over.
     pub(super) fn tell_warnings(&self) {
         for warning in self.store.take_warnings() {
-            out::complain(format!("{} {warning}", out::styled(out::BOLD, "warning:")));
+            out::warn(warning);
         }
     }
 
@@ -127,18 +139,6 @@ impl Project {
     pub(super) fn failure(&self, problems: Vec<Diagnostic>) -> Failure {
         Failure::Problems(problems, self.sources.clone())
     }
-}
-
-/// Opens the cache that is named, or that of the project here; makes none.
-pub(super) fn open_cache(named: Option<&Path>, settings: &Settings) -> Result<Store, Failure> {
-    let here = std::env::current_dir().context("finding the current folder")?;
-    let root = if here.ends_with("pipelines") { here.parent().unwrap_or(&here) } else { &here };
-    let place = named.map_or_else(|| root.join("cache"), Path::to_path_buf);
-    if !place.join("VERSION").is_file() {
-        let place = out::relative_to_here(&place);
-        return Err(anyhow::anyhow!("there is no cache in `{}`; name it with `--cache DIR`", place.display()).into());
-    }
-    Ok(Store::open_with(&place, settings.clone()).map_err(anyhow::Error::from)?)
 }
 
 fn read_text(path: &str) -> Result<String, Diagnostic> {
@@ -162,6 +162,14 @@ pub(super) fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     };
     // Shorter in messages, and the same place.
     Ok(out::relative_to_here(root))
+}
+
+/// A path as seen from a project's root, if it lies there.
+pub(super) fn from_root(root: &Path, path: &Path) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let (root, path) = (absolute(root), absolute(path));
+    // `absolute` keeps a `.` at the beginning only.
+    path.strip_prefix(&root).unwrap_or(&path).display().to_string()
 }
 
 fn assignments(option: &str, given: &[String]) -> anyhow::Result<Vec<(String, String)>> {

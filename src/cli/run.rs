@@ -1,13 +1,13 @@
 //! `titer run`.
 
-use super::args::{Machine, Wanted};
-use super::machine;
+use super::args::{Locked, Machine, Wanted};
+use super::diary::Diary;
 use super::progress::{JsonLines, Progress};
 use super::project::{Failure, Project};
 use super::snapshot::Question;
-use super::{Exit, out};
+use super::{Exit, lock, machine, out};
 use crate::plan::Status;
-use crate::run::{Observer, Options, Summary};
+use crate::run::{Observer, Options, Purpose, Recorder, Summary};
 use crate::schedule::Counts;
 use anyhow::Context as _;
 use std::collections::BTreeSet;
@@ -18,18 +18,27 @@ use std::time::Instant;
 /// A run with nothing to do, if that can be seen without reading the manifest.
 pub(super) fn recall(question: &Question) -> Option<Exit> {
     let started = Instant::now();
-    let (out, cached) = question.recall()?;
-    let counts = Counts { wanted: cached, cached, ..Counts::default() };
-    report(&Summary { counts, interrupted: false, hidden: 0, seconds: started.elapsed().as_secs_f64() }, &out, false);
+    let run = question.recall(started)?;
+    let counts = Counts { wanted: run.counts.wanted, cached: run.counts.cached, ..Counts::default() };
+    let summary = Summary { counts, interrupted: false, hidden: 0, seconds: run.seconds };
+    report(&summary, Some(&run.id), &question.out(&run.pipeline), false);
     Some(Exit::Done)
+}
+
+/// In what way a run goes about it.
+#[derive(Debug)]
+pub(super) struct Manner {
+    pub(super) keep_going: bool,
+    pub(super) locked: Option<Locked>,
+    /// What a run with nothing to do is remembered under.
+    pub(super) question: Option<Question>,
 }
 
 pub(super) fn run(
     project: &Project,
     wanted: &Wanted,
-    keep_going: bool,
+    manner: &Manner,
     machine: &Machine,
-    question: Option<&Question>,
     json: bool,
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
@@ -40,6 +49,7 @@ pub(super) fn run(
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
+    let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
     let is_open = |status: &Status| !matches!(status, Status::Cached(_));
     let open: BTreeSet<usize> =
         plan.entries.iter().filter(|(_, status)| is_open(status)).map(|(node, _)| *node).collect();
@@ -48,29 +58,13 @@ pub(super) fn run(
         let cache = project.store.root().display();
         return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
     }
-    let limits = machine::limits(&project.pipeline.limits, machine);
-    machine::check(project, &open, &limits)?;
-    let secrets = machine::secrets(project, &open)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     if will_run > 0 {
-        let flag = Arc::clone(&interrupted);
-        let handler = move || {
-            // The second time it is meant at once; the kernel ends the workers with this process.
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(i32::from(Exit::Interrupted as u8));
-            }
-        };
-        ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
+        watch_for_ctrl_c(&interrupted)?;
     }
-    let options = Options {
-        program: std::env::current_exe().context("finding the titer program")?,
-        limits,
-        root: project.root.clone(),
-        secrets,
-        keep_going,
-        forced,
-        out: project.root.join("out").join(&project.pipeline.name),
-    };
+    let options = Options { keep_going: manner.keep_going, forced, locked, ..options(project, &open, machine)? };
+    let diary = Diary::begin(project, wanted, will_run > 0);
+    let nodes: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     let mut progress;
     let mut lines;
     let observer: &mut dyn Observer = if json {
@@ -81,13 +75,21 @@ pub(super) fn run(
         &mut progress
     };
     let out = options.out.clone();
-    let nothing_to_do = plan.is_empty().then(|| plan.known.clone());
-    let summary = crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, observer, &interrupted);
-    if let (Some(question), Some(known)) = (question, nothing_to_do) {
-        question.remember(project, &resolver, &known);
+    let mut recorder = Recorder::new(observer);
+    let nothing_to_do = plan.is_empty();
+    let finished =
+        crate::run::run(&resolver, &project.pipeline, &project.store, plan, &options, &mut recorder, &interrupted);
+    let summary = finished.summary;
+    if finished.is_complete() && manner.locked.is_none() && project.overrides.asked().is_as_written() {
+        lock::keep(project, &resolver, &nodes, &finished.known);
     }
+    let kept = diary.end(project, recorder, &nodes, &finished);
+    if let (Some(question), Some(run), true) = (&manner.question, &kept, nothing_to_do) {
+        question.remember(project, &resolver, &finished.known, run);
+    }
+    let name = kept.map(|run| run.id);
     project.tell_warnings();
-    report(&summary, &out, json);
+    report(&summary, name.as_deref(), &out, json);
     Ok(match summary {
         Summary { interrupted: true, .. } => Exit::Interrupted,
         Summary { counts, .. } if counts.failed > 0 => Exit::StageFailed,
@@ -95,14 +97,42 @@ pub(super) fn run(
     })
 }
 
-fn report(summary: &Summary, results: &std::path::Path, json: bool) {
-    let counts = summary.counts;
-    let unfinished = counts.wanted - counts.cached - counts.ran - counts.shared - counts.failed - counts.blocked;
+/// How the `open` instances are run on this machine; refused if they could not be.
+pub(super) fn options(project: &Project, open: &BTreeSet<usize>, machine: &Machine) -> Result<Options, Failure> {
+    let limits = machine::limits(&project.pipeline.limits, machine);
+    machine::check(project, open, &limits)?;
+    Ok(Options {
+        program: std::env::current_exe().context("finding the titer program")?,
+        limits,
+        root: project.root.clone(),
+        secrets: machine::secrets(project, open)?,
+        keep_going: false,
+        forced: BTreeSet::new(),
+        out: project.root.join("out").join(&project.pipeline.name),
+        purpose: Purpose::Make,
+        locked: None,
+    })
+}
+
+/// Ctrl-C sets the flag; the second time it is meant at once, and the kernel ends the workers with this process.
+pub(super) fn watch_for_ctrl_c(interrupted: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    let flag = Arc::clone(interrupted);
+    let handler = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(Exit::Interrupted as u8));
+        }
+    };
+    ctrlc::set_handler(handler).context("watching for Ctrl-C")
+}
+
+fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json: bool) {
+    let counts = summary.ends();
+    let unfinished = counts.unfinished;
     if json {
         out::json_line(&serde_json::json!({
             "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran,
             "shared": counts.shared, "failed": counts.failed, "blocked": counts.blocked, "unfinished": unfinished,
-            "interrupted": summary.interrupted, "hidden": summary.hidden, "seconds": summary.seconds,
+            "interrupted": summary.interrupted, "hidden": summary.hidden, "seconds": summary.seconds, "run": name,
         }));
         return;
     }

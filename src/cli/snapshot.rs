@@ -1,49 +1,67 @@
 //! The run with nothing to do, told without reading a manifest: see [`crate::store::Facts`].
 
 use super::args::{Manifest, Wanted};
+use super::caching::Caching;
 use super::project::{Project, root_of};
+use crate::journal::RunSummary;
 use crate::key::Digest;
+use crate::lock;
 use crate::plan::{Known, Resolver};
 use crate::store::{self, view};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Instant;
 
 /// All words of a call that can change what there is to do.
 #[derive(Debug)]
 pub(super) struct Question {
     digest: Digest,
     cache: PathBuf,
-    /// Where results are shown, if it is known before the manifest is read.
+    /// The project's.
     root: PathBuf,
 }
 
 impl Question {
     /// `None` for a call that runs what is cached.
-    pub(super) fn of(manifest: &Manifest, wanted: &Wanted, cache: Option<&Path>) -> Option<Self> {
+    pub(super) fn of(manifest: &Manifest, wanted: &Wanted, caching: &Caching) -> Option<Self> {
         if !wanted.force.is_empty() {
             return None;
         }
-        let root = root_of(&manifest.path).ok()?;
         let path = std::path::absolute(&manifest.path).ok()?;
-        let cache = cache.map_or_else(|| root.join("cache"), Path::to_path_buf);
-        let Manifest { set, axis, variant, .. } = manifest;
-        let words = json!([env!("CARGO_PKG_VERSION"), path.to_str()?, set, axis, variant, wanted.target]);
-        Some(Self { digest: Digest::of(words.to_string().as_bytes()), cache, root })
+        let words = json!([env!("CARGO_PKG_VERSION"), path.to_str()?, manifest.overrides.asked(), wanted.target]);
+        Some(Self {
+            digest: Digest::of(words.to_string().as_bytes()),
+            cache: caching.of(&manifest.path).ok()?,
+            root: root_of(&manifest.path).ok()?,
+        })
     }
 
-    /// The pipeline and how many of its instances are cached, if that is known to be all.
-    pub(super) fn recall(&self) -> Option<(PathBuf, usize)> {
+    /// The run that began at `started`, if it is known that there is nothing to do. Its summary is kept as well as can be.
+    pub(super) fn recall(&self, started: Instant) -> Option<RunSummary> {
         let answer = store::recall(&self.cache, &self.digest)?;
-        let (pipeline, cached): (String, usize) = serde_json::from_str(&answer).ok()?;
-        Some((self.root.join("out").join(pipeline), cached))
+        let last: RunSummary = serde_json::from_str(&answer).ok()?;
+        let mut run = last.again();
+        run.seconds = started.elapsed().as_secs_f64();
+        let _ = store::write_run(&self.cache, &run);
+        Some(run)
     }
 
-    /// Keeps that there was nothing to do, with all that this rests on: `known` are the records of what was wanted.
-    pub(super) fn remember(&self, project: &Project, resolver: &Resolver<'_>, known: &Known) {
+    /// The folder in which results are shown.
+    pub(super) fn out(&self, pipeline: &str) -> PathBuf {
+        self.root.join("out").join(pipeline)
+    }
+
+    /// Keeps that a run had nothing to do, with all that this rests on: `known` are the records of what was wanted.
+    pub(super) fn remember(&self, project: &Project, resolver: &Resolver<'_>, known: &Known, run: &RunSummary) {
         let mut facts = resolver.take_facts();
         facts.extend(project.facts());
         let (Ok(program), Ok(root)) = (std::env::current_exe(), std::path::absolute(&project.root)) else { return };
         facts.saw(program);
+        match std::path::absolute(lock::path_beside(&project.manifest)) {
+            Ok(path) if path.exists() => facts.saw(path),
+            Ok(path) => facts.missed(path),
+            Err(_) => return,
+        }
         let out = root.join("out").join(&project.pipeline.name);
         for (instance, record) in project.pipeline.instances.iter().zip(known) {
             if let Some(record) = record {
@@ -51,7 +69,8 @@ impl Question {
                 view::watch(&out.join(instance.id.folder()), record, &mut facts);
             }
         }
-        let answer = json!([project.pipeline.name, known.iter().flatten().count()]).to_string();
-        project.store.remember(&self.digest, &facts, &answer, &root);
+        if let Ok(answer) = serde_json::to_string(run) {
+            project.store.remember(&self.digest, &facts, &answer, &root);
+        }
     }
 }

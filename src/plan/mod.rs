@@ -6,10 +6,12 @@
 
 mod checks;
 mod history;
+mod outline;
 mod resolver;
 
 pub use checks::Checks;
-pub use history::History;
+pub use history::{Basis, Cost, Estimate, History};
+pub use outline::{Open, Outline};
 pub use resolver::{Known, Material, Place, Resolver};
 
 use crate::diagnostic::{Diagnostic, Problems};

@@ -174,7 +174,7 @@ impl<'a> Resolver<'a> {
         self.found.borrow_mut().clear();
     }
 
-    fn find(&self, input: &ResolvedInput, path: &str) -> Result<Vec<Material>, Box<Diagnostic>> {
+    pub(super) fn find(&self, input: &ResolvedInput, path: &str) -> Result<Vec<Material>, Box<Diagnostic>> {
         let class = match input.form {
             Form::Model => 0,
             Form::Tokenizer => 1,
@@ -332,7 +332,7 @@ impl<'a> Resolver<'a> {
         Ok(digest_of(&files))
     }
 
-    fn output(
+    pub(super) fn output(
         &self,
         input: &ResolvedInput,
         instance: usize,

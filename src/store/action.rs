@@ -19,6 +19,8 @@ pub enum Committed {
     Observation {
         /// The canonical run, whose outputs are to be used.
         canonical: Record,
+        /// This run.
+        observed: Box<Record>,
         /// Names of the outputs whose bytes are others than the canonical ones; empty if all are equal.
         differing: Vec<String>,
     },
@@ -152,7 +154,7 @@ impl Store {
         };
         self.observe(&action, &text)?;
         let differing = record.differing(&canonical);
-        Ok(Committed::Observation { canonical, differing })
+        Ok(Committed::Observation { canonical, observed: Box::new(record), differing })
     }
 
     fn has_complete(&self, key: &Digest) -> Result<bool> {

@@ -12,6 +12,8 @@
 //! local/HOST/snapshots/                     runs that found nothing to do
 //! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
 //! quarantine/                               what was found damaged, to be looked at
+//! runs/20261124T080153Z-0k3fz2.json         what a run was asked and did
+//! plans/DIGEST.json                         the keys of a run's instances
 //! work/                                     scratch folders of live processes
 //! claims/KEY                                who makes a key right now
 //! roots/PROCESS                             what a process relies on, so that no `gc` takes it away
@@ -35,6 +37,7 @@ pub mod gc;
 mod object;
 mod pin;
 mod roots;
+mod runs;
 mod snapshot;
 mod sound;
 mod stat;
@@ -48,6 +51,7 @@ pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
 pub use pin::Pin;
+pub use runs::write_run;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
@@ -198,6 +202,11 @@ impl Store {
         lock(stats).digest(&resolved)
     }
 
+    /// Reads every file that [`Store::digest_file`] is asked for from now on once, whatever its stat says: for an audit.
+    pub fn distrust(&self) {
+        lock(self.stats.get_or_init(|| Mutex::new(stat::StatCache::load(&self.stat_path())))).distrust();
+    }
+
     /// Digest of a folder (see [`folder_digest`]) and its files, links in it followed, sorted by path.
     pub fn digest_folder(&self, path: &Path) -> Result<(Digest, Vec<FileEntry>)> {
         let mut files = Vec::new();
@@ -260,6 +269,14 @@ impl Store {
             self.warn(format!("`{}` is damaged and not used: {error}", path.display()));
             BTreeMap::new()
         }))
+    }
+
+    /// Keys of the last runs of all pipelines by instance. What cannot be read is left out.
+    pub fn last_runs(&self) -> Vec<BTreeMap<String, Digest>> {
+        let entries = fs::read_dir(self.root.join("pipelines")).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        paths.sort();
+        paths.iter().filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
     }
 
     /// Keeps the keys of a pipeline's last run; writes nothing if they are those of the run before.

@@ -8,7 +8,7 @@ use super::error::{At, Result};
 use super::file;
 use crate::key::Digest;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -99,21 +99,30 @@ struct Entry {
 pub(super) struct StatCache {
     entries: BTreeMap<PathBuf, Entry>,
     changed: bool,
+    /// If stats are not to be trusted: the files that were read by this process, each once.
+    read: Option<BTreeSet<PathBuf>>,
 }
 
 impl StatCache {
     /// Reads the cache at `path`; one that is missing or damaged is empty.
     pub(super) fn load(path: &Path) -> Self {
         let entries = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-        Self { entries, changed: false }
+        Self { entries, changed: false, read: None }
+    }
+
+    /// Reads each file that is asked for from now on, whatever its stat says.
+    pub(super) fn distrust(&mut self) {
+        self.read = Some(BTreeSet::new());
     }
 
     /// Digest and length of the file at `path` (resolved: no links, no `..`).
     pub(super) fn digest(&mut self, path: &Path) -> Result<(Digest, u64)> {
         let mut opened = File::open(path).at("read", path)?;
         let before = Stat::of(&opened.metadata().at("read", path)?);
+        let is_trusted = self.read.as_mut().is_none_or(|read| !read.insert(path.to_path_buf()));
         if let Some(entry) = self.entries.get(path)
             && entry.stat == before
+            && is_trusted
         {
             return Ok((entry.digest, before.size));
         }
@@ -180,6 +189,8 @@ mod tests {
         cache.save(&saved, folder.path()).unwrap();
         let mut cache = StatCache::load(&saved);
         assert_eq!(cache.digest(&path).unwrap().0, Digest::of(b"from the cache"));
+        cache.distrust();
+        assert_eq!(cache.digest(&path).unwrap(), digest, "an audit reads");
         write_old(&path, "rows");
         assert_eq!(cache.digest(&path).unwrap(), digest, "touched, same content: read again, same digest");
     }

@@ -8,8 +8,10 @@ mod command;
 #[cfg(feature = "candle")]
 mod engine;
 mod gc;
+mod history;
 mod incremental;
 mod lease;
+mod lock;
 mod project;
 mod robust;
 mod snapshot;

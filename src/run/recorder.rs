@@ -1,0 +1,126 @@
+//! Listens to a run for its summary, and passes on what it hears.
+
+use super::{Finished, Observer, RunEvent};
+use crate::journal::{Entry, PlanDocument, RunSummary, State};
+use crate::key::Digest;
+use crate::manifest::Pipeline;
+use crate::record::Record;
+use crate::store::{Result, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+/// An observer in front of another.
+pub struct Recorder<'a> {
+    observer: &'a mut dyn Observer,
+    entries: BTreeMap<usize, Entry>,
+    begun: BTreeMap<usize, Instant>,
+    observed: BTreeMap<usize, Record>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Everything goes on to `observer`.
+    pub fn new(observer: &'a mut dyn Observer) -> Self {
+        Self { observer, entries: BTreeMap::new(), begun: BTreeMap::new(), observed: BTreeMap::new() }
+    }
+
+    /// What became of the instances that were not simply cached.
+    pub fn entries(&self) -> &BTreeMap<usize, Entry> {
+        &self.entries
+    }
+
+    /// The runs of keys that had been made before.
+    pub fn observed(&self) -> &BTreeMap<usize, Record> {
+        &self.observed
+    }
+
+    /// Fills in what the run of the `wanted` instances was, and keeps their plan.
+    ///
+    /// # Errors
+    /// If the cache cannot be written.
+    pub fn fill(
+        self,
+        summary: &mut RunSummary,
+        pipeline: &Pipeline,
+        wanted: &[usize],
+        finished: &Finished,
+        store: &Store,
+    ) -> Result<()> {
+        let name = |node: usize| pipeline.instances[node].id.to_string();
+        let keys = finished.keys.iter().map(|(node, key)| (name(*node), *key)).collect();
+        let mut entries = self.entries;
+        for &node in wanted.iter().filter(|node| finished.known[**node].is_none()) {
+            entries.entry(node).or_default();
+        }
+        let is_cached = |node: &&usize| entries.get(node).is_none_or(|entry| entry.state == State::Cached);
+        summary.saved_seconds = saved(wanted.iter().filter(is_cached), finished);
+        summary.instances = entries.into_iter().map(|(node, entry)| (name(node), entry)).collect();
+        summary.counts = finished.summary.ends();
+        summary.interrupted = finished.summary.interrupted;
+        summary.seconds = finished.summary.seconds;
+        summary.plan = Some(store.write_plan(&PlanDocument::new(&pipeline.name, keys))?);
+        Ok(())
+    }
+
+    fn ended(&mut self, node: usize, state: State, seconds: Option<f64>) -> &mut Entry {
+        let entry = self.entries.entry(node).or_default();
+        entry.state = state;
+        entry.seconds = seconds;
+        entry
+    }
+
+    fn note(&mut self, node: usize, event: &RunEvent<'_>) {
+        let elapsed = self.begun.get(&node).map(|begun| begun.elapsed().as_secs_f64());
+        match event {
+            RunEvent::Started(_, cards) => {
+                self.begun.insert(node, Instant::now());
+                let entry = self.entries.entry(node).or_default();
+                entry.started = Some(jiff::Timestamp::now().to_string());
+                entry.device = Some(if cards.is_empty() { "cpu" } else { "cuda" }.to_string());
+                entry.tries += 1;
+            }
+            RunEvent::Warned(message) => {
+                // What has not started and warns, was cached: its results could not be shown.
+                let cached = || Entry { state: State::Cached, ..Entry::default() };
+                self.entries.entry(node).or_insert_with(cached).warnings.push((*message).to_string());
+            }
+            RunEvent::Ran(seconds) => {
+                self.ended(node, State::Ran, Some(*seconds));
+            }
+            RunEvent::Observed(seconds, differing, record) => {
+                self.ended(node, State::Observed, Some(*seconds)).differing = differing.to_vec();
+                self.observed.insert(node, (*record).clone());
+            }
+            RunEvent::Shared => {
+                self.ended(node, State::Shared, None);
+            }
+            RunEvent::Failed(message, _) => {
+                self.ended(node, State::Failed, elapsed).message = Some((*message).to_string());
+            }
+            RunEvent::Blocked => {
+                self.ended(node, State::Blocked, None);
+            }
+            RunEvent::Stopped => {
+                self.ended(node, State::Unfinished, elapsed);
+            }
+            RunEvent::Cached | RunEvent::Progress(_) | RunEvent::Elsewhere | RunEvent::Retries(..) => {}
+        }
+    }
+}
+
+impl Observer for Recorder<'_> {
+    fn event(&mut self, node: usize, event: &RunEvent<'_>) {
+        self.note(node, event);
+        self.observer.event(node, event);
+    }
+
+    fn stopping(&mut self, waited_for: usize) {
+        self.observer.stopping(waited_for);
+    }
+}
+
+/// What the making of cached results took, equal keys once.
+fn saved<'n>(cached: impl Iterator<Item = &'n usize>, finished: &Finished) -> f64 {
+    let mut seen: BTreeSet<Digest> = BTreeSet::new();
+    let records = cached.filter_map(|node| finished.known[*node].as_ref());
+    records.filter(|record| seen.insert(record.key)).map(|record| record.run.wall_seconds).sum()
+}

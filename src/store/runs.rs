@@ -1,0 +1,198 @@
+//! The history: summaries of runs, the plans that they had, and the texts that those were read from.
+
+use super::error::{At, Result};
+use super::object::Put;
+use super::{Store, file};
+use crate::journal::{PlanDocument, RunSummary};
+use crate::key::Digest;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+impl Store {
+    /// Keeps a run's summary, in one step.
+    ///
+    /// # Errors
+    /// If there is one of that name, or the cache cannot be written.
+    pub fn write_run(&self, summary: &RunSummary) -> Result<()> {
+        self.must_be_writable()?;
+        write_run(&self.root, summary)
+    }
+
+    /// The summary of a run; none if there is no such run. One that cannot be read counts as absent, with a warning.
+    pub fn run(&self, id: &str) -> Result<Option<RunSummary>> {
+        let path = self.run_path(id);
+        let Some(bytes) = file::read_if_there(&path)? else { return Ok(None) };
+        match RunSummary::parse(&bytes) {
+            Ok(summary) => Ok(Some(summary)),
+            Err(reason) => {
+                self.warn(format!("the run's summary `{}` is not used: {reason}", path.display()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The names of all runs, in order of their starts.
+    pub fn runs(&self) -> Result<Vec<String>> {
+        let folder = self.root.join("runs");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if file::is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error).at("read", &folder),
+        };
+        let id = |entry: io::Result<fs::DirEntry>| {
+            Some(entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.to_string())
+        };
+        let mut ids: Vec<String> = entries.filter_map(id).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Keeps a plan and returns its digest; writes nothing if it is there.
+    ///
+    /// # Errors
+    /// If the cache cannot be written.
+    pub fn write_plan(&self, plan: &PlanDocument) -> Result<Digest> {
+        let text = plan.canonical();
+        let digest = Digest::of(text.as_bytes());
+        let path = self.plan_path(&digest);
+        if !path.exists() {
+            match self.must_be_writable().and_then(|()| write_new(&path, text.as_bytes())) {
+                // Another process keeps the same one at this moment.
+                Err(_) if path.exists() => {}
+                written => written?,
+            }
+        }
+        Ok(digest)
+    }
+
+    /// The plan of that digest; none if it is not there or is not what the digest says.
+    pub fn plan(&self, digest: &Digest) -> Result<Option<PlanDocument>> {
+        let path = self.plan_path(digest);
+        let Some(bytes) = file::read_if_there(&path)? else { return Ok(None) };
+        if Digest::of(&bytes) != *digest {
+            self.warn(format!("`{}` is damaged and not used", path.display()));
+            return Ok(None);
+        }
+        Ok(PlanDocument::parse(&bytes).ok())
+    }
+
+    /// Keeps a text as an object.
+    ///
+    /// # Errors
+    /// If the cache cannot be written.
+    pub fn put_text(&self, text: &str) -> Result<Digest> {
+        let digest = Digest::of(text.as_bytes());
+        if !self.has(&digest, text.len() as u64) {
+            let work = self.work_dir()?;
+            let path = work.path().join("text");
+            fs::write(&path, text).at("write", &path)?;
+            let mut put = Put::new(self, self.wait_for(0.0))?;
+            put.adopt(&path)?;
+            put.sync()?;
+        }
+        Ok(digest)
+    }
+
+    fn run_path(&self, id: &str) -> PathBuf {
+        run_path(&self.root, id)
+    }
+
+    fn plan_path(&self, digest: &Digest) -> PathBuf {
+        self.root.join("plans").join(format!("{digest}.json"))
+    }
+}
+
+fn run_path(root: &Path, id: &str) -> PathBuf {
+    root.join("runs").join(format!("{}.json", file::path_part(id)))
+}
+
+/// Keeps a run's summary in the cache at `root`, which need not be opened for that: a run with nothing to do stays cheap.
+///
+/// # Errors
+/// If there is one of that name, or the cache cannot be written.
+pub fn write_run(root: &Path, summary: &RunSummary) -> Result<()> {
+    let path = run_path(root, &summary.id);
+    let mut text = serde_json::to_vec(summary).map_err(io::Error::other).at("write", &path)?;
+    text.push(b'\n');
+    write_new(&path, &text)
+}
+
+/// A new file that appears complete; what a kill leaves of it ends with `.new`.
+fn write_new(path: &Path, text: &[u8]) -> Result<()> {
+    let new = path.with_extension(format!("{}.new", std::process::id()));
+    let mut opened = match File::create(&new) {
+        Err(error) if file::is_absent(&error) => {
+            path.parent().map_or(Ok(()), super::make_folder)?;
+            File::create(&new).at("write", path)?
+        }
+        opened => opened.at("write", path)?,
+    };
+    let written = opened.write_all(text).and_then(|()| match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without links.
+        Err(_) => fs::rename(&new, path),
+        Ok(()) => Ok(()),
+    });
+    let _ = fs::remove_file(&new);
+    written.at("write", path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::Asked;
+
+    #[test]
+    fn runs_are_listed_in_order_and_none_replaces_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        assert!(store.runs().unwrap().is_empty());
+        let mut summary = RunSummary::begin("p", "p.toml", Asked::default());
+        for id in ["20260102T000000Z-b", "20260101T000000Z-a"] {
+            summary.id = id.to_string();
+            store.write_run(&summary).unwrap();
+        }
+        summary.seconds = 9.0;
+        assert!(store.write_run(&summary).is_err(), "there is one of that name");
+        assert_eq!(store.runs().unwrap(), ["20260101T000000Z-a", "20260102T000000Z-b"]);
+        assert_eq!(store.run("20260101T000000Z-a").unwrap().map(|run| run.seconds), Some(0.0));
+        assert_eq!(store.run("../VERSION").unwrap(), None);
+        let left = fs::read_dir(folder.path().join("runs")).unwrap().count();
+        assert_eq!(left, 2, "nothing half-done is left");
+    }
+
+    #[test]
+    fn a_damaged_summary_is_passed_over_with_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.write_run(&RunSummary { id: "1".into(), ..RunSummary::begin("p", "p.toml", Asked::default()) }).unwrap();
+        fs::write(folder.path().join("runs/1.json"), "{\"format\":1").unwrap();
+        assert_eq!(store.run("1").unwrap(), None);
+        assert!(store.take_warnings()[0].contains("runs/1.json"));
+    }
+
+    #[test]
+    fn a_plan_is_written_once_and_checked_when_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let plan = PlanDocument::new("p", [("mix.a".to_string(), Digest::of(b"a"))].into());
+        let digest = store.write_plan(&plan).unwrap();
+        assert_eq!(store.write_plan(&plan).unwrap(), digest);
+        assert_eq!(store.plan(&digest).unwrap(), Some(plan));
+        let path = store.plan_path(&digest);
+        fs::write(&path, "{}").unwrap();
+        assert_eq!(store.plan(&digest).unwrap(), None);
+        assert_eq!(store.take_warnings().len(), 1);
+    }
+
+    #[test]
+    fn a_text_is_an_object() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let digest = store.put_text("titer = 1\n").unwrap();
+        assert_eq!(store.put_text("titer = 1\n").unwrap(), digest);
+        assert_eq!(fs::read_to_string(store.path(&digest)).unwrap(), "titer = 1\n");
+        assert!(store.is_sound(&digest).unwrap());
+    }
+}
