@@ -3,7 +3,7 @@
 use super::super::claim::write_new;
 use super::super::roots::{SWEEP, who};
 use super::super::tests::{document, run_info, store};
-use super::super::{Committed, Pin, Store, StoreError};
+use super::super::{Committed, Pin, Settings, Store, StoreError};
 use super::*;
 use crate::key::Digest;
 use serde_json::json;
@@ -259,9 +259,16 @@ fn leftovers_go_too() {
 #[test]
 fn one_collector_at_a_time() {
     let (_folder, store, _) = cache(&[]);
-    let other = Store::open(store.root()).unwrap();
-    let _turn = other.turn("gc").unwrap();
-    assert!(matches!(store.free(&policy(), &Survey::default()), Err(StoreError::Busy(_))));
+    let settings = Settings { patience: Duration::from_millis(500), ..Settings::default() };
+    let open = || Store::open_with(store.root(), settings.clone()).unwrap();
+    let (one, two) = (open(), open());
+    let turn = one.turn("gc").unwrap();
+    assert!(matches!(two.free(&policy(), &Survey::default()), Err(StoreError::Busy(_))));
+    drop(turn);
+    two.free(&policy(), &Survey::default()).unwrap();
+    // One of another host that is gone is waited for no longer than it takes to know.
+    write_new(&store.root().join("claims/gc"), "elsewhere.1.gone 0").unwrap();
+    two.free(&policy(), &Survey::default()).unwrap();
 }
 
 #[test]
