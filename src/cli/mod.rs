@@ -13,6 +13,7 @@ mod pin;
 mod progress;
 mod project;
 mod run;
+mod snapshot;
 mod verify;
 
 use crate::settings::Seconds;
@@ -20,6 +21,7 @@ use crate::store::Settings;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
 use project::{Failure, Project};
+use snapshot::Question;
 use std::process::ExitCode;
 
 /// How the program ends.
@@ -85,7 +87,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
         Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
         Command::Run { manifest, wanted, keep_going, machine, .. } => {
-            run::run(&load(&manifest)?, &wanted, keep_going, &machine, json)
+            // JSON has an event for every instance.
+            let question = Question::of(&manifest, &wanted, cache.as_deref()).filter(|_| !json);
+            if let Some(exit) = question.as_ref().and_then(run::recall) {
+                return Ok(exit);
+            }
+            run::run(&load(&manifest)?, &wanted, keep_going, &machine, question.as_ref(), json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),

@@ -6,8 +6,9 @@ use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
 use crate::manifest::{self, Overrides, Pipeline, select};
 use crate::plan::{self, Checks, Plan, Resolver};
-use crate::store::{Settings, Store};
+use crate::store::{Facts, Settings, Store};
 use anyhow::Context as _;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub(super) struct Project {
     pub(super) pipeline: Pipeline,
     pub(super) sources: Sources,
     pub(super) store: Store,
+    /// The manifests that were read.
+    facts: Facts,
 }
 
 /// What went wrong, for [`super::main`] to show.
@@ -40,23 +43,33 @@ impl Project {
     pub(super) fn load(args: &Manifest, cache: Option<&Path>, settings: &Settings) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
+        let facts = RefCell::new(Facts::begin());
+        let read = |path: &str| {
+            std::path::absolute(path).map_or_else(|_| facts.borrow_mut().spoil(), |path| facts.borrow_mut().saw(path));
+            read_text(path)
+        };
         let overrides = Overrides {
             params: assignments("--set", &args.set)?,
             axes: assignments("--axis", &args.axis)?,
             variant: args.variant.clone(),
         };
-        let pipeline = match manifest::load(&name, &read_text, &overrides, &mut sources) {
+        let pipeline = match manifest::load(&name, &read, &overrides, &mut sources) {
             Ok(pipeline) => pipeline,
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
         let place = cache.unwrap_or(&root.join("cache")).to_path_buf();
         let store = Store::open_with(&place, settings.clone()).map_err(anyhow::Error::from)?;
-        Ok(Self { root, pipeline, sources, store })
+        Ok(Self { root, pipeline, sources, store, facts: facts.into_inner() })
     }
 
     pub(super) fn resolver(&self) -> Resolver<'_> {
         Resolver::new(&self.pipeline, &self.store, &self.root)
+    }
+
+    /// That the manifests were read as they are.
+    pub(super) fn facts(&self) -> Facts {
+        self.facts.clone()
     }
 
     /// The instances that a selector picks.
@@ -140,7 +153,7 @@ fn read_text(path: &str) -> Result<String, Diagnostic> {
     })
 }
 
-fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
     let full = std::path::absolute(manifest).with_context(|| format!("finding `{}`", manifest.display()))?;
     let folder = full.parent().unwrap_or(Path::new("/"));
     let root = match folder.file_name() {

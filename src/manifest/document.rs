@@ -9,6 +9,7 @@ use crate::resources::Limits;
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
 use crate::stage::command::{COMMAND, SECRET};
 use crate::stage::{self, Kind, is_name};
+use std::collections::BTreeMap;
 
 /// The version of the manifest language.
 pub(super) const FORMAT: i64 = 1;
@@ -27,6 +28,8 @@ pub(super) struct Document {
     pub(super) params: Table,
     pub(super) limits: Limits,
     pub(super) stages: Vec<StageText>,
+    /// Where in `stages` each is.
+    pub(super) places: BTreeMap<(Kind, String), usize>,
 }
 
 /// A stage as written.
@@ -69,6 +72,8 @@ pub(super) fn read(
             problems.at(key.span, format!("`{}` is both a parameter and an axis", key.name));
         }
     }
+    let stages = read_all_stages(top, problems);
+    let place = |(place, stage): (usize, &StageText)| ((stage.kind, stage.name.clone()), place);
     let stem = std::path::Path::new(name).file_stem().map_or("pipeline".into(), |stem| stem.to_string_lossy());
     Some(Document {
         name: top.get("name").and_then(|value| read_name(value, problems)).unwrap_or_else(|| stem.into_owned()),
@@ -78,7 +83,8 @@ pub(super) fn read(
         written_axes,
         params,
         limits: top.get("limits").and_then(|value| Limits::decode(value, problems)).unwrap_or_default(),
-        stages: read_all_stages(top, problems),
+        places: stages.iter().enumerate().map(place).collect(),
+        stages,
     })
 }
 

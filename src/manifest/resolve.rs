@@ -87,8 +87,7 @@ fn visit(value: &Value, path: &[&str], gather: Option<String>, seen: &mut impl F
 }
 
 fn find(document: &Document, reference: &Reference, span: Span, problems: &mut Problems) -> Option<usize> {
-    let named = |stage: &StageText| stage.kind == reference.kind && stage.name == reference.name;
-    let found = document.stages.iter().position(named);
+    let found = document.places.get(&(reference.kind, reference.name.clone())).copied();
     if found.is_none() {
         let name = reference.stage();
         let known: Vec<String> = document.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();

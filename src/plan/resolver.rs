@@ -7,7 +7,7 @@ use crate::key::{Digest, KeyDocument, KeyInput};
 use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
 use crate::stage::{Form, Input, Recipe};
-use crate::store::Store;
+use crate::store::{Facts, Store};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,12 +78,20 @@ pub struct Resolver<'a> {
     pub(super) store: &'a Store,
     root: &'a Path,
     found: RefCell<BTreeMap<(u8, String), Found>>,
+    /// What was looked at of the person's files.
+    facts: RefCell<Facts>,
 }
 
 impl<'a> Resolver<'a> {
     /// Paths are relative to `root`.
     pub fn new(pipeline: &'a Pipeline, store: &'a Store, root: &'a Path) -> Self {
-        Self { pipeline, store, root, found: RefCell::default() }
+        let facts = RefCell::new(Facts::begin());
+        Self { pipeline, store, root, found: RefCell::default(), facts }
+    }
+
+    /// What was looked at of the person's files so far, taken out.
+    pub fn take_facts(&self) -> Facts {
+        self.facts.replace(Facts::begin())
     }
 
     /// The inputs of an instance, with their content.
@@ -213,12 +221,18 @@ impl<'a> Resolver<'a> {
                     let problem = Diagnostic::new(format!("there is no {what} folder `{path}`"));
                     return Err(Box::new(problem.hint(self.relative_to())));
                 }
+                self.saw(&full);
                 let digest = self.folder(form, &full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
             }
-            // A word of a command that is no file of the project is only a word.
-            Form::Argument if !full.is_file() => Ok(Vec::new()),
+            // A word of a command that is no file of the project is only a word; no file is called by several lines.
+            Form::Argument if path.contains('\n') => Ok(Vec::new()),
+            Form::Argument if !full.is_file() => {
+                self.saw(&full);
+                Ok(Vec::new())
+            }
             Form::Any if full.is_dir() => {
+                self.saw_below(&full, usize::MAX);
                 let (digest, _) = self.store.digest_folder(&full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
             }
@@ -230,6 +244,7 @@ impl<'a> Resolver<'a> {
                     ));
                 }
                 let digest = |(full, name): (PathBuf, String)| {
+                    self.saw(&full);
                     let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
                     Ok((full, name, digest))
                 };
@@ -240,8 +255,39 @@ impl<'a> Resolver<'a> {
                     let problem = Diagnostic::new(format!("there is no file `{path}`"));
                     return Err(Box::new(problem.hint(self.relative_to())));
                 }
+                self.saw(&full);
                 let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
+            }
+        }
+    }
+
+    /// Keeps that a path was looked at: what is there, or that nothing is.
+    fn saw(&self, path: &Path) {
+        let mut facts = self.facts.borrow_mut();
+        match std::path::absolute(path) {
+            Ok(path) if path.exists() => facts.saw(path),
+            Ok(path) => facts.missed(path),
+            Err(_) => facts.spoil(),
+        }
+    }
+
+    /// The same of a folder and all below it, so many folders deep.
+    fn saw_below(&self, folder: &Path, depth: usize) {
+        /// A look at more than these costs more than it saves.
+        const MOST: usize = 10_000;
+        let mut open = vec![(folder.to_path_buf(), depth)];
+        let mut count = 0;
+        while let Some((path, depth)) = open.pop() {
+            count += 1;
+            self.saw(&path);
+            if count > MOST {
+                return self.facts.borrow_mut().spoil();
+            }
+            if depth > 0
+                && let Ok(entries) = std::fs::read_dir(&path)
+            {
+                open.extend(entries.flatten().map(|entry| (entry.path(), depth - 1)));
             }
         }
     }
@@ -253,6 +299,10 @@ impl<'a> Resolver<'a> {
 
     fn glob(&self, pattern: &str) -> anyhow::Result<Vec<(PathBuf, String)>> {
         let full = self.root.join(pattern);
+        let parts: Vec<&str> = pattern.split('/').collect();
+        let plain = parts.iter().take_while(|part| !is_glob(part)).count();
+        let depth = if pattern.contains("**") { usize::MAX } else { parts.len() - plain - 1 };
+        self.saw_below(&self.root.join(parts[..plain].join("/")), depth);
         let mut files = Vec::new();
         for path in glob::glob(&full.to_string_lossy())? {
             let path = path?;
@@ -271,6 +321,7 @@ impl<'a> Resolver<'a> {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if is_read(form, &name) && entry.path().is_file() {
+                self.saw(&entry.path());
                 let (digest, size) = self.store.digest_file(&entry.path())?;
                 files.push(FileEntry { path: name, digest, size });
             }

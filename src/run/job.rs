@@ -9,6 +9,7 @@ use crate::settings::Bytes;
 use crate::stage::{Input, Progress};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -219,24 +220,32 @@ fn output_folder(work: &Path) -> PathBuf {
 }
 
 /// Inputs under the names that readers expect (the store's files have none): links into the store, or the person's paths.
+/// A folder of its own is for what is one, or has the name of another.
 fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Result<Vec<Input>> {
-    let link = |file: &FileEntry, folder: &Path| -> anyhow::Result<PathBuf> {
-        std::fs::create_dir_all(folder).with_context(|| format!("creating `{}`", folder.display()))?;
+    let make = |folder: &Path| {
+        std::fs::create_dir(folder).with_context(|| format!("creating `{}`", folder.display()))?;
+        anyhow::Ok(folder.to_path_buf())
+    };
+    let link = |file: &FileEntry, folder: &Path| {
         let path = folder.join(&file.path);
         let object = std::path::absolute(store.path(&file.digest))?;
         std::os::unix::fs::symlink(object, &path).with_context(|| format!("creating `{}`", path.display()))?;
-        Ok(path)
+        anyhow::Ok(path)
     };
+    if materials.iter().any(|material| !matches!(material.place, Place::Path(_))) {
+        make(folder)?;
+    }
+    let mut names = BTreeSet::new();
     let lay = |(number, material): (usize, &Material)| -> anyhow::Result<Input> {
-        let folder = folder.join(number.to_string());
+        let own = folder.join(format!("{number}.input"));
         let path = match &material.place {
             Place::Path(path) => std::path::absolute(path)?,
-            Place::Object(file) => link(file, &folder)?,
+            Place::Object(file) if names.insert(file.path.clone()) => link(file, folder)?,
+            Place::Object(file) => link(file, &make(&own)?)?,
             Place::Objects(files) => {
-                for file in files {
-                    link(file, &folder)?;
-                }
-                folder
+                make(&own)?;
+                files.iter().try_for_each(|file| link(file, &own).map(drop))?;
+                own
             }
         };
         Ok(Input { role: material.role.clone(), labels: material.labels.clone(), name: material.name.clone(), path })

@@ -1,5 +1,6 @@
 //! Actions: what came out of a key. The first complete run is canonical, every further one an observation beside it.
 
+use super::durable::{self, Wait};
 use super::error::{At, Result, StoreError};
 use super::object::Put;
 use super::{Links, Store, file, files_below};
@@ -97,7 +98,8 @@ impl Store {
         }
         // Looked at before anything is moved, so that a stage that failed to keep its promise keeps its files.
         let listed = outputs.iter().map(|(name, path)| list(folder, name, path)).collect::<Result<Vec<_>>>()?;
-        let mut put = Put::new(self)?;
+        let wait = self.wait_for(run.wall_seconds);
+        let mut put = Put::new(self, wait)?;
         let mut kept: Vec<Output> = Vec::new();
         for ((name, path), files) in outputs.iter().zip(listed) {
             let mut entries = Vec::new();
@@ -120,17 +122,18 @@ impl Store {
             });
         }
         put.sync()?;
-        self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document)
+        self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document, wait)
     }
 
-    fn commit_record(&self, record: Record, document: &KeyDocument) -> Result<Committed> {
+    fn commit_record(&self, record: Record, document: &KeyDocument, wait: Wait) -> Result<Committed> {
         let action = self.action(&record.key);
         self.rely_on([record.key])?;
         let text = to_json(&record, &action)?;
         let new = tempfile::Builder::new().prefix("action-").tempdir_in(self.temporary()?).at("write", &action)?;
-        file::write_synced(&new.path().join("key.json"), document.canonical().as_bytes())?;
-        file::write_synced(&new.path().join("record.json"), &text)?;
-        file::sync_folder(new.path())?;
+        let sync = |folder: &Path| if wait == Wait::Now { file::sync_folder(folder) } else { Ok(()) };
+        durable::write_new(&new.path().join("key.json"), document.canonical().as_bytes(), wait)?;
+        durable::write_new(&new.path().join("record.json"), &text, wait)?;
+        sync(new.path())?;
         let shelf = self.root.join("actions").join(&record.key.to_string()[..2]);
         fs::create_dir_all(&shelf).at("write", &shelf)?;
 
@@ -139,8 +142,8 @@ impl Store {
             taken = self.supersede(&record.key, new.path())?;
         }
         if !taken {
-            file::sync_folder(&shelf)?;
-            file::sync_folder(&self.root.join("actions"))?;
+            sync(&shelf)?;
+            sync(&self.root.join("actions"))?;
             return Ok(Committed::Canonical(record));
         }
         let Some(canonical) = self.get(&record.key)? else {

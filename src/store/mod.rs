@@ -9,6 +9,8 @@
 //! pipelines/NAME.json                       keys of the last run, by instance
 //! local/HOST/stat.json                      digests of files that look untouched
 //! local/HOST/objects.json                   how objects looked when their bytes were right
+//! local/HOST/snapshots/                     runs that found nothing to do
+//! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
 //! quarantine/                               what was found damaged, to be looked at
 //! work/                                     scratch folders of live processes
 //! claims/KEY                                who makes a key right now
@@ -19,11 +21,13 @@
 //! ```
 //!
 //! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
-//! scratch behind, which the next one removes. Objects are on the disk before the record that names them.
+//! scratch behind, which the next one removes. Objects are there before the record that names them; when they are on the
+//! disk, says `durable`.
 
 mod action;
 mod check;
 mod claim;
+mod durable;
 mod error;
 mod file;
 mod format;
@@ -31,6 +35,7 @@ pub mod gc;
 mod object;
 mod pin;
 mod roots;
+mod snapshot;
 mod sound;
 mod stat;
 #[cfg(test)]
@@ -43,10 +48,11 @@ pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
 pub use pin::Pin;
+pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
 use crate::key::Digest;
-use crate::record::{FileEntry, folder_digest};
+use crate::record::{FileEntry, Record, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
 use std::collections::BTreeMap;
@@ -95,6 +101,8 @@ pub struct Store {
     roots: Mutex<Option<roots::Roots>>,
     /// Taken when the first scratch folder is needed.
     lease: Mutex<Option<Arc<work::Lease>>>,
+    /// The note that says that some commits have not been waited for.
+    unsynced: Mutex<Option<PathBuf>>,
     warnings: Mutex<Vec<String>>,
 }
 
@@ -119,7 +127,7 @@ impl Store {
         let root = fs::canonicalize(root).at("open", root)?;
         let found = format::read(&root)?;
         let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-        let host = file::path_part(&rustix::system::uname().nodename().to_string_lossy());
+        let host = host();
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
                 make_folder(&root.join(folder))?;
@@ -128,9 +136,12 @@ impl Store {
             work::remove_stale(&root.join("work"), &host, &settings);
         }
         let swept = roots::last_sweep(&root);
-        let (stats, sound, roots, lease, warnings) = Default::default();
-        let store = Self { root, host, settings, writable, swept, stats, sound, roots, lease, warnings };
+        let (stats, sound, roots, lease, unsynced, warnings) = Default::default();
+        let store = Self { root, host, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings };
         store.bring_up(found)?;
+        if writable {
+            store.recover()?;
+        }
         Ok(store)
     }
 
@@ -210,8 +221,10 @@ impl Store {
         self.local().join("objects.json")
     }
 
-    /// Writes down what was hashed. A failure costs hashing again, so it is none.
+    /// Waits until all that was committed is on the disk, and writes down what was hashed. A failure costs a look at it
+    /// again, so it is none.
     pub fn save(&self) {
+        self.sync_all();
         let stats = self.stats.get().map(lock).filter(|stats| stats.is_changed());
         let sound = self.sound.get().map(lock).filter(|sound| sound.is_changed());
         if stats.is_none() && sound.is_none() {
@@ -220,6 +233,23 @@ impl Store {
         let Ok(temporary) = self.temporary() else { return };
         stats.map(|mut stats| stats.save(&self.stat_path(), &temporary));
         sound.map(|mut sound| sound.save(&self.sound_path(), &temporary));
+    }
+
+    /// Keeps the answer (one line) to a question, for [`recall`], as long as nothing changes of the facts that it rests
+    /// on. `root` is the folder that most paths outside the cache lie in.
+    pub fn remember(&self, question: &Digest, facts: &Facts, answer: &str, root: &Path) {
+        let damaged = !lock(&self.warnings).is_empty();
+        if let (false, true, Ok(temporary)) = (damaged, self.writable, self.temporary()) {
+            snapshot::remember(&self.root, question, facts, answer, &[&self.root, root], &temporary);
+        }
+    }
+
+    /// Adds to `facts` that the record's objects are there as they are. A record that goes is not missed as long as
+    /// they stay: nothing has to be made again.
+    pub fn watch(&self, record: &Record, facts: &mut Facts) {
+        for file in record.outputs.iter().flat_map(|output| &output.files) {
+            facts.saw(self.path(&file.digest));
+        }
     }
 
     /// Keys of a pipeline's last run by instance; empty if there was none.
@@ -251,6 +281,11 @@ impl Store {
     pub fn log_path(&self, key: &Digest) -> PathBuf {
         self.root.join("logs").join(format!("{key}.log"))
     }
+}
+
+/// The name of this host, as a part of a path.
+fn host() -> String {
+    file::path_part(&rustix::system::uname().nodename().to_string_lossy())
 }
 
 /// A lock on plain data: a panic elsewhere leaves nothing in it half-done.

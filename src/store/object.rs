@@ -1,5 +1,6 @@
 //! Objects: files named by the digest of their content, read-only, never changed.
 
+use super::durable::Wait;
 use super::error::{At, Result, StoreError};
 use super::sound::{Looks, Sound};
 use super::stat::{self, Stat};
@@ -112,11 +113,12 @@ pub(super) struct Put<'a> {
     store: &'a Store,
     temporary: PathBuf,
     folders: BTreeSet<PathBuf>,
+    wait: Wait,
 }
 
 impl<'a> Put<'a> {
-    pub(super) fn new(store: &'a Store) -> Result<Self> {
-        Ok(Self { store, temporary: store.temporary()?, folders: BTreeSet::new() })
+    pub(super) fn new(store: &'a Store, wait: Wait) -> Result<Self> {
+        Ok(Self { store, temporary: store.temporary()?, folders: BTreeSet::new(), wait })
     }
 
     /// Copies a file in. The copy has its last name when its first one would be removed.
@@ -154,7 +156,9 @@ impl<'a> Put<'a> {
             self.folders.insert(folder.to_path_buf());
         }
         file::make_read_only(opened).at("write", path)?;
-        opened.sync_all().at("write", path)?;
+        if self.wait == Wait::Now {
+            opened.sync_all().at("write", path)?;
+        }
         let begun = stat::now();
         fs::rename(path, &object).at("write", &object)?;
         // Seen too early to prove anything, but a later write will show.
@@ -163,9 +167,9 @@ impl<'a> Put<'a> {
         Ok(())
     }
 
-    /// Waits until all names are on the disk.
+    /// Waits until all names are on the disk, if that is to be waited for.
     pub(super) fn sync(&self) -> Result<()> {
-        if !self.folders.is_empty() {
+        if self.wait == Wait::Now && !self.folders.is_empty() {
             self.folders.iter().try_for_each(|folder| file::sync_folder(folder))?;
             file::sync_folder(&self.store.root.join("objects"))?;
         }

@@ -45,6 +45,25 @@ impl Stat {
         }
     }
 
+    /// The same of the system's own form.
+    #[allow(clippy::unnecessary_cast, reason = "the types differ from system to system")]
+    pub(super) fn from_raw(raw: &rustix::fs::Stat) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * SECOND_NS + i128::from(rest);
+        Self {
+            device: raw.st_dev as u64,
+            inode: raw.st_ino as u64,
+            size: raw.st_size as u64,
+            mtime: nanoseconds(raw.st_mtime as i64, raw.st_mtime_nsec as i64),
+            ctime: nanoseconds(raw.st_ctime as i64, raw.st_ctime_nsec as i64),
+        }
+    }
+
+    /// Adds its bytes to `bytes`.
+    pub(super) fn write_to(&self, bytes: &mut Vec<u8>) {
+        [self.device, self.inode, self.size].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        [self.mtime, self.ctime].iter().for_each(|time| bytes.extend_from_slice(&time.to_le_bytes()));
+    }
+
     /// Whether this may be a copy of a file that looked like `other`: another file of the same length and time.
     pub(super) fn is_copy_of(&self, other: &Self) -> bool {
         (self.device, self.inode) != (other.device, other.inode) && (self.size, self.mtime) == (other.size, other.mtime)

@@ -9,13 +9,13 @@
 
 use super::Settings;
 use super::error::{At, Result};
+use super::lock;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
-use tempfile::TempDir;
 
 /// What stands in the file of a process that could not lock it.
 const UNLOCKED: &str = "unlocked";
@@ -30,6 +30,8 @@ pub(super) struct Lease {
     lock: PathBuf,
     /// Its name without the ending: the process's name in claims.
     name: String,
+    /// Scratch folders that are done with.
+    left: Mutex<Vec<PathBuf>>,
     /// Holds the lock while open.
     _file: File,
     /// Beats until it is dropped.
@@ -72,7 +74,7 @@ impl Lease {
         let file = file.persist(&lock).map_err(|error| error.error).at("write", &lock)?;
         let name = lock.file_stem().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let heart = Heart::beat(file.try_clone().at("write", &lock)?, settings.beat(), words);
-        let lease = Self { folder, lock, name, _file: file, _heart: heart };
+        let lease = Self { folder, lock, name, left: Mutex::default(), _file: file, _heart: heart };
         fs::create_dir(&lease.folder).at("write", &lease.folder)?;
         Ok(lease)
     }
@@ -85,6 +87,32 @@ impl Lease {
     /// The folder.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// A scratch folder is done with. What takes room goes at once, the rest with many others: ext4 passes over all that
+    /// was deleted in the last seconds whenever it makes a file, which would be half of what a small job costs.
+    fn leave(&self, folder: PathBuf) {
+        const MOST: usize = 2000;
+        free(&folder);
+        let mut left = lock(&self.left);
+        left.push(folder);
+        if left.len() > MOST {
+            left.drain(..).for_each(|folder| drop(fs::remove_dir_all(folder)));
+        }
+    }
+}
+
+/// Removes the files below a folder that are worth it.
+fn free(folder: &Path) {
+    const LARGE: u64 = 16 << 10;
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => free(&entry.path()),
+            Ok(kind) if kind.is_file() && entry.metadata().is_ok_and(|metadata| metadata.len() > LARGE) => {
+                let _ = fs::remove_file(entry.path());
+            }
+            _ => {}
+        }
     }
 }
 
@@ -141,22 +169,29 @@ pub(super) fn remove_stale(work: &Path, host: &str, settings: &Settings) {
     }
 }
 
-/// A new, empty folder in the cache; it is removed when this value is dropped, or by a later run if the process dies.
+/// A new, empty folder in the cache. When this value is dropped, its content is worth nothing any more, and it goes; if the
+/// process dies, by a later run.
 #[derive(Debug)]
 pub struct WorkDir {
-    folder: TempDir,
-    _lease: Arc<Lease>,
+    folder: PathBuf,
+    lease: Arc<Lease>,
 }
 
 impl WorkDir {
     /// A folder of its own within the process's folder.
     pub(super) fn new(lease: Arc<Lease>) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("job-").tempdir_in(lease.folder()).at("write", lease.folder())?;
-        Ok(Self { folder, _lease: lease })
+        Ok(Self { folder: folder.keep(), lease })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        self.lease.leave(std::mem::take(&mut self.folder));
     }
 }

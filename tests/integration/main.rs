@@ -12,4 +12,5 @@ mod incremental;
 mod lease;
 mod project;
 mod robust;
+mod snapshot;
 mod upkeep;

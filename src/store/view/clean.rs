@@ -126,7 +126,6 @@ fn is_titers(path: &Path, shown: &Shown) -> bool {
             let has_bytes = || hash_copy(File::open(path)?, io::sink()).map(|(found, _)| found == *digest);
             metadata.is_file() && (Stat::of(&metadata) == *stat || has_bytes().unwrap_or(false))
         }
-        Shown::Unsure => !metadata.is_dir(),
     }
 }
 

@@ -10,10 +10,10 @@ mod tests;
 
 pub use clean::{Cleaned, clean, hide};
 
-use super::Store;
 use super::error::{At, Result, StoreError};
 use super::file::{is_absent, make_read_only, read_if_there};
 use super::stat::Stat;
+use super::{Facts, Store};
 use crate::key::Digest;
 use crate::record::{FileEntry, Record};
 use serde::{Deserialize, Serialize};
@@ -48,9 +48,8 @@ struct Marker {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Shown {
-    /// It is being made.
-    Unsure,
-    /// By a link: where it points to says all.
+    /// By a link, where it points to says all; or it is being made.
+    #[serde(alias = "unsure")]
     Link,
     /// By a file of its own, which looked so when it was made.
     File(Digest, Stat),
@@ -63,6 +62,23 @@ enum Shown {
 /// Something that titer did not put there stands in the way; an object is missing; the folder cannot be written.
 pub fn show(store: &Store, out: &Path, record: &Record) -> Result<bool> {
     show_by(&[Way::Clone, Way::Link, Way::Copy], store, out, record)
+}
+
+/// Adds to `facts` what [`show`] looks at when it has nothing to do.
+pub fn watch(out: &Path, record: &Record, facts: &mut Facts) {
+    facts.saw(out);
+    for file in record.outputs.iter().flat_map(|output| &output.files) {
+        let full = out.join(&file.path);
+        for folder in full.ancestors().skip(1).take_while(|folder| *folder != out) {
+            facts.saw(folder);
+        }
+        // A link cannot change but by another in its place, which shows in the folder.
+        if fs::symlink_metadata(&full).is_ok_and(|found| !found.is_symlink()) {
+            facts.saw(full);
+        }
+    }
+    // Folders without a file.
+    record.outputs.iter().filter(|output| output.is_folder()).for_each(|output| facts.saw(out.join(&output.path)));
 }
 
 fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<bool> {
@@ -91,8 +107,9 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
         check(store, out, file, marker.files.contains_key(&file.path))?;
     }
     // The marker goes first, with all that is about to be here: after a kill these files are known to be titer's.
-    marker.files.extend(wrong.iter().map(|file| (file.path.clone(), Shown::Unsure)));
+    marker.files.extend(wrong.iter().map(|file| (file.path.clone(), Shown::Link)));
     write_marker(&marker_path, &marker)?;
+    let mut is_written = gone.is_empty();
     for path in gone {
         remove(&out.join(&path))?;
         remove_empty_folders(out, &path);
@@ -104,9 +121,12 @@ fn show_by(ways: &[Way], store: &Store, out: &Path, record: &Record) -> Result<b
     }
     for file in wrong {
         let shown = make(ways, store, out, file)?;
+        is_written &= shown == Shown::Link;
         marker.files.insert(file.path.clone(), shown);
     }
-    write_marker(&marker_path, &marker)?;
+    if !is_written {
+        write_marker(&marker_path, &marker)?;
+    }
     Ok(true)
 }
 
@@ -126,7 +146,7 @@ fn is_right(store: &Store, out: &Path, file: &FileEntry, shown: Option<&Shown>) 
         Some(Shown::File(digest, stat)) => {
             *digest == file.digest && fs::symlink_metadata(full).is_ok_and(|found| Stat::of(&found) == *stat)
         }
-        Some(Shown::Unsure) | None => false,
+        None => false,
     }
 }
 
