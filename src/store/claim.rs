@@ -4,9 +4,10 @@
 //! (its owner was paused, a network file system was slow) costs work done twice, never a wrong result.
 //!
 //! A claim is a link that leads nowhere: its target names the owner's file in `work/`, and a number that makes every claim
-//! another one. So it is made in one step, and on a full disk too. On the owner's host that file's lock says whether it has ended. What has not (or cannot be asked: other hosts, file systems
-//! without locks) is watched: one whose heart has not beaten for a while, on the watcher's own clock, stands still, and
-//! its claim is taken. When it wakes it sees that the claim is not its own any more, and leaves the new owner's alone.
+//! another one. So it is made in one step, and on a full disk too. On the owner's host that file's lock says whether it
+//! has ended. What has not (or cannot be asked: other hosts, file systems without locks) is watched: one whose heart has
+//! not beaten for a while, on the watcher's own clock, stands still, and its claim is taken. When it wakes it sees that the
+//! claim is not its own any more, and leaves the new owner's alone.
 
 use super::Store;
 use super::error::{At, Result};
