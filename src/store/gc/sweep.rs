@@ -111,7 +111,7 @@ impl<'a> Sweep<'a> {
     /// Finds once more what is needed, and takes it out of the trash.
     fn look_again(&self, policy: &Policy) -> Result<()> {
         let needed = Needed::find(self.store, policy)?;
-        let mut objects = needed.live.objects.clone();
+        let mut objects = needed.objects.clone();
         objects.extend(self.store.actions()?.into_values().flat_map(|action| action.objects));
         for bin in &self.bins {
             for (key, path) in contents(&bin.join("actions"))? {

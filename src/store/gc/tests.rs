@@ -192,14 +192,21 @@ fn objects_that_nobody_names_go_when_they_are_old_enough() {
         fs::write(&path, content).unwrap();
         path
     };
-    let (old, relied) = (alone("old"), alone("relied"));
+    let (old, relied, text) = (alone("old"), alone("relied"), alone("titer = 1\n"));
+    summary(&store, "1", "2026-01-01T00:00:00Z", &[]);
+    // The history keeps the manifests of a run.
+    let told = json!({ "pipeline": "p", "started": "2026-01-01T00:00:00Z", "manifests": { "p.toml": Digest::of(b"titer = 1\n") } });
+    fs::write(store.root().join("runs/2.json"), told.to_string()).unwrap();
     let other = Store::open(store.root()).unwrap();
     other.rely_on_object(&Digest::of(b"relied")).unwrap();
     std::thread::sleep(Duration::from_millis(25));
     let young = Policy { grace: Duration::from_secs(60), ..policy() };
     assert!(store.survey(&young).unwrap().orphans.is_empty());
     assert_eq!(collect(&store, &policy()).orphans.len(), 1);
-    assert!(!old.exists() && relied.exists() && work.path().exists());
+    assert!(!old.exists() && relied.exists() && text.exists() && work.path().exists());
+    let no_history = Policy { history: true, keep_runs: Some(0), ..policy() };
+    assert_eq!(collect(&store, &no_history).orphans.len(), 1, "it goes with its run");
+    assert!(!text.exists() && relied.exists());
 }
 
 #[test]
