@@ -5,6 +5,7 @@
 
 mod inputs;
 mod job;
+mod older;
 mod recorder;
 
 pub use inputs::{quarantine_damaged, rely_on};
@@ -559,27 +560,6 @@ impl Runner<'_> {
 
     fn tell(&mut self, node: usize, event: &RunEvent<'_>) {
         self.observer.event(node, event);
-    }
-
-    /// Takes out of the view what an instance showed that was not made now: it is of an older manifest, or of older data.
-    /// What another process has put there since the run began stays. Returns how many there were.
-    fn hide_older(&mut self, wanted: &[usize], begun: SystemTime) -> usize {
-        let mut hidden = 0;
-        for &node in wanted {
-            let is_current =
-                |key: &Digest| self.store.get(key).ok().flatten().is_some_and(|it| self.store.complete(&it));
-            let is_made = self.known[node].is_some() || self.planned[node].is_some();
-            if is_made || self.keys.get(&node).is_some_and(is_current) {
-                continue;
-            }
-            match view::hide(self.store, &self.options.out.join(self.pipeline.instances[node].id.folder()), begun) {
-                Ok(was_there) => hidden += usize::from(was_there),
-                Err(error) => {
-                    self.tell(node, &RunEvent::Warned(&format!("its older result is still shown: {error:#}")))
-                }
-            }
-        }
-        hidden
     }
 
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.

@@ -95,10 +95,10 @@ fn say(store: &Store, policy: &Policy, survey: &Survey) {
     }
     let orphans: u64 = survey.orphans.iter().map(|(_, bytes)| bytes).sum();
     if !survey.orphans.is_empty() {
-        out::say(format!("objects that no record names: {}, {}", survey.orphans.len(), Bytes(orphans)));
+        out::say(format!("objects that no record names: {} ({})", survey.orphans.len(), Bytes(orphans)));
     }
     for (what, (number, bytes)) in kinds(&survey.leftovers) {
-        out::say(format!("{}: {number}, {}", what.name(), Bytes(bytes)));
+        out::say(format!("{}: {number} ({})", what.name(), Bytes(bytes)));
     }
     let cache = out::relative_to_here(store.root());
     if survey.is_empty() {
@@ -106,7 +106,7 @@ fn say(store: &Store, policy: &Policy, survey: &Survey) {
     } else {
         let (results, kept) = (survey.results.len(), survey.kept_results);
         out::say(format!(
-            "would free {} of `{}`: {results} results; {kept} stay, {}",
+            "would free {} of `{}`: results: {results}; {kept} stay ({})",
             Bytes(survey.bytes()),
             cache.display(),
             Bytes(survey.kept)

@@ -95,8 +95,7 @@ pub(super) fn unpin(project: &Project, selectors: &[String], as_json: bool) -> R
         going.extend(own.iter().copied().filter(|pin| picks(text, pin)));
         if going.len() == before {
             let problem = Diagnostic::new(format!("`{text}` picks nothing that is pinned"));
-            let hint = format!("`titer pin {}` lists what is", "MANIFEST");
-            return Err(project.failure(vec![problem.hint(hint)]));
+            return Err(project.failure(vec![problem.hint("`titer pin MANIFEST` lists what is")]));
         }
     }
     going.iter().try_for_each(|pin| project.store.unpin(pin)).map_err(anyhow::Error::from)?;

@@ -104,7 +104,7 @@ fn report(store: &Store, health: &Health, again: &[(String, String)], as_json: b
     let read = format!("{} objects ({}), {} keys", health.objects, Bytes(health.bytes), health.keys);
     match health.flaws.len() {
         0 => out::say(format!("{}: {read}", styled(GOOD, "all sound"))),
-        number => out::say(format!("{} in {read}", styled(BAD, format!("{number} flaws")))),
+        number => out::say(format!("{} in {read}", styled(BAD, format!("flaws: {number}")))),
     }
     if !again.is_empty() {
         out::say(styled(BOLD, "`titer run` will make again:"));

@@ -4,9 +4,10 @@
 //! (its owner was paused, a network file system was slow) costs work done twice, never a wrong result.
 //!
 //! A claim is a link that leads nowhere: its target names the owner's file in `work/`, and a number that makes every claim
-//! another one. So it is made in one step, and on a full disk too. On the owner's host that file's lock says whether it has ended. What has not (or cannot be asked: other hosts, file systems
-//! without locks) is watched: one whose heart has not beaten for a while, on the watcher's own clock, stands still, and
-//! its claim is taken. When it wakes it sees that the claim is not its own any more, and leaves the new owner's alone.
+//! another one. So it is made in one step, and on a full disk too. On the owner's host that file's lock says whether it
+//! has ended. What has not (or cannot be asked: other hosts, file systems without locks) is watched: one whose heart has
+//! not beaten for a while, on the watcher's own clock, stands still, and its claim is taken. When it wakes it sees that the
+//! claim is not its own any more, and leaves the new owner's alone.
 
 use super::Store;
 use super::error::{At, Result};
@@ -98,6 +99,18 @@ impl Store {
         }
     }
 
+    /// Claims something within the time after which a dead owner is known to be dead. `None`: its owner lives.
+    pub(super) fn claim_in_time(&self, name: &str) -> Result<Option<Claim>> {
+        let (mut watch, begun) = (Watch::default(), Instant::now());
+        loop {
+            let claim = self.claim_named(name, &mut watch)?;
+            if claim.is_some() || begun.elapsed() > self.settings.patience + Duration::from_secs(1) {
+                return Ok(claim);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Waits for a claim that others hold for a moment only.
     pub(super) fn turn(&self, name: &str) -> Result<Claim> {
         let mut watch = Watch::default();
@@ -153,6 +166,9 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 
 /// Takes a claim away that says `token`. `false`: it says something else by now, and stays.
 pub(super) fn bury(path: &Path, token: &str, grave: &Path) -> Result<bool> {
+    if read(path).is_ok_and(|found| found != token) {
+        return Ok(false);
+    }
     match fs::rename(path, grave) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
@@ -236,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_buried_by_mistake_comes_back() {
+    fn only_what_says_the_token_is_buried() {
         let folder = tempfile::tempdir().unwrap();
         let (path, grave) = (folder.path().join("claim"), folder.path().join("grave"));
         write_new(&path, "new 1").unwrap();

@@ -1,6 +1,6 @@
 //! What is in the cache, what of it is needed, and what may go.
 
-use super::runs::{Live, PastRun, Source, entries, words, written};
+use super::runs::{PastRun, Source, entries, words, written};
 use super::{Condemned, Policy, Survey};
 use crate::key::Digest;
 use crate::record::Record;
@@ -92,7 +92,8 @@ impl Store {
 #[derive(Debug)]
 pub(super) struct Needed {
     pub(super) keys: BTreeSet<Digest>,
-    pub(super) live: Live,
+    /// Objects that no record needs to name.
+    pub(super) objects: BTreeSet<Digest>,
     pub(super) runs: Vec<PastRun>,
     /// Which of the runs are kept.
     pub(super) kept: Vec<bool>,
@@ -125,7 +126,13 @@ impl Needed {
         let mut keys = live.keys.clone();
         keys.extend(store.pins()?.iter().map(|pin| pin.key));
         keys.extend(runs.iter().zip(&kept).filter(|(_, kept)| **kept).flat_map(|(run, _)| &run.keys));
-        Ok(Self { keys, live, runs, kept, since })
+        let mut objects = live.objects;
+        for (run, kept) in runs.iter().zip(&kept) {
+            if *kept || !policy.history {
+                objects.extend(&run.named);
+            }
+        }
+        Ok(Self { keys, objects, runs, kept, since })
     }
 
     /// Whether the results of a key must stay.
@@ -153,7 +160,7 @@ impl Store {
         actions.values().flat_map(|action| &action.objects).for_each(|object| *users.entry(*object).or_default() += 1);
         let bytes = |object: &Digest| objects.get(object).map_or(0, |(bytes, _)| *bytes);
 
-        let is_orphan = |object: &&Digest| !users.contains_key(*object) && !needed.live.objects.contains(*object);
+        let is_orphan = |object: &&Digest| !users.contains_key(*object) && !needed.objects.contains(*object);
         let orphans: Vec<Digest> = objects
             .iter()
             .filter(|(_, (_, settled))| *settled)
@@ -180,7 +187,7 @@ impl Store {
             for object in actions.get(&candidate.key).iter().flat_map(|action| &action.objects) {
                 let left = users.entry(*object).or_default();
                 *left = left.saturating_sub(1);
-                if *left == 0 && objects.contains_key(object) && !needed.live.objects.contains(object) {
+                if *left == 0 && objects.contains_key(object) && !needed.objects.contains(object) {
                     candidate.bytes += bytes(object);
                     candidate.objects.push(*object);
                 }

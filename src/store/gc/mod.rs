@@ -40,7 +40,7 @@ pub struct Policy {
     pub max_size: Option<u64>,
     /// Whether what was found damaged goes.
     pub quarantine: bool,
-    /// Whether the summaries of runs that are not kept go.
+    /// Whether the summaries of runs that are not kept go, and the manifests that only they name.
     pub history: bool,
     /// What no record names may be about to be named: it stays for so long.
     pub grace: Duration,

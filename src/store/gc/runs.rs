@@ -22,6 +22,8 @@ pub(super) struct PastRun {
     pub(super) pipeline: String,
     pub(super) at: Timestamp,
     pub(super) keys: BTreeSet<Digest>,
+    /// Whatever its summary names: the texts of manifests are kept as objects.
+    pub(super) named: BTreeSet<Digest>,
     pub(super) source: Source,
 }
 
@@ -96,7 +98,8 @@ impl Store {
                 for name in keys.clone() {
                     keys.extend(self.plan_keys(&name.to_string())?);
                 }
-                runs.push(PastRun { pipeline: String::new(), at: written(&path), keys, source: Source::Unread });
+                let (at, named) = (written(&path), keys.clone());
+                runs.push(PastRun { pipeline: String::new(), at, keys, named, source: Source::Unread });
                 continue;
             };
             let at = summary.started.parse().unwrap_or_else(|_| written(&path));
@@ -107,14 +110,14 @@ impl Store {
                     None => plans.entry(name.clone()).or_insert(self.plan_keys(name)?).clone(),
                 },
             };
-            let source = Source::Summary(path, summary.plan);
-            runs.push(PastRun { pipeline: summary.pipeline, at, keys, source });
+            let (named, source) = (digests(&bytes), Source::Summary(path, summary.plan));
+            runs.push(PastRun { pipeline: summary.pipeline, at, keys, named, source });
         }
         for entry in entries(&self.root.join("pipelines"))? {
             let path = entry.path();
             let Some(pipeline) = pipeline_of(&entry) else { continue };
             let keys = digests(&file::read_if_there(&path)?.unwrap_or_default());
-            runs.push(PastRun { pipeline, at: written(&path), keys, source: Source::Latest });
+            runs.push(PastRun { pipeline, at: written(&path), keys, named: BTreeSet::new(), source: Source::Latest });
         }
         for entry in entries(&self.root.join("roots"))? {
             let path = entry.path();
@@ -123,7 +126,13 @@ impl Store {
                 let relied = Relied::parse(&String::from_utf8_lossy(&text));
                 let keys = relied.keys.into_iter().collect();
                 let pipeline = relied.pipeline.unwrap_or_default();
-                runs.push(PastRun { pipeline, at: written(&path), keys, source: Source::Killed(path) });
+                runs.push(PastRun {
+                    pipeline,
+                    at: written(&path),
+                    keys,
+                    named: BTreeSet::new(),
+                    source: Source::Killed(path),
+                });
             }
         }
         runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.at.cmp(&a.at)));

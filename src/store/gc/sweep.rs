@@ -5,7 +5,7 @@ use super::runs::entries;
 use super::{Leftover, Policy, Survey, What};
 use crate::key::Digest;
 use crate::store::action::rename_new;
-use crate::store::claim::{Watch, write_new};
+use crate::store::claim::write_new;
 use crate::store::error::{At, Result, StoreError};
 use crate::store::roots::{SWEEP, who};
 use crate::store::{Store, file, make_folder};
@@ -24,7 +24,7 @@ impl Store {
     /// Another collector is at work; the cache cannot be written; this process stood still for too long.
     pub fn free(&self, policy: &Policy, shown: &Survey) -> Result<Survey> {
         self.must_be_writable()?;
-        let Some(_turn) = self.claim_named("gc", &mut Watch::default())? else {
+        let Some(_turn) = self.claim_in_time("gc")? else {
             return Err(StoreError::Busy(self.root.clone()));
         };
         let left = self.trash()?.into_iter().map(|path| Leftover::new(What::Trash, path)).collect::<Vec<_>>();
@@ -111,7 +111,7 @@ impl<'a> Sweep<'a> {
     /// Finds once more what is needed, and takes it out of the trash.
     fn look_again(&self, policy: &Policy) -> Result<()> {
         let needed = Needed::find(self.store, policy)?;
-        let mut objects = needed.live.objects.clone();
+        let mut objects = needed.objects.clone();
         objects.extend(self.store.actions()?.into_values().flat_map(|action| action.objects));
         for bin in &self.bins {
             for (key, path) in contents(&bin.join("actions"))? {

@@ -3,7 +3,7 @@
 use super::super::claim::write_new;
 use super::super::roots::{SWEEP, who};
 use super::super::tests::{document, run_info, store};
-use super::super::{Committed, Pin, Store, StoreError};
+use super::super::{Committed, Pin, Settings, Store, StoreError};
 use super::*;
 use crate::key::Digest;
 use serde_json::json;
@@ -192,14 +192,21 @@ fn objects_that_nobody_names_go_when_they_are_old_enough() {
         fs::write(&path, content).unwrap();
         path
     };
-    let (old, relied) = (alone("old"), alone("relied"));
+    let (old, relied, text) = (alone("old"), alone("relied"), alone("titer = 1\n"));
+    summary(&store, "1", "2026-01-01T00:00:00Z", &[]);
+    // The history keeps the manifests of a run.
+    let told = json!({ "pipeline": "p", "started": "2026-01-01T00:00:00Z", "manifests": { "p.toml": Digest::of(b"titer = 1\n") } });
+    fs::write(store.root().join("runs/2.json"), told.to_string()).unwrap();
     let other = Store::open(store.root()).unwrap();
     other.rely_on_object(&Digest::of(b"relied")).unwrap();
     std::thread::sleep(Duration::from_millis(25));
     let young = Policy { grace: Duration::from_secs(60), ..policy() };
     assert!(store.survey(&young).unwrap().orphans.is_empty());
     assert_eq!(collect(&store, &policy()).orphans.len(), 1);
-    assert!(!old.exists() && relied.exists() && work.path().exists());
+    assert!(!old.exists() && relied.exists() && text.exists() && work.path().exists());
+    let no_history = Policy { history: true, keep_runs: Some(0), ..policy() };
+    assert_eq!(collect(&store, &no_history).orphans.len(), 1, "it goes with its run");
+    assert!(!text.exists() && relied.exists());
 }
 
 #[test]
@@ -259,9 +266,16 @@ fn leftovers_go_too() {
 #[test]
 fn one_collector_at_a_time() {
     let (_folder, store, _) = cache(&[]);
-    let other = Store::open(store.root()).unwrap();
-    let _turn = other.turn("gc").unwrap();
-    assert!(matches!(store.free(&policy(), &Survey::default()), Err(StoreError::Busy(_))));
+    let settings = Settings { patience: Duration::from_millis(500), ..Settings::default() };
+    let open = || Store::open_with(store.root(), settings.clone()).unwrap();
+    let (one, two) = (open(), open());
+    let turn = one.turn("gc").unwrap();
+    assert!(matches!(two.free(&policy(), &Survey::default()), Err(StoreError::Busy(_))));
+    drop(turn);
+    two.free(&policy(), &Survey::default()).unwrap();
+    // One of another host that is gone is waited for no longer than it takes to know.
+    write_new(&store.root().join("claims/gc"), "elsewhere.1.gone 0").unwrap();
+    two.free(&policy(), &Survey::default()).unwrap();
 }
 
 #[test]
