@@ -113,7 +113,7 @@ fn expected(estimate: &Estimate) -> String {
     let mut parts = vec![format!("about {} of work{}, as it was before", out::duration(work.seconds), besides(work))];
     if perhaps.seconds > 0.0 {
         let more = out::duration(perhaps.seconds);
-        parts.push(format!("{more}{} more if what is read comes out otherwise", besides(perhaps)));
+        parts.push(format!("and {more}{}, if what is read comes out otherwise", besides(perhaps)));
     }
     for (number, words) in [(by_kind, "judged by others of their kind"), (unknown, "like none before, and not counted")]
     {

@@ -116,7 +116,7 @@ pub(super) fn list(caching: &Caching, manifest: Option<&Path>, number: usize, as
         out::json(&json!(found));
         return Ok(Exit::Done);
     }
-    if found.is_empty() {
+    if found.is_empty() && number > 0 {
         out::say("no run yet");
     }
     let width = found.iter().map(|run| run.pipeline.len()).max().unwrap_or(0);
