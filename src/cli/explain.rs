@@ -34,10 +34,7 @@ pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Ex
 
 fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
     match status {
-        Status::Cached(record) => {
-            let made = format!("made by `{}` at {}", record.run.instance, record.run.started);
-            ("cached", vec![made])
-        }
+        Status::Cached(record) => ("cached", vec![record.run.origin()]),
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
         Status::Waits { on, cached_unless_changed } => {
@@ -47,7 +44,7 @@ fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
     }
 }
 
-pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: bool) -> Result<Exit, Failure> {
+pub(super) fn show(project: &Project, selector: &str, as_json: bool) -> Result<Exit, Failure> {
     let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
     let mut answers = Vec::new();
     for node in project.select(selector)? {
@@ -68,8 +65,6 @@ pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: b
             answers.push(
                 json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }),
             );
-        } else if only_log {
-            out::say(log.trim_end());
         } else {
             describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()));
             if !log.is_empty() {
@@ -98,16 +93,18 @@ fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>) {
         return;
     };
     let run = &record.run;
-    out::say(format!(
-        "made by `{}` at {} in {} on {} ({}, threads: {}), titer {}",
-        run.instance,
-        run.started,
-        out::duration(run.wall_seconds),
-        run.machine.host,
-        run.device,
-        run.threads,
-        run.program
-    ));
+    out::say(match &run.imported {
+        Some(_) => format!("{} on {}, titer {}", run.origin(), run.machine.host, run.program),
+        None => format!(
+            "{} in {} on {} ({}, threads: {}), titer {}",
+            run.origin(),
+            out::duration(run.wall_seconds),
+            run.machine.host,
+            run.device,
+            run.threads,
+            run.program
+        ),
+    });
     for warning in &run.warnings {
         out::say(format!("warning: {warning}"));
     }

@@ -3,13 +3,16 @@
 mod args;
 mod explain;
 mod graph;
+mod import;
 mod init;
+mod log;
 mod machine;
 mod out;
 mod overview;
 mod progress;
 mod project;
 mod run;
+mod set;
 
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
@@ -80,7 +83,14 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             run::run(&load(&manifest)?, &wanted, keep_going, &machine, json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
-        Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
+        Command::Show { manifest, selector } => explain::show(&load(&manifest)?, &selector, json),
+        Command::Log { manifest, selector, follow, lines } => {
+            log::log(&load(&manifest)?, &selector, log::Options { follow, lines }, json)
+        }
+        Command::Set { path, changes } => set::set(&path, &changes, json),
+        Command::Import { manifest, selector, from, note } => {
+            import::import(&load(&manifest)?, &selector, &from, note, json)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
             Ok(Exit::Done)

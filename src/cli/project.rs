@@ -115,7 +115,7 @@ impl Project {
     }
 }
 
-fn read_text(path: &str) -> Result<String, Diagnostic> {
+pub(super) fn read_text(path: &str) -> Result<String, Diagnostic> {
     let bytes = std::fs::read(path).map_err(|error| {
         let problem = Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
         problem.hint("`titer init` writes one to start from")

@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Place, Problems, Sources, Span};
 use crate::settings::{Table, Value, ValueKind, parse};
 
 /// The setting that names the manifest below.
-const EXTENDS: &str = "extends";
+pub(super) const EXTENDS: &str = "extends";
 
 /// A manifest's top level, all that it extends merged in, and the number of its own file.
 pub(super) struct Merged {
@@ -53,13 +53,18 @@ fn layer(
         problems.at(value.span, format!("`{EXTENDS}` is {}: expected the path of a manifest", value.describe()));
         return None;
     };
-    let base = match name.rsplit_once('/') {
-        Some((folder, _)) if !base.starts_with('/') => format!("{folder}/{base}"),
-        _ => base.to_string(),
-    };
+    let base = base_path(name, base);
     let above = [above, &[name]].concat();
     let below = layer(&base, Some(value.span), &above, read, sources, problems)?;
     Some(Merged { top: merge(below.top, top), file })
+}
+
+/// The path of the manifest that `name` calls `base`.
+pub(super) fn base_path(name: &str, base: &str) -> String {
+    match name.rsplit_once('/') {
+        Some((folder, _)) if !base.starts_with('/') => format!("{folder}/{base}"),
+        _ => base.to_string(),
+    }
 }
 
 fn merge(mut base: Table, own: Table) -> Table {

@@ -10,7 +10,7 @@ mod resolver;
 
 pub use checks::Checks;
 pub use history::History;
-pub use resolver::{Known, Material, Place, Resolver};
+pub use resolver::{Known, Material, Place, Resolver, is_model_file};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;

@@ -341,6 +341,11 @@ fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_string()
 }
 
+/// Whether a file of a model's folder is one that a run reads.
+pub fn is_model_file(name: &str) -> bool {
+    is_read(Form::Model, name)
+}
+
 fn is_read(form: Form, name: &str) -> bool {
     let tokenizer = TOKENIZER_FILES.contains(&name);
     match form {

@@ -9,6 +9,7 @@ pub mod command;
 pub mod demands;
 #[cfg(test)]
 mod heard;
+pub mod import;
 mod kind;
 #[cfg(feature = "candle")]
 mod layers;

@@ -75,6 +75,19 @@ impl Store {
         }
     }
 
+    /// Whether somebody alive has claimed a key; ask again later with the same `watch`.
+    ///
+    /// # Errors
+    /// If the claim cannot be read.
+    pub fn is_claimed(&self, key: &Digest, watch: &mut Watch) -> Result<bool> {
+        let path = self.root.join("claims").join(key.to_string());
+        match fs::read_to_string(&path) {
+            Ok(owner) => Ok(self.is_alive(&owner, watch)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).at("read", &path),
+        }
+    }
+
     fn is_alive(&self, owner: &str, watch: &mut Watch) -> bool {
         let file = self.root.join("work").join(format!("{owner}.{LOCK}"));
         if owner.starts_with(&format!("{}.", self.host)) {
@@ -129,8 +142,10 @@ mod tests {
         let mut watch = Watch::default();
         let claim = one.claim(&key(), &mut watch).unwrap().unwrap();
         assert!(two.claim(&key(), &mut watch).unwrap().is_none());
+        assert!(two.is_claimed(&key(), &mut watch).unwrap());
         assert!(two.claim(&Digest::of(b"another"), &mut watch).unwrap().is_some());
         drop(claim);
+        assert!(!two.is_claimed(&key(), &mut watch).unwrap());
         assert!(two.claim(&key(), &mut watch).unwrap().is_some());
     }
 

@@ -8,6 +8,7 @@ mod command;
 #[cfg(feature = "candle")]
 mod engine;
 mod incremental;
+mod language;
 mod project;
 mod robust;
 mod upkeep;
