@@ -13,8 +13,8 @@ use crate::settings::{Decode, Table, Value, ValueKind};
 use crate::stage::{self, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A stage with more instances than this is a slip: it is refused before memory goes.
-const MOST_INSTANCES: usize = 1_000_000;
+/// A pipeline with more instances than this is a slip: it is refused before memory goes.
+const MOST_INSTANCES: usize = 100_000;
 /// The setting of axes that a stage varies over though it names them nowhere else.
 pub(super) const OVER: &str = "over";
 /// The setting that narrows a stage's axes.
@@ -135,15 +135,8 @@ impl Expansion<'_> {
         let axes: Vec<&Axis> = self.document.axes.iter().filter(|axis| named.contains(&axis.name)).collect();
         let levels = narrow(&axes, only.as_ref(), problems)?;
         let combinations = levels.iter().try_fold(1usize, |product, levels| product.checked_mul(levels.len()));
-        if combinations.is_none_or(|combinations| combinations > MOST_INSTANCES) {
-            let count = combinations.map_or("more than 2^64".to_string(), |count| count.to_string());
-            let sizes: Vec<String> =
-                axes.iter().zip(&levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
-            let problem = Diagnostic::at(
-                stage.span,
-                format!("`{}.{}` has {count} instances ({})", stage.kind, stage.name, sizes.join(", ")),
-            );
-            problems.push(problem.hint(format!("at most {MOST_INSTANCES} are allowed; narrow it with `only`")));
+        if combinations.is_none_or(|combinations| combinations + self.instances.len() > MOST_INSTANCES) {
+            problems.push(self.too_many(stage, combinations, &axes, &levels));
             return None;
         }
         if references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
@@ -191,6 +184,11 @@ impl Expansion<'_> {
                 if let Some(scorer) = &part.scorer {
                     axes.insert(super::axes::SCORER.to_string(), AxisValue::String(scorer.clone()));
                 }
+                // A score has as many for each scorer.
+                if self.instances.len() == MOST_INSTANCES {
+                    problems.push(self.too_many(stage, None, &[], &[]));
+                    return None;
+                }
                 made.add(&coordinates, self.instances.len());
                 self.instances.push(Instance {
                     id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
@@ -207,6 +205,26 @@ impl Expansion<'_> {
 }
 
 impl Expansion<'_> {
+    fn too_many(
+        &self,
+        stage: &StageText,
+        count: Option<usize>,
+        axes: &[&Axis],
+        levels: &[Vec<&Level>],
+    ) -> Diagnostic {
+        let sizes: Vec<String> =
+            axes.iter().zip(levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
+        let sizes = if sizes.is_empty() { String::new() } else { format!(" ({})", sizes.join(", ")) };
+        let before = match self.instances.len() {
+            0 => String::new(),
+            before => format!(", and {before} come before it"),
+        };
+        let count = count.map_or("too many".to_string(), |count| count.to_string());
+        let message = format!("`{}.{}` has {count} instances{sizes}{before}", stage.kind, stage.name);
+        Diagnostic::at(stage.span, message)
+            .hint(format!("a pipeline has at most {MOST_INSTANCES}; narrow the stage with `only`"))
+    }
+
     /// The stage's settings with these values of its axes.
     fn decode(
         &self,
