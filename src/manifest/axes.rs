@@ -1,7 +1,7 @@
 //! `[axes]`: what an experiment varies.
 
 use super::AxisValue;
-use crate::diagnostic::{Problems, Span};
+use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
 
 /// An axis of an experiment.
@@ -46,11 +46,10 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> Vec<Axis> {
             ValueKind::Array(items) => list(items, problems),
             ValueKind::Table(fields) => named(fields, problems),
             _ => {
-                problems.at(
-                    value.span,
-                    format!("the axis `{}` is {}: expected a list of values", key.name, value.describe()),
-                );
-                continue;
+                let message = format!("the axis `{}` is {}: expected a list of values", key.name, value.describe());
+                problems.push(Diagnostic::at(value.span, message).hint(format!("`{} = [1, 2, 3]`", key.name)));
+                // So that what names the axis is not reported too.
+                list(std::slice::from_ref(value), problems)
             }
         };
         if levels.is_empty() && problems.is_empty() {

@@ -7,10 +7,10 @@ use super::axes::{Axis, Level};
 use super::document::{Document, StageText};
 use super::placeholder::{self, Scope};
 use super::resolve::{self, Made, Resolved};
-use super::{AxisValue, Instance, InstanceId, Pipeline, StageSummary, select};
-use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Decode, Table, Value, ValueKind};
-use crate::stage::{self, Kind, Stage};
+use super::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary, select};
+use crate::diagnostic::{Diagnostic, Place, Problems, Span};
+use crate::settings::{At, Decode, Table, Value, ValueKind};
+use crate::stage::{self, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pipeline with more instances than this is a slip: it is refused before memory goes.
@@ -81,7 +81,7 @@ fn targets(
                 match select(pipeline, text) {
                     Ok(picked) => nodes.extend(picked),
                     Err(problem) => {
-                        problems.push(Diagnostic { place: Some(crate::diagnostic::Place::Span(*span)), ..problem })
+                        problems.push(Diagnostic { place: Some(Place::Span(*span)), ..problem })
                     }
                 }
             }
@@ -104,7 +104,7 @@ impl Expansion<'_> {
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let before = problems.len();
         let mut table = stage.table.clone();
-        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
+        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems))?;
         let only = take(&mut table, ONLY);
         let placeholders = placeholder::names(&table);
         let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
@@ -118,13 +118,13 @@ impl Expansion<'_> {
         }
 
         let mut named: BTreeSet<String> = placeholders.iter().map(|(name, _)| name.clone()).collect();
-        for name in &over {
+        for At { value: name, span } in &over {
             if !self.document.axes.iter().any(|axis| axis.name == *name) {
-                let problem = Diagnostic::at(stage.span, format!("`over` names `{name}`, which is no axis"));
+                let problem = Diagnostic::at(*span, format!("`over` names `{name}`, which is no axis"));
                 problems.push(problem.suggest(name, self.document.axes.iter().map(|axis| axis.name.as_str())));
             }
         }
-        named.extend(over);
+        named.extend(over.into_iter().map(|name| name.value));
         for reference in references {
             resolve::check_pins(reference, self.document, self.made.get(&reference.stage), problems);
             let Some(made) = self.made.get(&reference.stage) else { continue };
@@ -146,7 +146,8 @@ impl Expansion<'_> {
             return None;
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
-        if made.nodes.is_empty() && problems.len() == before {
+        // An axis without values has been reported.
+        if made.nodes.is_empty() && problems.len() == before && levels.iter().all(|levels| !levels.is_empty()) {
             let problem = Diagnostic::at(stage.span, format!("`{}.{}` has no instance", stage.kind, stage.name));
             problems.push(problem.hint("its inputs have no axis values in common"));
         }
@@ -188,6 +189,11 @@ impl Expansion<'_> {
                 if self.instances.len() == MOST_INSTANCES {
                     problems.push(self.too_many(stage, None, &[], &[]));
                     return None;
+                }
+                if let Some(metrics) = metrics_of(&inputs, &self.instances) {
+                    for problem in stage::check_metrics(&part.recipe, &metrics) {
+                        problems.push(Diagnostic { place: Some(Place::Span(stage.span)), ..problem });
+                    }
                 }
                 made.add(&coordinates, self.instances.len());
                 self.instances.push(Instance {
@@ -243,6 +249,17 @@ impl Expansion<'_> {
         }
         stage::decode(stage.kind, &filled, stage.span, problems)
     }
+}
+
+/// What the scores that an aggregate reads are called, where all are made by scorers that are known.
+fn metrics_of(inputs: &[ResolvedInput], instances: &[Instance]) -> Option<Vec<String>> {
+    let mut metrics = BTreeSet::new();
+    for input in inputs.iter().filter(|input| input.form == Form::Scores) {
+        let Source::Output { instance, .. } = input.source else { return None };
+        let scorer = input.labels.get(super::axes::SCORER)?.as_str()?;
+        metrics.extend(stage::metrics(&instances[instance].recipe, scorer)?);
+    }
+    Some(metrics.into_iter().collect())
 }
 
 fn take(table: &mut Table, name: &str) -> Option<Value> {
