@@ -7,6 +7,7 @@
 mod checks;
 mod history;
 mod resolver;
+pub mod rows;
 
 pub use checks::Checks;
 pub use history::History;
