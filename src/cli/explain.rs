@@ -53,8 +53,9 @@ fn explain(
     let key = last.get(&project.pipeline.instances[node].id.to_string());
     let before = key.map(|key| project.store.get(key)).transpose().map_err(anyhow::Error::from)?.flatten();
     match before {
-        Some(before) => rows::explain(resolver, node, &plan.known, &before, changes)
-            .map_err(|problems| project.failure(problems)),
+        Some(before) => {
+            rows::explain(resolver, node, &plan.known, &before, changes).map_err(|problems| project.failure(problems))
+        }
         None => Ok(Vec::new()),
     }
 }
@@ -92,8 +93,7 @@ fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> ser
             json!({ "status": "runs", "reason": word, "changes": changes })
         }
         Status::Waits { on, cached_unless_changed } => {
-            let names: Vec<String> =
-                on.iter().map(|node| project.pipeline.instances[*node].id.to_string()).collect();
+            let names: Vec<String> = on.iter().map(|node| project.pipeline.instances[*node].id.to_string()).collect();
             json!({ "status": "waits", "on": names, "cached_unless_changed": cached_unless_changed })
         }
     }

@@ -179,6 +179,7 @@ mod tests {
         assert_eq!(boxes().tree(), "score.\"d\"\n└─ predict.c ×2\n   ├─ mix.a\n   └─ train.b ×2\n      └─ mix.a\n");
         let mut twice = boxes();
         twice.names.push("score.e".into());
+        twice.counts.push(1);
         twice.reads.push([2].into());
         assert!(twice.tree().ends_with("score.e\n└─ predict.c ×2 (see above)\n"), "{}", twice.tree());
     }

@@ -80,7 +80,8 @@ fn one(project: &Project, selector: &str) -> Result<usize, Failure> {
     let picked = project.select(selector)?;
     let [node] = picked[..] else {
         let first = &project.pipeline.instances[picked[0]].id;
-        let problem = Diagnostic::new(format!("`{selector}` picks {} instances: a result is that of one", picked.len()));
+        let problem =
+            Diagnostic::new(format!("`{selector}` picks {} instances: a result is that of one", picked.len()));
         return Err(project.failure(vec![problem.hint(format!("name its axis values: `{first}`"))]));
     };
     Ok(node)
@@ -93,8 +94,7 @@ fn document(project: &Project, selector: &str, node: usize) -> Result<KeyDocumen
     let (plan, _) = project.plan(&resolver, &wanted)?;
     let id = &project.pipeline.instances[node].id;
     if let Some((_, Status::Waits { on, .. })) = plan.entries.iter().find(|(entry, _)| *entry == node) {
-        let names: Vec<String> =
-            on.iter().map(|node| format!("`{}`", project.pipeline.instances[*node].id)).collect();
+        let names: Vec<String> = on.iter().map(|node| format!("`{}`", project.pipeline.instances[*node].id)).collect();
         let problem = Diagnostic::new(format!("`{id}` reads what is not there yet: {}", names.join(", ")));
         let first = names.first().map(|name| name.trim_matches('`').to_string()).unwrap_or_default();
         return Err(project.failure(vec![
@@ -146,7 +146,11 @@ fn take(project: &Project, node: usize, from: &Path, work: &Path) -> Result<Take
     for (reader, needed) in needed(project, node) {
         if !is_given(needed) {
             let path = promised.iter().find(|(output, _)| *output == needed).map_or(needed, |(_, path)| path);
-            let problem = Diagnostic::new(format!("`{reader}` reads the `{needed}` of `{}`, which `{}` has not", instance.id, from.display()));
+            let problem = Diagnostic::new(format!(
+                "`{reader}` reads the `{needed}` of `{}`, which `{}` has not",
+                instance.id,
+                from.display()
+            ));
             problems.push(problem.hint(format!("give a folder that has `{path}` too")));
         }
     }
@@ -183,7 +187,8 @@ fn find(kind: Kind, promised: &[(&'static str, &'static str)], from: &Path) -> a
         return Ok(vec![(first, path, from.to_path_buf())]);
     }
     let there = |name: &str| from.join(name.trim_end_matches('/'));
-    let is_model = |folder: &Path| ["adapter_config.json", "config.json"].iter().any(|name| folder.join(name).is_file());
+    let is_model =
+        |folder: &Path| ["adapter_config.json", "config.json"].iter().any(|name| folder.join(name).is_file());
     // The folder of a model itself.
     if first == "model" && !there(path).is_dir() && is_model(from) {
         return Ok(vec![(first, path, from.to_path_buf())]);
@@ -276,7 +281,9 @@ fn commit(
         Committed::Canonical(record) => record,
         Committed::Observation { canonical, .. } => {
             let origin = canonical.run.origin();
-            return Err(anyhow::anyhow!("`{}` got its result from another titer meanwhile: {origin}", instance.id).into());
+            return Err(
+                anyhow::anyhow!("`{}` got its result from another titer meanwhile: {origin}", instance.id).into()
+            );
         }
     };
     let folder = project.root.join("out").join(&project.pipeline.name).join(instance.id.folder());

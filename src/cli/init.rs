@@ -37,8 +37,9 @@ fn write_schema(manifest: &Path) -> anyhow::Result<PathBuf> {
     let path = manifest.with_file_name("titer.schema.json");
     let schema = crate::manifest::schema();
     let is_ours = match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice::<serde_json::Value>(&bytes)
-            .is_ok_and(|there| there["title"] == schema["title"]),
+        Ok(bytes) => {
+            serde_json::from_slice::<serde_json::Value>(&bytes).is_ok_and(|there| there["title"] == schema["title"])
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
         Err(error) => return Err(error).with_context(|| format!("reading `{}`", path.display())),
     };

@@ -1,9 +1,9 @@
 //! `titer log`: what instances said while they ran, or say while they run in another process.
 
+use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
-use super::Exit;
 use crate::key::Digest;
 use crate::plan::Status;
 use crate::store::{Store, Watch};
@@ -93,13 +93,7 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
 }
 
 /// What was said so far. An instance that has not run as it is now shows the log of its run before.
-fn print(
-    project: &Project,
-    selector: &str,
-    tails: &mut [Tail],
-    options: Options,
-    voice: &Voice,
-) -> anyhow::Result<()> {
+fn print(project: &Project, selector: &str, tails: &mut [Tail], options: Options, voice: &Voice) -> anyhow::Result<()> {
     let waits = find_keys(project, selector, tails);
     let last = project.store.last_run(&project.pipeline.name)?;
     let mut answers = Vec::new();

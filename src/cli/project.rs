@@ -119,7 +119,8 @@ impl Project {
 const LONGEST_MANIFEST: u64 = 16 << 20;
 
 pub(super) fn read_text(path: &str) -> Result<String, Diagnostic> {
-    let unreadable = |error: &dyn std::fmt::Display| Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
+    let unreadable =
+        |error: &dyn std::fmt::Display| Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
     let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => {
             let problem = Diagnostic::new(format!("there is no manifest `{path}`"));

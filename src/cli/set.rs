@@ -1,7 +1,7 @@
 //! `titer set`: settings of a manifest changed from the command line, the rest of its text as it was.
 
-use super::args::Changes;
 use super::Exit;
+use super::args::Changes;
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, read_text};
 use crate::diagnostic::Sources;
@@ -23,8 +23,8 @@ pub(super) fn set(path: &Path, changes: &Changes, as_json: bool) -> Result<Exit,
         return Err(anyhow::anyhow!("nothing is to be changed: give `KEY=VALUE` or `--unset KEY`").into());
     }
     let mut sources = Sources::default();
-    let edited = edit::edit(&name, &read_text, &edits, &mut sources)
-        .map_err(|problems| Failure::Problems(problems, sources))?;
+    let edited =
+        edit::edit(&name, &read_text, &edits, &mut sources).map_err(|problems| Failure::Problems(problems, sources))?;
     let is_changed = edited.old != edited.new;
     let is_written = is_changed && !changes.dry_run;
     if is_written {

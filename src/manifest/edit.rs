@@ -81,12 +81,7 @@ struct Layer {
 ///
 /// # Errors
 /// An edit that cannot be read or does not fit; the mistakes that the manifest would have and does not have now.
-pub fn edit(
-    name: &str,
-    read: ReadText<'_>,
-    edits: &[Edit],
-    sources: &mut Sources,
-) -> Result<Edited, Vec<Diagnostic>> {
+pub fn edit(name: &str, read: ReadText<'_>, edits: &[Edit], sources: &mut Sources) -> Result<Edited, Vec<Diagnostic>> {
     let old = read(name).map_err(|problem| vec![problem])?;
     let mut problems = Problems::default();
     let changes: Vec<Option<Change>> = edits.iter().map(|edit| parse(edit, sources, &mut problems)).collect();
@@ -353,7 +348,9 @@ fn misnamed(change: &Change, new: &str, known: &Known, is_wrong: bool) -> Option
     let near = crate::diagnostic::closest(name, names());
     Some(match near {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem.hint(format!("to add one, set what is to use it in the same call: `mix.train.seed={{{name}}}`")),
+        None => {
+            problem.hint(format!("to add one, set what is to use it in the same call: `mix.train.seed={{{name}}}`"))
+        }
     })
 }
 

@@ -80,9 +80,7 @@ fn targets(
             for (text, span) in targets {
                 match select(pipeline, text) {
                     Ok(picked) => nodes.extend(picked),
-                    Err(problem) => {
-                        problems.push(Diagnostic { place: Some(Place::Span(*span)), ..problem })
-                    }
+                    Err(problem) => problems.push(Diagnostic { place: Some(Place::Span(*span)), ..problem }),
                 }
             }
         }
@@ -104,7 +102,8 @@ impl Expansion<'_> {
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let before = problems.len();
         let mut table = stage.table.clone();
-        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems))?;
+        let over =
+            take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems))?;
         let only = take(&mut table, ONLY);
         let placeholders = placeholder::names(&table);
         let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
@@ -211,13 +210,7 @@ impl Expansion<'_> {
 }
 
 impl Expansion<'_> {
-    fn too_many(
-        &self,
-        stage: &StageText,
-        count: Option<usize>,
-        axes: &[&Axis],
-        levels: &[Vec<&Level>],
-    ) -> Diagnostic {
+    fn too_many(&self, stage: &StageText, count: Option<usize>, axes: &[&Axis], levels: &[Vec<&Level>]) -> Diagnostic {
         let sizes: Vec<String> =
             axes.iter().zip(levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
         let sizes = if sizes.is_empty() { String::new() } else { format!(" ({})", sizes.join(", ")) };

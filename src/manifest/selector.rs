@@ -73,7 +73,8 @@ fn picks_nothing(pipeline: &Pipeline, text: &str, selector: &Selector) -> Diagno
     if of_stage.is_empty() {
         let stages: Vec<String> =
             pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
-        let named = stages.iter().find(|stage| text.strip_prefix(stage.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        let named =
+            stages.iter().find(|stage| text.strip_prefix(stage.as_str()).is_some_and(|rest| rest.starts_with('.')));
         return match named {
             Some(stage) => problem.hint(format!("a selector names no output: `{stage}`")),
             None => problem.suggest(text, stages.iter().map(String::as_str)),

@@ -239,7 +239,9 @@ impl<'a> Resolver<'a> {
                 if full.is_dir() {
                     let problem = Diagnostic::new(format!("`{path}` is a folder: expected a file"));
                     let files = format!("{}/*.jsonl", path.trim_end_matches('/'));
-                    return Err(Box::new(problem.hint(format!("where a glob may stand, it names its files: `{files}`"))));
+                    return Err(Box::new(
+                        problem.hint(format!("where a glob may stand, it names its files: `{files}`")),
+                    ));
                 }
                 if !full.is_file() {
                     let problem = Diagnostic::new(format!("there is no file `{path}`"));

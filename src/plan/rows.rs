@@ -179,7 +179,9 @@ impl std::fmt::Display for RowChange {
             }
         }
         match self {
-            Self { added: Some(0), removed: Some(0), changed: Some(0), .. } => f.write_str(", in another order or form"),
+            Self { added: Some(0), removed: Some(0), changed: Some(0), .. } => {
+                f.write_str(", in another order or form")
+            }
             Self { added: Some(0), removed: Some(0), changed: None, .. } => f.write_str(", with the same ids"),
             _ => Ok(()),
         }
@@ -214,8 +216,14 @@ mod tests {
 
     #[test]
     fn rows_are_compared_as_a_bag() {
-        assert_eq!(words(&[("", "a"), ("", "b")], &[("", "b"), ("", "a")]), "2 rows as before, in another order or form");
-        assert_eq!(words(&[("", "a"), ("", "a")], &[("", "a"), ("", "b"), ("", "c")]), "2 → 3 rows, 2 added, 1 removed");
+        assert_eq!(
+            words(&[("", "a"), ("", "b")], &[("", "b"), ("", "a")]),
+            "2 rows as before, in another order or form"
+        );
+        assert_eq!(
+            words(&[("", "a"), ("", "a")], &[("", "a"), ("", "b"), ("", "c")]),
+            "2 → 3 rows, 2 added, 1 removed"
+        );
         assert_eq!(words(&[], &[("", "a")]), "0 → 1 rows, 1 added");
     }
 

@@ -121,7 +121,11 @@ fn check_model(recipe: &Recipe, given: &Given) -> Result<(), Diagnostic> {
         }
     }
     let has_weights = !recipe.is_whole() || has("model.safetensors") || has("model.safetensors.index.json");
-    if has_weights { Ok(()) } else { Err(wrong("the folder has no `model.safetensors`: weights are read from no other format".into())) }
+    if has_weights {
+        Ok(())
+    } else {
+        Err(wrong("the folder has no `model.safetensors`: weights are read from no other format".into()))
+    }
 }
 
 fn files(folder: &Path) -> std::io::Result<Vec<String>> {
@@ -136,7 +140,8 @@ fn files(folder: &Path) -> std::io::Result<Vec<String>> {
 fn read_json(given: &Given, path: &Path) -> Result<Json, Diagnostic> {
     let wrong = |line, message: String| Diagnostic::in_file(&given.name, line, message);
     let bytes = std::fs::read(path).map_err(|error| wrong(None, format!("the file cannot be read: {error}")))?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(Some(error.line() as u64), format!("the file is no JSON: {error}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|error| wrong(Some(error.line() as u64), format!("the file is no JSON: {error}")))
 }
 
 /// Whether a file begins as safetensors do (a length and that many bytes of JSON, which says where each tensor is), and is
@@ -212,7 +217,8 @@ mod tests {
         let train = recipe(Kind::Train, "data = \"d.jsonl\"\nbase = \"m\"\nlora = { r = 8, alpha = 16 }");
         let folder = tempfile::tempdir().unwrap();
         let given = Given { output: "model", path: folder.path().to_path_buf(), name: "adapter".into() };
-        let wrong = || check(&train, std::slice::from_ref(&given), &BTreeSet::new()).pop().map(|problem| problem.message);
+        let wrong =
+            || check(&train, std::slice::from_ref(&given), &BTreeSet::new()).pop().map(|problem| problem.message);
         let write = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
         assert!(wrong().unwrap().contains("no `adapter_config.json`"));
         write("adapter_config.json", b"{\"r\": 8}");

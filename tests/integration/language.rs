@@ -109,7 +109,11 @@ fn what_cannot_be_imported() {
     );
     assert!(!project.path("out").exists());
     // A split that a training would read must be given too.
-    project.edit(P, "[score.quality]\n", "[score.test]\npredictions = \"mix.rows.test\"\nscorers = [\"rouge\"]\n[score.quality]\n");
+    project.edit(
+        P,
+        "[score.quality]\n",
+        "[score.test]\npredictions = \"mix.rows.test\"\nscorers = [\"rouge\"]\n[score.quality]\n",
+    );
     project.edit(P, "[mix.rows]", "[mix.rows]\nsplit = { test = 0.5 }");
     refuses("mix.rows[n=2]", "rows.jsonl", &["reads the `test` of `mix.rows[n=2]`, which `rows.jsonl` has not"]);
 }
@@ -165,4 +169,57 @@ fn a_log_is_followed_while_another_process_writes_it() {
     // As it is now it has not run: the log of the run before is shown, and said to be that.
     project.edit(P, "echo end", "echo END");
     project.refuses(&["log", P, "mix.a[n=1]"], 0, &["has not begun; this is the log of the run before", "end 1"]);
+}
+
+#[test]
+fn why_counts_rows() {
+    let project = Project::answers();
+    project.run();
+    // A person's file: its old rows are counted in the old `stats.json`.
+    let more = project.read("data/more.jsonl");
+    project.write("data/more.jsonl", &format!("{more}{}", MADE.replace("\"a\"", "\"b\"")));
+    let output = project.titer(&["why", P, "mix.rows[n=2]"]);
+    assert!(output.out.contains("source.1: content changed (data/more.jsonl: 2 → 3 rows)"), "{output:?}");
+    // Without the second source's row the train rows of n = 2 are as they were, so look at what another reads of them.
+    assert_eq!(project.titer(&["run", P, "-t", "mix.rows"]).code, 0);
+    let output = project.titer(&["why", P, "score.quality[n=2,scorer=em]", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    assert_eq!((&json[0]["status"], &json[0]["reason"]), (&"runs".into(), &"changed".into()), "{json}");
+    let change = &json[0]["changes"][0];
+    assert_eq!(change["names"], serde_json::json!(["mix.rows[n=2].train"]));
+    let rows = serde_json::json!({ "before": 4, "now": 5, "added": 1, "removed": 0, "changed": 0 });
+    assert_eq!(change["rows"], rows, "{json}");
+    // The lost content of the cache leaves what the scores say: an id for each row.
+    let digest = change["change"]["input"]["old"].as_str().unwrap();
+    std::fs::remove_file(project.path(&format!("cache/objects/{}/{digest}", &digest[..2]))).unwrap();
+    let output = project.titer(&["why", P, "score.quality[n=2,scorer=em]"]);
+    assert!(output.out.contains("(mix.rows[n=2].train: 4 → 5 rows, 1 added)"), "{output:?}");
+}
+
+#[test]
+fn init_names_a_schema_that_editors_find() {
+    let project = Project::empty();
+    assert_eq!(project.titer(&["init", "a/x.toml"]).code, 0);
+    assert!(project.read("a/x.toml").starts_with("#:schema ./titer.schema.json\n"));
+    assert_eq!(project.read("a/titer.schema.json"), project.titer(&["schema"]).out);
+    // An old one of titer's own is brought up to date; another program's file is left alone.
+    project.write("a/titer.schema.json", "{\"title\":\"titer manifest\"}");
+    assert_eq!(project.titer(&["init", "a/y.toml"]).code, 0);
+    assert_eq!(project.read("a/titer.schema.json"), project.titer(&["schema"]).out);
+    project.write("a/titer.schema.json", "{}");
+    assert_eq!(project.titer(&["init", "a/z.toml"]).code, 0);
+    assert_eq!(project.read("a/titer.schema.json"), "{}");
+}
+
+#[test]
+fn a_graph_is_drawn() {
+    let project = Project::answers();
+    let folded = project.titer(&["graph", P, "--format", "svg"]).out;
+    assert!(folded.starts_with("<svg ") && folded.ends_with("</svg>\n"), "{folded}");
+    for text in [">rows ×3</text>", ">quality ×6</text>", ">table</text>", ">aggregate</text>"] {
+        assert!(folded.contains(text), "{text}: {folded}");
+    }
+    assert_eq!(folded.matches("marker-end").count(), 2);
+    let unfolded = project.titer(&["graph", P, "--format", "svg", "--expand"]).out;
+    assert!(unfolded.contains(">rows[n=2]</text>") && unfolded.matches("marker-end").count() == 12, "{unfolded}");
 }

@@ -242,7 +242,8 @@ fn set_value(old: &mut Value, keys: &[Key], at: usize, value: Value) -> Result<(
 /// A place in a list; its length is the place of a new item.
 fn number(keys: &[Key], at: usize, length: usize) -> Result<usize, String> {
     let (list, key) = (way(keys, at), keys[at].get());
-    let place: usize = key.parse().map_err(|_| format!("`{list}` is a list: its items are called 0, 1, … not `{key}`"))?;
+    let place: usize =
+        key.parse().map_err(|_| format!("`{list}` is a list: its items are called 0, 1, … not `{key}`"))?;
     match place {
         place if place <= length => Ok(place),
         place => Err(format!("`{list}` has {length} items: {place} is none of them, {length} would be a new one")),
@@ -393,7 +394,8 @@ fn remove_value(value: &mut Value, parent: &[&str], last: &str) -> bool {
                 Some(next) => next.decor_mut().set_prefix(text(removed.decor())),
                 None => {
                     let (before, trailing) = (text(removed.decor()), items.trailing().as_str().unwrap_or_default());
-                    if let (Some((comment, _)), Some((_, end))) = (before.rsplit_once('\n'), trailing.rsplit_once('\n')) {
+                    if let (Some((comment, _)), Some((_, end))) = (before.rsplit_once('\n'), trailing.rsplit_once('\n'))
+                    {
                         let trailing = format!("{comment}\n{end}");
                         items.set_trailing(trailing);
                     }

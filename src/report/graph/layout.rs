@@ -189,14 +189,14 @@ fn level(order: &[Vec<usize>], items: &mut [Item]) {
             y += items[*item].height + ROW_GAP;
         }
     }
-    for sweep in 0..2 * SWEEPS {
+    for sweep in 0..=2 * SWEEPS {
         let to_right = sweep % 2 == 0;
         for step in 0..order.len() {
             let column = &order[if to_right { step } else { order.len() - 1 - step }];
             let wish = |item: &usize| {
                 let item = &items[*item];
-                // In the end both sides count.
-                let near: Vec<usize> = match (sweep + 2 >= 2 * SWEEPS, to_right) {
+                // Near the end both sides count; the last sweep makes chains level.
+                let near: Vec<usize> = match ((2 * SWEEPS - 2..2 * SWEEPS).contains(&sweep), to_right) {
                     (true, _) => item.left.iter().chain(&item.right).copied().collect(),
                     (false, true) => item.left.clone(),
                     (false, false) => item.right.clone(),
@@ -248,7 +248,9 @@ fn widths_of(order: &[Vec<usize>], items: &[Item], widths: &[f64]) -> (Vec<f64>,
         let widest = column.iter().filter_map(|item| widths.get(*item)).copied().fold(0.0, f64::max);
         starts.push(x);
         ends.push(x + widest);
-        let rise = column.iter().flat_map(|item| items[*item].right.iter().map(|right| (items[*right].y - items[*item].y).abs()));
+        let rise = column
+            .iter()
+            .flat_map(|item| items[*item].right.iter().map(|right| (items[*right].y - items[*item].y).abs()));
         // Steep curves are hard to follow.
         let gap = COLUMN_GAP.max(rise.fold(0.0, f64::max) / 4.0).min(WIDEST_GAP);
         x += widest + gap;

@@ -32,13 +32,13 @@ fn no_box_lies_over_another_and_no_edge_runs_through_one() {
         let nodes = tangle(count);
         let layout = layout(&nodes);
         let inside = |place: &Place, x: f64, y: f64| {
-            x > place.x + 0.1
-                && x < place.x + place.width - 0.1
-                && (y - place.y).abs() < place.height / 2.0 - 0.1
+            x > place.x + 0.1 && x < place.x + place.width - 0.1 && (y - place.y).abs() < place.height / 2.0 - 0.1
         };
         for (number, one) in layout.places.iter().enumerate() {
             for other in &layout.places[..number] {
-                let apart = (one.y - other.y).abs() >= BOX_HEIGHT || one.x >= other.x + other.width || other.x >= one.x + one.width;
+                let apart = (one.y - other.y).abs() >= BOX_HEIGHT
+                    || one.x >= other.x + other.width
+                    || other.x >= one.x + one.width;
                 assert!(apart, "{count}: {one:?} {other:?}");
             }
         }
