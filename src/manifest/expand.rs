@@ -146,7 +146,10 @@ impl Expansion<'_> {
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
         // An axis without values has been reported.
-        if made.nodes.is_empty() && problems.len() == before && levels.iter().all(|levels| !levels.is_empty()) {
+        if made.nodes.is_empty()
+            && problems.len() == before
+            && self.document.axes.iter().all(|axis| !axis.levels.is_empty())
+        {
             let problem = Diagnostic::at(stage.span, format!("`{}.{}` has no instance", stage.kind, stage.name));
             problems.push(problem.hint("its inputs have no axis values in common"));
         }

@@ -73,6 +73,18 @@ fn many_instances_are_refused_before_memory_goes() {
 }
 
 #[test]
+fn an_axis_that_is_no_list_is_one_problem() {
+    for (wrong, texts) in [
+        ("n = \"2, 3\"", ["the axis `n` is a string", "write `n = [2, 3]`"]),
+        ("n = []", ["the axis `n` has no value", "pipelines/p.toml:5:5"]),
+    ] {
+        let project = with("n = [2, 3, 5]", wrong);
+        project.refuses(&RUN, 2, &texts);
+        assert!(!project.titer(&RUN).err.contains("problems"), "{wrong}");
+    }
+}
+
+#[test]
 fn a_metric_that_no_score_has_is_seen_before_anything_runs() {
     let project = with("by = [\"n\"]", "by = [\"n\"]\nmetrics = [\"em\", \"bleu\"]");
     project.refuses(
