@@ -2,7 +2,7 @@
 
 /// Room between two boxes of a column.
 const ROW_GAP: f64 = 14.0;
-/// Height of the lane of an edge that passes a column.
+/// Room for the lane of an edge that passes a column.
 const LANE: f64 = 10.0;
 /// Room between columns, at least; it grows with the edges that have to turn in it.
 const COLUMN_GAP: f64 = 56.0;
@@ -33,7 +33,8 @@ pub(super) struct Layout {
 #[derive(Debug)]
 struct Item {
     column: usize,
-    height: f64,
+    /// Its height and half of the gaps around it.
+    room: f64,
     /// Its neighbours in the column to the left and to the right.
     left: Vec<usize>,
     right: Vec<usize>,
@@ -47,7 +48,7 @@ impl Layout {
         let columns = columns(reads);
         let mut items: Vec<Item> = columns
             .iter()
-            .map(|column| Item { column: *column, height, left: Vec::new(), right: Vec::new(), y: 0.0 })
+            .map(|column| Item { column: *column, room: height + ROW_GAP, left: Vec::new(), right: Vec::new(), y: 0.0 })
             .collect();
         let chains = chains(reads, &columns, &mut items);
         let count = columns.iter().max().map_or(0, |last| last + 1);
@@ -55,9 +56,9 @@ impl Layout {
         (0..items.len()).for_each(|item| order[items[item].column].push(item));
         sort(&mut order, &items);
         level(&order, &mut items);
-        let top = items.iter().map(|item| item.y - item.height / 2.0).fold(f64::INFINITY, f64::min);
+        let top = items.iter().map(|item| item.y - item.room / 2.0).fold(f64::INFINITY, f64::min);
         items.iter_mut().for_each(|item| item.y -= top);
-        let bottom = items.iter().map(|item| item.y + item.height / 2.0).fold(0.0, f64::max);
+        let bottom = items.iter().map(|item| item.y + item.room / 2.0).fold(0.0, f64::max);
         let (starts, ends, width) = widths_of(&order, &items, widths);
         let place = |node: usize| {
             let (start, end) = (starts[columns[node]], ends[columns[node]]);
@@ -112,7 +113,7 @@ fn chains(reads: &[&[usize]], columns: &[usize], items: &mut Vec<Item>) -> Vec<V
             let mut chain = vec![*read];
             for column in columns[*read] + 1..columns[node] {
                 chain.push(items.len());
-                items.push(Item { column, height: LANE, left: Vec::new(), right: Vec::new(), y: 0.0 });
+                items.push(Item { column, room: LANE, left: Vec::new(), right: Vec::new(), y: 0.0 });
             }
             chain.push(node);
             for pair in chain.windows(2) {
@@ -185,8 +186,8 @@ fn level(order: &[Vec<usize>], items: &mut [Item]) {
     for column in order {
         let mut y = 0.0;
         for item in column {
-            items[*item].y = y + items[*item].height / 2.0;
-            y += items[*item].height + ROW_GAP;
+            items[*item].y = y + items[*item].room / 2.0;
+            y += items[*item].room;
         }
     }
     for sweep in 0..=2 * SWEEPS {
@@ -207,8 +208,8 @@ fn level(order: &[Vec<usize>], items: &mut [Item]) {
                 }
             };
             let wishes: Vec<f64> = column.iter().map(wish).collect();
-            let heights: Vec<f64> = column.iter().map(|item| items[*item].height).collect();
-            for (item, y) in column.iter().zip(spread(&wishes, &heights)) {
+            let rooms: Vec<f64> = column.iter().map(|item| items[*item].room).collect();
+            for (item, y) in column.iter().zip(spread(&wishes, &rooms)) {
                 items[*item].y = y;
             }
         }
@@ -217,12 +218,12 @@ fn level(order: &[Vec<usize>], items: &mut [Item]) {
 
 /// The heights nearest to the wishes (least squares) at which nothing overlaps: neighbours that would, stand side by side
 /// around the mean of their wishes.
-fn spread(wishes: &[f64], heights: &[f64]) -> Vec<f64> {
+fn spread(wishes: &[f64], rooms: &[f64]) -> Vec<f64> {
     // Where each would stand if the first stood at 0.
     let mut offsets = Vec::new();
     let mut y = 0.0;
-    for (number, height) in heights.iter().enumerate() {
-        y += if number == 0 { 0.0 } else { (heights[number - 1] + height) / 2.0 + ROW_GAP };
+    for (number, room) in rooms.iter().enumerate() {
+        y += if number == 0 { 0.0 } else { f64::midpoint(rooms[number - 1], *room) };
         offsets.push(y);
     }
     // Without the offsets the heights must only not fall.
