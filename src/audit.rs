@@ -174,6 +174,7 @@ mod tests {
             tries: 1,
             program: String::new(),
             warnings: vec![],
+            imported: None,
         }
     }
 

@@ -82,7 +82,11 @@ pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known
         .into_iter()
         .map(|name| (strsim::damerau_levenshtein(word, name), name))
-        .filter(|(distance, name)| *distance <= 1 + word.len().max(name.len()) / 4)
+        // One that shares no letter with the word is another name.
+        .filter(|(distance, name)| {
+            let longer = word.chars().count().max(name.chars().count());
+            *distance <= 1 + longer / 4 && *distance < longer
+        })
         .min()
         .map(|(_, name)| name)
 }
@@ -213,5 +217,7 @@ mod tests {
     fn nothing_near_lists_what_is_known() {
         let problem = Diagnostic::new("unknown kind `x`").suggest("x", ["mix", "train"]);
         assert_eq!(problem.hint.as_deref(), Some("known are `mix`, `train`"));
+        let problem = Diagnostic::new("no value `7`").suggest("7", ["1", "2"]);
+        assert_eq!(problem.hint.as_deref(), Some("known are `1`, `2`"));
     }
 }

@@ -260,6 +260,7 @@ mod tests {
             tries: 1,
             program: String::new(),
             warnings: vec![],
+            imported: None,
         };
         let output = Output { name: "train".into(), path: "train.jsonl".into(), digest: digest(output), files: vec![] };
         Record { format: RECORD, key: digest(key), outputs: vec![output], run }

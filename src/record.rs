@@ -122,6 +122,32 @@ pub struct RunInfo {
     /// What the stage warned of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// Set if it did not run here, but was taken from elsewhere: what the other fields say is of the import.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
+}
+
+/// Where a result comes from that was made elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Name of the file or folder, without the way to it.
+    pub from: String,
+    /// What the person says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl RunInfo {
+    /// Who made it and when, in words: `made by …`, `imported from …`.
+    pub fn origin(&self) -> String {
+        match &self.imported {
+            None => format!("made by `{}` at {}", self.instance, self.started),
+            Some(Imported { from, note }) => {
+                let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+                format!("imported from `{from}`{note} for `{}` at {}", self.instance, self.started)
+            }
+        }
+    }
 }
 
 fn once() -> u32 {
@@ -210,6 +236,7 @@ mod tests {
                 tries: 1,
                 program: "0.1.0".into(),
                 warnings: vec![],
+                imported: None,
             },
         }
     }

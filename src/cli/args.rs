@@ -86,9 +86,39 @@ pub(super) enum Command {
     Show {
         #[command(flatten)]
         what: Shown,
-        /// Print only the log
-        #[arg(long)]
-        log: bool,
+    },
+    /// Print what instances said while they ran, or say it while they run
+    Log {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which: `train.adapter`, `train.adapter[n=80]`
+        selector: String,
+        /// Go on until they have ended; wait for those that have not begun
+        #[arg(long, short)]
+        follow: bool,
+        /// Only the last lines of what was said so far
+        #[arg(short = 'n', long, value_name = "N")]
+        lines: Option<usize>,
+    },
+    /// Change settings of a manifest; its comments and layout stay
+    Set {
+        /// The manifest
+        #[arg(value_name = "MANIFEST")]
+        path: PathBuf,
+        #[command(flatten)]
+        changes: Changes,
+    },
+    /// Take a result that was made elsewhere as the result of an instance
+    Import {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Whose: one instance, `train.adapter[n=80,run=1]`
+        selector: String,
+        /// A file, or a folder with the outputs under their names (`predictions.jsonl`, `model/`, …)
+        from: PathBuf,
+        /// Where it comes from; kept in the record
+        #[arg(long, value_name = "TEXT")]
+        note: Option<String>,
     },
     /// Free space: what no recent run needs. Says what would go, and asks
     Gc(Gc),
@@ -262,6 +292,21 @@ pub(super) struct Gc {
     /// How long others get to see that space is being freed
     #[arg(long, hide = true, value_name = "TIME")]
     pub(super) wait: Option<Seconds>,
+}
+
+/// What is changed of a manifest's text.
+#[derive(Debug, Args)]
+pub(super) struct Changes {
+    /// Settings and their new values (TOML, else a text): `train.adapter.epochs=3 axes.n='[0, 20]'
+    /// mix.train.sources.0.take=50`
+    #[arg(value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+    /// Remove a setting
+    #[arg(long, value_name = "KEY")]
+    pub(super) unset: Vec<String>,
+    /// Show what would change; write nothing
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 /// What a run may use of this machine. Goes before `[limits]` of the manifest.

@@ -4,21 +4,30 @@ use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
-use crate::key::KeyDocument;
-use crate::plan::{Reason, Status};
+use crate::key::{Change, KeyDocument};
+use crate::plan::rows::{self, Explained};
+use crate::plan::{Plan, Reason, Resolver, Status};
 use crate::record::Record;
 use serde_json::json;
 
 pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Exit, Failure> {
     let picked = project.select(selector)?;
     let wanted = Wanted { target: vec![selector.to_string()], force: Vec::new() };
-    let (plan, _) = project.plan(&project.resolver(), &wanted)?;
+    let resolver = project.resolver();
+    let (plan, _) = project.plan(&resolver, &wanted)?;
     let mut answers = Vec::new();
     for (node, status) in plan.entries.iter().filter(|(node, _)| picked.contains(node)) {
         let id = &project.pipeline.instances[*node].id;
-        let (word, reasons) = reasons(project, status);
+        let changes = match status {
+            Status::Runs(Reason::Changed(changes)) => explain(project, &resolver, &plan, *node, changes)?,
+            _ => Vec::new(),
+        };
+        let (word, reasons) = reasons(project, status, &changes);
         if as_json {
-            answers.push(json!({ "instance": id.to_string(), "status": word, "reasons": reasons }));
+            let mut answer = status_json(project, status, &changes);
+            answer["instance"] = id.to_string().into();
+            answer["reasons"] = reasons.into();
+            answers.push(answer);
             continue;
         }
         out::say(format!("{}  {word}", styled(BOLD, id)));
@@ -32,11 +41,30 @@ pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Ex
     Ok(Exit::Done)
 }
 
-fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
+/// What the changes mean in rows.
+fn explain(
+    project: &Project,
+    resolver: &Resolver<'_>,
+    plan: &Plan,
+    node: usize,
+    changes: &[Change],
+) -> Result<Vec<Explained>, Failure> {
+    let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
+    let key = last.get(&project.pipeline.instances[node].id.to_string());
+    let before = key.map(|key| project.store.get(key)).transpose().map_err(anyhow::Error::from)?.flatten();
+    match before {
+        Some(before) => {
+            rows::explain(resolver, node, &plan.known, &before, changes).map_err(|problems| project.failure(problems))
+        }
+        None => Ok(Vec::new()),
+    }
+}
+
+fn reasons(project: &Project, status: &Status, changes: &[Explained]) -> (&'static str, Vec<String>) {
     match status {
-        Status::Cached(record) => {
-            let made = format!("made by `{}` at {}", record.run.instance, record.run.started);
-            ("cached", vec![made])
+        Status::Cached(record) => ("cached", vec![record.run.origin()]),
+        Status::Runs(Reason::Changed(_)) if !changes.is_empty() => {
+            ("will run", changes.iter().map(ToString::to_string).collect())
         }
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
@@ -47,7 +75,31 @@ fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
     }
 }
 
-pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: bool) -> Result<Exit, Failure> {
+/// The same in types, for programs.
+fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> serde_json::Value {
+    match status {
+        Status::Cached(record) => {
+            let run = &record.run;
+            json!({ "status": "cached", "made_by": run.instance, "at": run.started, "imported": run.imported })
+        }
+        Status::Runs(reason) => {
+            let word = match reason {
+                Reason::New => "new",
+                Reason::Changed(_) => "changed",
+                Reason::Forced => "forced",
+                Reason::Unfinished => "unfinished",
+                Reason::Lost => "lost",
+            };
+            json!({ "status": "runs", "reason": word, "changes": changes })
+        }
+        Status::Waits { on, cached_unless_changed } => {
+            let names: Vec<String> = on.iter().map(|node| project.pipeline.instances[*node].id.to_string()).collect();
+            json!({ "status": "waits", "on": names, "cached_unless_changed": cached_unless_changed })
+        }
+    }
+}
+
+pub(super) fn show(project: &Project, selector: &str, as_json: bool) -> Result<Exit, Failure> {
     let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
     let mut answers = Vec::new();
     for node in project.select(selector)? {
@@ -68,8 +120,6 @@ pub(super) fn show(project: &Project, selector: &str, only_log: bool, as_json: b
             answers.push(
                 json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }),
             );
-        } else if only_log {
-            out::say(log.trim_end());
         } else {
             describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()));
             if !log.is_empty() {
@@ -98,16 +148,18 @@ fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>) {
         return;
     };
     let run = &record.run;
-    out::say(format!(
-        "made by `{}` at {} in {} on {} ({}, threads: {}), titer {}",
-        run.instance,
-        run.started,
-        out::duration(run.wall_seconds),
-        run.machine.host,
-        run.device,
-        run.threads,
-        run.program
-    ));
+    out::say(match &run.imported {
+        Some(_) => format!("{} on {}, titer {}", run.origin(), run.machine.host, run.program),
+        None => format!(
+            "{} in {} on {} ({}, threads: {}), titer {}",
+            run.origin(),
+            out::duration(run.wall_seconds),
+            run.machine.host,
+            run.device,
+            run.threads,
+            run.program
+        ),
+    });
     for warning in &run.warnings {
         out::say(format!("warning: {warning}"));
     }

@@ -1,9 +1,11 @@
-//! `titer graph`: who reads whom, as a text tree, DOT or Mermaid. Stages are folded into one box with the number of
+//! `titer graph`: who reads whom, as a text tree, DOT, Mermaid or SVG. Stages are folded into one box with the number of
 //! their instances, so that thousands stay readable.
 
 use super::project::{Failure, Project};
 use super::{Exit, out};
 use crate::graph::upstream;
+use crate::report::graph::{Look, Node, to_svg};
+use crate::stage::Kind;
 use clap::ValueEnum;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,26 +20,32 @@ pub(super) enum Format {
     Dot,
     /// Mermaid, as Markdown viewers draw it.
     Mermaid,
+    /// A drawing.
+    Svg,
 }
 
 /// Boxes in topological order, and for each what it reads.
 #[derive(Debug, PartialEq)]
 struct Boxes {
     names: Vec<String>,
+    /// How many instances each stands for.
+    counts: Vec<usize>,
     reads: Vec<BTreeSet<usize>>,
 }
 
 pub(super) fn show(project: &Project, format: Format, expand: bool, as_json: bool) -> Result<Exit, Failure> {
     let boxes = Boxes::of(project, expand);
     if as_json {
-        let list = |(name, reads): (&String, &BTreeSet<usize>)| json!({ "name": name, "reads": reads.iter().map(|read| &boxes.names[*read]).collect::<Vec<_>>() });
-        out::json(&boxes.names.iter().zip(&boxes.reads).map(list).collect());
+        let labels = boxes.labels();
+        let list = |(name, reads): (&String, &BTreeSet<usize>)| json!({ "name": name, "reads": reads.iter().map(|read| &labels[*read]).collect::<Vec<_>>() });
+        out::json(&labels.iter().zip(&boxes.reads).map(list).collect());
         return Ok(Exit::Done);
     }
     let text = match format {
         Format::Tree => boxes.tree(),
         Format::Dot => boxes.dot(&project.pipeline.name),
         Format::Mermaid => boxes.mermaid(),
+        Format::Svg => boxes.svg(&project.pipeline.name),
     };
     out::say(text.trim_end());
     Ok(Exit::Done)
@@ -47,51 +55,62 @@ impl Boxes {
     fn of(project: &Project, expand: bool) -> Self {
         let instances = &project.pipeline.instances;
         let mut place: BTreeMap<String, usize> = BTreeMap::new();
-        let mut boxes = Self { names: Vec::new(), reads: Vec::new() };
-        let mut counts: Vec<usize> = Vec::new();
+        let mut boxes = Self { names: Vec::new(), counts: Vec::new(), reads: Vec::new() };
         let mut box_of = Vec::new();
         for instance in instances {
             let name = if expand { instance.id.to_string() } else { instance.id.stage() };
             let number = *place.entry(name.clone()).or_insert_with(|| {
                 boxes.names.push(name);
                 boxes.reads.push(BTreeSet::new());
-                counts.push(0);
-                counts.len() - 1
+                boxes.counts.push(0);
+                boxes.counts.len() - 1
             });
-            counts[number] += 1;
+            boxes.counts[number] += 1;
             box_of.push(number);
             let reads = upstream(instance).map(|input| box_of[input]);
             boxes.reads[number].extend(reads);
         }
-        for (name, count) in boxes.names.iter_mut().zip(counts) {
-            if count > 1 {
-                let _ = write!(name, " ×{count}");
-            }
-        }
         boxes
+    }
+
+    fn labels(&self) -> Vec<String> {
+        let label = |(name, count): (&String, &usize)| match count {
+            1 => name.clone(),
+            count => format!("{name} ×{count}"),
+        };
+        self.names.iter().zip(&self.counts).map(label).collect()
     }
 
     fn tree(&self) -> String {
         let read: BTreeSet<usize> = self.reads.iter().flatten().copied().collect();
         let mut text = String::new();
         let mut shown = BTreeSet::new();
+        let labels = self.labels();
         for root in (0..self.names.len()).filter(|place| !read.contains(place)) {
-            self.branch(root, "", "", &mut shown, &mut text);
+            self.branch(root, "", "", &labels, &mut shown, &mut text);
         }
         text
     }
 
     /// `first` stands before the box itself, `rest` before what it reads.
-    fn branch(&self, place: usize, first: &str, rest: &str, shown: &mut BTreeSet<usize>, text: &mut String) {
+    fn branch(
+        &self,
+        place: usize,
+        first: &str,
+        rest: &str,
+        labels: &[String],
+        shown: &mut BTreeSet<usize>,
+        text: &mut String,
+    ) {
         let again = !shown.insert(place) && !self.reads[place].is_empty();
-        let _ = writeln!(text, "{first}{}{}", self.names[place], if again { " (see above)" } else { "" });
+        let _ = writeln!(text, "{first}{}{}", labels[place], if again { " (see above)" } else { "" });
         if again {
             return;
         }
         let last = self.reads[place].len();
         for (number, read) in self.reads[place].iter().enumerate() {
             let (own, below) = if number + 1 == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            self.branch(*read, &format!("{rest}{own}"), &format!("{rest}{below}"), shown, text);
+            self.branch(*read, &format!("{rest}{own}"), &format!("{rest}{below}"), labels, shown, text);
         }
     }
 
@@ -101,7 +120,7 @@ impl Boxes {
 
     fn dot(&self, name: &str) -> String {
         let mut text = format!("digraph \"{name}\" {{\n  rankdir=LR;\n  node [shape=box];\n");
-        for (place, name) in self.names.iter().enumerate() {
+        for (place, name) in self.labels().iter().enumerate() {
             let name = name.replace('\\', "\\\\").replace('"', "\\\"");
             let _ = writeln!(text, "  n{place} [label=\"{name}\"];");
         }
@@ -113,7 +132,7 @@ impl Boxes {
 
     fn mermaid(&self) -> String {
         let mut text = "flowchart LR\n".to_string();
-        for (place, name) in self.names.iter().enumerate() {
+        for (place, name) in self.labels().iter().enumerate() {
             let _ = writeln!(text, "  n{place}[\"{}\"]", name.replace('"', "#quot;"));
         }
         for (read, reader) in self.edges() {
@@ -123,13 +142,34 @@ impl Boxes {
     }
 }
 
+impl Boxes {
+    fn svg(&self, name: &str) -> String {
+        let node = |place: usize| {
+            let name = &self.names[place];
+            let (word, name) = name.split_once('.').unwrap_or(("", name));
+            let look = match Kind::from_name(word) {
+                Some(Kind::Train) => Look::Cut,
+                Some(Kind::Predict) => Look::Slant,
+                Some(Kind::Score) => Look::Plain,
+                Some(Kind::Aggregate) => Look::Double,
+                Some(Kind::Mix) | None => Look::Pill,
+            };
+            let reads = self.reads[place].iter().copied().collect();
+            Node { word: word.to_string(), name: name.to_string(), count: self.counts[place], look, reads }
+        };
+        let nodes: Vec<Node> = (0..self.names.len()).map(node).collect();
+        to_svg(name, &nodes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn boxes() -> Boxes {
         Boxes {
-            names: ["mix.a", "train.b ×2", "predict.c ×2", "score.\"d\""].map(String::from).to_vec(),
+            names: ["mix.a", "train.b", "predict.c", "score.\"d\""].map(String::from).to_vec(),
+            counts: vec![1, 2, 2, 1],
             reads: vec![[].into(), [0].into(), [0, 1].into(), [2].into()],
         }
     }
@@ -139,6 +179,7 @@ mod tests {
         assert_eq!(boxes().tree(), "score.\"d\"\n└─ predict.c ×2\n   ├─ mix.a\n   └─ train.b ×2\n      └─ mix.a\n");
         let mut twice = boxes();
         twice.names.push("score.e".into());
+        twice.counts.push(1);
         twice.reads.push([2].into());
         assert!(twice.tree().ends_with("score.e\n└─ predict.c ×2 (see above)\n"), "{}", twice.tree());
     }

@@ -9,8 +9,10 @@ mod diff;
 mod explain;
 mod gc;
 mod graph;
+mod import;
 mod init;
 mod lock;
+mod log;
 mod machine;
 mod out;
 mod overview;
@@ -19,6 +21,7 @@ mod progress;
 mod project;
 mod run;
 mod runs;
+mod set;
 mod snapshot;
 mod verify;
 
@@ -124,7 +127,14 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
         }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
-        Command::Show { what, log } => runs::show(&what, log, &caching, json),
+        Command::Show { what } => runs::show(&what, &caching, json),
+        Command::Log { manifest, selector, follow, lines } => {
+            log::log(&load(&manifest)?, &selector, log::Options { follow, lines }, json)
+        }
+        Command::Set { path, changes } => set::set(&path, &changes, json),
+        Command::Import { manifest, selector, from, note } => {
+            import::import(&load(&manifest)?, &selector, &from, note, json)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -15,6 +15,11 @@ pub(super) fn say(line: impl AsRef<str>) {
     let _ = writeln!(anstream::stdout(), "{}", line.as_ref());
 }
 
+/// As [`say`], for what goes on for long: an error is that the reader has gone away.
+pub(super) fn try_say(line: impl AsRef<str>) -> std::io::Result<()> {
+    writeln!(anstream::stdout(), "{}", line.as_ref())
+}
+
 /// Writes a line to standard error.
 pub(super) fn complain(line: impl AsRef<str>) {
     let _ = writeln!(anstream::stderr(), "{}", line.as_ref());

@@ -47,7 +47,7 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
     for (stage, entries) in by_stage(project, &plan) {
         let tally = Tally::of(&entries);
         if tally.cached == entries.len() {
-            out::say(format!("{}  {}", styled(BOLD, &stage), styled(GOOD, format!("{} cached", tally.cached))));
+            out::say(format!("{}  {}", styled(BOLD, &stage), styled(GOOD, tally)));
             continue;
         }
         out::say(format!("{}  {tally}", styled(BOLD, &stage)));
@@ -155,6 +155,8 @@ fn by_stage<'p>(project: &Project, plan: &'p Plan) -> Vec<(String, Vec<(usize, &
 
 struct Tally {
     cached: usize,
+    /// Of those, what was made elsewhere.
+    imported: usize,
     runs: usize,
     waits: usize,
 }
@@ -164,6 +166,7 @@ impl Tally {
         let count = |is: fn(&Status) -> bool| entries.iter().filter(|(_, status)| is(status)).count();
         Self {
             cached: count(|status| matches!(status, Status::Cached(_))),
+            imported: count(|status| matches!(status, Status::Cached(record) if record.run.imported.is_some())),
             runs: count(|status| matches!(status, Status::Runs(_))),
             waits: count(|status| matches!(status, Status::Waits { .. })),
         }
@@ -172,7 +175,11 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words = [(self.cached, "cached"), (self.runs, "will run"), (self.waits, "wait")];
+        let cached = match self.imported {
+            0 => "cached".to_string(),
+            imported => format!("cached ({imported} imported)"),
+        };
+        let words = [(self.cached, cached.as_str()), (self.runs, "will run"), (self.waits, "wait")];
         let parts: Vec<String> =
             words.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
         f.write_str(&parts.join(", "))
@@ -215,6 +222,7 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
                 Status::Cached(record) => {
                     entry["status"] = "cached".into();
                     entry["seconds"] = record.run.wall_seconds.into();
+                    entry["imported"] = record.run.imported.is_some().into();
                 }
                 Status::Runs(reason) => {
                     entry["status"] = "runs".into();

@@ -141,16 +141,54 @@ impl Project {
     }
 }
 
-fn read_text(path: &str) -> Result<String, Diagnostic> {
-    let bytes = std::fs::read(path).map_err(|error| {
-        let problem = Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
-        problem.hint("`titer init` writes one to start from")
+/// A text longer than this is no manifest: it is refused before memory goes.
+const LONGEST_MANIFEST: u64 = 16 << 20;
+
+pub(super) fn read_text(path: &str) -> Result<String, Diagnostic> {
+    let unreadable =
+        |error: &dyn std::fmt::Display| Diagnostic::new(format!("cannot read the manifest `{path}`: {error}"));
+    let metadata = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => {
+            let problem = Diagnostic::new(format!("there is no manifest `{path}`"));
+            problem.hint(match manifests_in(Path::new(path).parent()) {
+                Some(known) => format!("there are {known}"),
+                None => "`titer init` writes one to start from".to_string(),
+            })
+        }
+        _ => unreadable(&error),
     })?;
+    if metadata.is_dir() {
+        let problem = unreadable(&"it is a folder");
+        return Err(match manifests_in(Some(Path::new(path))) {
+            Some(known) => problem.hint(format!("name a manifest in it: {known}")),
+            None => problem,
+        });
+    }
+    if metadata.len() > LONGEST_MANIFEST {
+        let most = crate::settings::Bytes(LONGEST_MANIFEST);
+        let problem = unreadable(&format!("it has {}, more than {most}", crate::settings::Bytes(metadata.len())));
+        return Err(problem.hint("rows and long lists of values belong in files of data"));
+    }
+    let bytes = std::fs::read(path).map_err(|error| unreadable(&error))?;
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
         Diagnostic::in_file(path, Some(line), "the manifest is not UTF-8")
     })
+}
+
+/// The first manifests of a folder, for a hint.
+fn manifests_in(folder: Option<&Path>) -> Option<String> {
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "toml") && !path.ends_with("Cargo.toml"))
+        .map(|path| format!("`{}`", path.strip_prefix("./").unwrap_or(&path).display()))
+        .collect();
+    names.sort();
+    names.truncate(5);
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 pub(super) fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {

@@ -143,22 +143,18 @@ pub(super) fn list(caching: &Caching, manifest: Option<&Path>, number: usize, as
 /// One argument is a run or a manifest (and means its last run); two are a manifest and what of it.
 pub(super) fn show(
     Shown { what, selector, overrides }: &Shown,
-    only_log: bool,
     caching: &Caching,
     as_json: bool,
 ) -> Result<Exit, Failure> {
     let (manifest, run) = match (is_manifest(what).then(|| PathBuf::from(what)), selector.as_deref()) {
         (Some(path), Some(selector)) if !looks_like_id(selector) => {
             let project = Project::load(&Manifest { path, overrides: overrides.clone() }, caching)?;
-            return explain::show(&project, selector, only_log, as_json);
+            return explain::show(&project, selector, as_json);
         }
         (Some(path), run) => (Some(path), run.unwrap_or("last")),
         (None, None) => (None, what.as_str()),
         (None, Some(more)) => return Err(anyhow!("`{what}` is a run: what is `{more}`?").into()),
     };
-    if only_log {
-        return Err(anyhow!("`--log` is of an instance: `titer show MANIFEST SELECTOR --log`").into());
-    }
     let runs = Runs::open(caching, manifest.as_deref())?;
     let run = runs.find(run)?;
     show_run(&runs, &run, as_json)?;

@@ -225,6 +225,7 @@ mod tests {
                 tries: 1,
                 program: String::new(),
                 warnings: vec![],
+                imported: None,
             };
             self.store.commit(&output, &[("summary", "summary.json")], &document, run).unwrap();
             document.key()

@@ -1,7 +1,7 @@
 //! `[axes]`: what an experiment varies.
 
 use super::AxisValue;
-use crate::diagnostic::{Problems, Span};
+use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
 
 /// An axis of an experiment.
@@ -46,11 +46,13 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> Vec<Axis> {
             ValueKind::Array(items) => list(items, problems),
             ValueKind::Table(fields) => named(fields, problems),
             _ => {
-                problems.at(
-                    value.span,
-                    format!("the axis `{}` is {}: expected a list of values", key.name, value.describe()),
-                );
-                continue;
+                // What was meant, so that what names the axis is not reported too.
+                let items = meant(value);
+                let list_of: Vec<String> = items.iter().map(|item| item.to_json().to_string()).collect();
+                let message = format!("the axis `{}` is {}: expected a list of values", key.name, value.describe());
+                let hint = format!("write `{} = [{}]`", key.name, list_of.join(", "));
+                problems.push(Diagnostic::at(value.span, message).hint(hint));
+                list(&items, problems)
             }
         };
         if levels.is_empty() && problems.is_empty() {
@@ -59,6 +61,17 @@ pub(super) fn read(table: &Table, problems: &mut Problems) -> Vec<Axis> {
         axes.push(Axis { name: key.name.clone(), levels });
     }
     axes
+}
+
+/// The list that a person may have meant by a lone value: `"0, 20"` is two.
+fn meant(value: &Value) -> Vec<Value> {
+    let Some(text) = value.as_str() else { return vec![value.clone()] };
+    let item = |word: &str| {
+        let float = || word.parse().ok().filter(|number: &f64| number.is_finite()).map(ValueKind::Float);
+        let kind = word.parse().ok().map(ValueKind::Integer).or_else(float);
+        Value { kind: kind.unwrap_or_else(|| ValueKind::String(word.to_string())), span: value.span }
+    };
+    text.split(',').map(str::trim).map(item).collect()
 }
 
 fn list(items: &[Value], problems: &mut Problems) -> Vec<Level> {

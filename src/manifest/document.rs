@@ -1,7 +1,7 @@
 //! The manifest as written: its top level, with variants and overrides applied.
 
 use super::axes::{self, Axis};
-use super::extend::{self, Merged};
+use super::extend;
 use super::schema::{TOP, VARIANT};
 use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
@@ -50,9 +50,7 @@ pub(super) fn read(
     sources: &mut Sources,
     problems: &mut Problems,
 ) -> Option<Document> {
-    let Merged { top, file } = extend::read(name, text, sources, problems)?;
-    let root_span = Span { file, start: 0, end: 0 };
-    let top = &top;
+    let top = &extend::read(name, text, sources, problems)?;
     check_known(top, problems);
 
     let mut axes = table_of(top, "axes", problems);
@@ -61,7 +59,7 @@ pub(super) fn read(
     let mut params = table_of(top, "params", problems);
     let mut targets = top.get("targets").cloned();
     if let Some(variant) = &overrides.variant {
-        apply_variant(variant, top, &mut axes, &mut params, &mut targets, root_span, problems)?;
+        apply_variant(variant, top, &mut axes, &mut params, &mut targets, problems)?;
     }
     set_params(&mut params, overrides, sources, problems);
     set_axes(&mut axes, overrides, sources, problems);
@@ -164,14 +162,15 @@ fn apply_variant(
     axes: &mut Table,
     params: &mut Table,
     targets: &mut Option<Value>,
-    span: Span,
     problems: &mut Problems,
 ) -> Option<()> {
     let variants = table_of(top, "variant", problems);
     let Some(variant) = variants.get(name) else {
         let known: Vec<&str> = variants.entries.iter().map(|(key, _)| key.name.as_str()).collect();
-        let problem = Diagnostic::at(span, format!("there is no `[variant.{name}]`"));
-        problems.push(problem.suggest(name, known));
+        problems.push(match known.is_empty() {
+            true => Diagnostic::new(format!("there is no variant `{name}`: the manifest has no `[variant.NAME]`")),
+            false => Diagnostic::new(format!("there is no `[variant.{name}]`")).suggest(name, known),
+        });
         return None;
     };
     let Some(table) = variant.as_table() else {

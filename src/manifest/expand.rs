@@ -7,14 +7,14 @@ use super::axes::{Axis, Level};
 use super::document::{Document, StageText};
 use super::placeholder::{self, Scope};
 use super::resolve::{self, Made, Resolved};
-use super::{AxisValue, Instance, InstanceId, Pipeline, StageSummary, select};
-use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Decode, Table, Value, ValueKind};
-use crate::stage::{self, Kind, Stage};
+use super::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary, select};
+use crate::diagnostic::{Diagnostic, Place, Problems, Span};
+use crate::settings::{At, Decode, Table, Value, ValueKind};
+use crate::stage::{self, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A stage with more instances than this is a slip: it is refused before memory goes.
-const MOST_INSTANCES: usize = 1_000_000;
+/// A pipeline with more instances than this is a slip: it is refused before memory goes.
+const MOST_INSTANCES: usize = 100_000;
 /// The setting of axes that a stage varies over though it names them nowhere else.
 pub(super) const OVER: &str = "over";
 /// The setting that narrows a stage's axes.
@@ -80,9 +80,7 @@ fn targets(
             for (text, span) in targets {
                 match select(pipeline, text) {
                     Ok(picked) => nodes.extend(picked),
-                    Err(problem) => {
-                        problems.push(Diagnostic { place: Some(crate::diagnostic::Place::Span(*span)), ..problem })
-                    }
+                    Err(problem) => problems.push(Diagnostic { place: Some(Place::Span(*span)), ..problem }),
                 }
             }
         }
@@ -104,7 +102,8 @@ impl Expansion<'_> {
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let before = problems.len();
         let mut table = stage.table.clone();
-        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<String>::decode(&value, problems))?;
+        let over =
+            take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems))?;
         let only = take(&mut table, ONLY);
         let placeholders = placeholder::names(&table);
         let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
@@ -118,13 +117,13 @@ impl Expansion<'_> {
         }
 
         let mut named: BTreeSet<String> = placeholders.iter().map(|(name, _)| name.clone()).collect();
-        for name in &over {
+        for At { value: name, span } in &over {
             if !self.document.axes.iter().any(|axis| axis.name == *name) {
-                let problem = Diagnostic::at(stage.span, format!("`over` names `{name}`, which is no axis"));
+                let problem = Diagnostic::at(*span, format!("`over` names `{name}`, which is no axis"));
                 problems.push(problem.suggest(name, self.document.axes.iter().map(|axis| axis.name.as_str())));
             }
         }
-        named.extend(over);
+        named.extend(over.into_iter().map(|name| name.value));
         for reference in references {
             resolve::check_pins(reference, self.document, self.made.get(&reference.stage), problems);
             let Some(made) = self.made.get(&reference.stage) else { continue };
@@ -135,15 +134,8 @@ impl Expansion<'_> {
         let axes: Vec<&Axis> = self.document.axes.iter().filter(|axis| named.contains(&axis.name)).collect();
         let levels = narrow(&axes, only.as_ref(), problems)?;
         let combinations = levels.iter().try_fold(1usize, |product, levels| product.checked_mul(levels.len()));
-        if combinations.is_none_or(|combinations| combinations > MOST_INSTANCES) {
-            let count = combinations.map_or("more than 2^64".to_string(), |count| count.to_string());
-            let sizes: Vec<String> =
-                axes.iter().zip(&levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
-            let problem = Diagnostic::at(
-                stage.span,
-                format!("`{}.{}` has {count} instances ({})", stage.kind, stage.name, sizes.join(", ")),
-            );
-            problems.push(problem.hint(format!("at most {MOST_INSTANCES} are allowed; narrow it with `only`")));
+        if combinations.is_none_or(|combinations| combinations + self.instances.len() > MOST_INSTANCES) {
+            problems.push(self.too_many(stage, combinations, &axes, &levels));
             return None;
         }
         if references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
@@ -153,7 +145,11 @@ impl Expansion<'_> {
             return None;
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
-        if made.nodes.is_empty() && problems.len() == before {
+        // An axis without values has been reported.
+        if made.nodes.is_empty()
+            && problems.len() == before
+            && self.document.axes.iter().all(|axis| !axis.levels.is_empty())
+        {
             let problem = Diagnostic::at(stage.span, format!("`{}.{}` has no instance", stage.kind, stage.name));
             problems.push(problem.hint("its inputs have no axis values in common"));
         }
@@ -191,6 +187,16 @@ impl Expansion<'_> {
                 if let Some(scorer) = &part.scorer {
                     axes.insert(super::axes::SCORER.to_string(), AxisValue::String(scorer.clone()));
                 }
+                // A score has as many for each scorer.
+                if self.instances.len() == MOST_INSTANCES {
+                    problems.push(self.too_many(stage, None, &[], &[]));
+                    return None;
+                }
+                if let Some(metrics) = metrics_of(&inputs, &self.instances) {
+                    for problem in stage::check_metrics(&part.recipe, &metrics) {
+                        problems.push(Diagnostic { place: Some(Place::Span(stage.span)), ..problem });
+                    }
+                }
                 made.add(&coordinates, self.instances.len());
                 self.instances.push(Instance {
                     id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
@@ -207,6 +213,20 @@ impl Expansion<'_> {
 }
 
 impl Expansion<'_> {
+    fn too_many(&self, stage: &StageText, count: Option<usize>, axes: &[&Axis], levels: &[Vec<&Level>]) -> Diagnostic {
+        let sizes: Vec<String> =
+            axes.iter().zip(levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
+        let sizes = if sizes.is_empty() { String::new() } else { format!(" ({})", sizes.join(", ")) };
+        let before = match self.instances.len() {
+            0 => String::new(),
+            before => format!(", and {before} come before it"),
+        };
+        let count = count.map_or("too many".to_string(), |count| count.to_string());
+        let message = format!("`{}.{}` has {count} instances{sizes}{before}", stage.kind, stage.name);
+        Diagnostic::at(stage.span, message)
+            .hint(format!("a pipeline has at most {MOST_INSTANCES}; narrow the stage with `only`"))
+    }
+
     /// The stage's settings with these values of its axes.
     fn decode(
         &self,
@@ -225,6 +245,17 @@ impl Expansion<'_> {
         }
         stage::decode(stage.kind, &filled, stage.span, problems)
     }
+}
+
+/// What the scores that an aggregate reads are called, where all are made by scorers that are known.
+fn metrics_of(inputs: &[ResolvedInput], instances: &[Instance]) -> Option<Vec<String>> {
+    let mut metrics = BTreeSet::new();
+    for input in inputs.iter().filter(|input| input.form == Form::Scores) {
+        let Source::Output { instance, .. } = input.source else { return None };
+        let scorer = input.labels.get(super::axes::SCORER)?.as_str()?;
+        metrics.extend(stage::metrics(&instances[instance].recipe, scorer)?);
+    }
+    Some(metrics.into_iter().collect())
 }
 
 fn take(table: &mut Table, name: &str) -> Option<Value> {

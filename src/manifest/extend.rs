@@ -6,16 +6,10 @@ use crate::diagnostic::{Diagnostic, Place, Problems, Sources, Span};
 use crate::settings::{Table, Value, ValueKind, parse};
 
 /// The setting that names the manifest below.
-const EXTENDS: &str = "extends";
+pub(super) const EXTENDS: &str = "extends";
 
-/// A manifest's top level, all that it extends merged in, and the number of its own file.
-pub(super) struct Merged {
-    pub(super) top: Table,
-    pub(super) file: u32,
-}
-
-/// Reads a manifest and what it extends. `None`: a problem was reported.
-pub(super) fn read(name: &str, text: ReadText<'_>, sources: &mut Sources, problems: &mut Problems) -> Option<Merged> {
+/// A manifest's top level, all that it extends merged in. `None`: a problem was reported.
+pub(super) fn read(name: &str, text: ReadText<'_>, sources: &mut Sources, problems: &mut Problems) -> Option<Table> {
     layer(name, None, &[], text, sources, problems)
 }
 
@@ -26,7 +20,7 @@ fn layer(
     read: ReadText<'_>,
     sources: &mut Sources,
     problems: &mut Problems,
-) -> Option<Merged> {
+) -> Option<Table> {
     if above.contains(&name) {
         let mut way: Vec<&str> = above.iter().copied().skip_while(|above| *above != name).collect();
         way.push(name);
@@ -46,20 +40,25 @@ fn layer(
     let Value { kind: ValueKind::Table(mut top), .. } = parse(&text, file, problems)? else { return None };
     super::document::check_format(&top, Span { file, start: 0, end: 0 }, problems)?;
     let Some(place) = top.entries.iter().position(|(key, _)| key.name == EXTENDS) else {
-        return Some(Merged { top, file });
+        return Some(top);
     };
     let (_, value) = top.entries.remove(place);
     let Some(base) = value.as_str() else {
         problems.at(value.span, format!("`{EXTENDS}` is {}: expected the path of a manifest", value.describe()));
         return None;
     };
-    let base = match name.rsplit_once('/') {
-        Some((folder, _)) if !base.starts_with('/') => format!("{folder}/{base}"),
-        _ => base.to_string(),
-    };
+    let base = base_path(name, base);
     let above = [above, &[name]].concat();
     let below = layer(&base, Some(value.span), &above, read, sources, problems)?;
-    Some(Merged { top: merge(below.top, top), file })
+    Some(merge(below, top))
+}
+
+/// The path of the manifest that `name` calls `base`.
+pub(super) fn base_path(name: &str, base: &str) -> String {
+    match name.rsplit_once('/') {
+        Some((folder, _)) if !base.starts_with('/') => format!("{folder}/{base}"),
+        _ => base.to_string(),
+    }
 }
 
 fn merge(mut base: Table, own: Table) -> Table {

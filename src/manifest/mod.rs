@@ -6,6 +6,7 @@
 
 mod axes;
 mod document;
+pub mod edit;
 mod expand;
 mod extend;
 mod instance;

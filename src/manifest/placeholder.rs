@@ -324,7 +324,8 @@ mod tests {
         let (_, problems) = filled("a = \"{m}\"\nb = \"{n.x}\"\nc = \"x{target.columns}\"");
         let text = problems.join("");
         assert!(
-            text.contains("`{m}` is neither an axis nor a parameter") && text.contains("did you mean `n`?"),
+            text.contains("`{m}` is neither an axis nor a parameter")
+                && text.contains("known are `base`, `n`, `target`"),
             "{text}"
         );
         assert!(text.contains("the values of axis `n` have no fields"), "{text}");

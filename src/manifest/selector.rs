@@ -1,8 +1,9 @@
 //! Selectors: `train`, `train.adapter`, `train.adapter[n=80]` pick instances on the command line and in `targets`.
 
-use super::{Instance, InstanceId, Pipeline};
+use super::{AxisValue, Instance, InstanceId, Pipeline};
 use crate::diagnostic::{Diagnostic, closest};
 use crate::stage::{Kind, parse_pins};
+use std::collections::BTreeSet;
 
 /// A pattern of instance names.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +65,11 @@ pub fn select(pipeline: &Pipeline, text: &str) -> Result<Vec<usize>, Diagnostic>
     if !picked.is_empty() {
         return Ok(picked);
     }
+    Err(picks_nothing(pipeline, text, &selector))
+}
+
+/// Which part of a selector is the wrong one.
+fn picks_nothing(pipeline: &Pipeline, text: &str, selector: &Selector) -> Diagnostic {
     let problem = Diagnostic::new(format!("`{text}` picks no stage"));
     let of_stage: Vec<&InstanceId> = pipeline
         .instances
@@ -74,11 +80,26 @@ pub fn select(pipeline: &Pipeline, text: &str) -> Result<Vec<usize>, Diagnostic>
     if of_stage.is_empty() {
         let stages: Vec<String> =
             pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
-        return Err(problem.suggest(text, stages.iter().map(String::as_str)));
+        let named =
+            stages.iter().find(|stage| text.strip_prefix(stage.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        return match named {
+            Some(stage) => problem.hint(format!("a selector names no output: `{stage}`")),
+            None => problem.suggest(text, stages.iter().map(String::as_str)),
+        };
     }
-    let names: Vec<String> = of_stage.iter().map(ToString::to_string).collect();
-    Err(match closest(text, names.iter().map(String::as_str)) {
-        Some(near) => problem.hint(format!("did you mean `{near}`?")),
-        None => problem.hint(format!("an instance is called like `{}`", names[0])),
-    })
+    let head = text.split('[').next().unwrap_or(text);
+    for (axis, wanted) in &selector.pins {
+        let values: BTreeSet<&AxisValue> = of_stage.iter().filter_map(|id| id.axes.get(axis)).collect();
+        if values.is_empty() {
+            let axes: BTreeSet<&str> = of_stage.iter().flat_map(|id| id.axes.keys()).map(String::as_str).collect();
+            let problem = Diagnostic::new(format!("`{text}` picks no stage: `{head}` does not vary over `{axis}`"));
+            return problem.suggest(axis, axes);
+        }
+        if !values.iter().any(|value| value.is_called(wanted)) {
+            let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+            let problem = Diagnostic::new(format!("`{text}` picks no stage: `{head}` has no `{axis}` of `{wanted}`"));
+            return problem.suggest(wanted, values.iter().map(String::as_str));
+        }
+    }
+    problem.hint(format!("these values do not come together; an instance is called like `{}`", of_stage[0]))
 }

@@ -81,7 +81,10 @@ impl History {
     pub fn read(store: &Store, pipeline: &str) -> Self {
         let mut history = Self::default();
         for (instance, key) in store.last_run(pipeline).unwrap_or_default() {
-            if let Ok(Some(record)) = store.get(&key) {
+            // What was imported cost nothing here.
+            if let Ok(Some(record)) = store.get(&key)
+                && record.run.imported.is_none()
+            {
                 history.add(&instance, Cost::of(&record));
             }
         }

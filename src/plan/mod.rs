@@ -8,11 +8,12 @@ mod checks;
 mod history;
 mod outline;
 mod resolver;
+pub mod rows;
 
 pub use checks::Checks;
 pub use history::{Basis, Cost, Estimate, History};
 pub use outline::{Open, Outline};
-pub use resolver::{Known, Material, Place, Resolver};
+pub use resolver::{Known, Material, Place, Resolver, is_model_file};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;

@@ -2,7 +2,7 @@
 //!
 //! Knows the person's files and the records of upstream instances; not what would run.
 
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, closest};
 use crate::key::{Digest, KeyDocument, KeyInput};
 use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
@@ -219,7 +219,7 @@ impl<'a> Resolver<'a> {
                 if !full.is_dir() {
                     let what = if form == Form::Model { "model" } else { "tokenizer" };
                     let problem = Diagnostic::new(format!("there is no {what} folder `{path}`"));
-                    return Err(Box::new(problem.hint(self.relative_to())));
+                    return Err(Box::new(problem.hint(self.not_found(path))));
                 }
                 self.saw(&full);
                 let digest = self.folder(form, &full).map_err(|error| unreadable(&error))?;
@@ -251,9 +251,16 @@ impl<'a> Resolver<'a> {
                 files.into_iter().map(digest).collect()
             }
             _ => {
+                if full.is_dir() {
+                    let problem = Diagnostic::new(format!("`{path}` is a folder: expected a file"));
+                    let files = format!("{}/*.jsonl", path.trim_end_matches('/'));
+                    return Err(Box::new(
+                        problem.hint(format!("where a glob may stand, it names its files: `{files}`")),
+                    ));
+                }
                 if !full.is_file() {
                     let problem = Diagnostic::new(format!("there is no file `{path}`"));
-                    return Err(Box::new(problem.hint(self.relative_to())));
+                    return Err(Box::new(problem.hint(self.not_found(path))));
                 }
                 self.saw(&full);
                 let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
@@ -289,6 +296,22 @@ impl<'a> Resolver<'a> {
             {
                 open.extend(entries.flatten().map(|entry| (entry.path(), depth - 1)));
             }
+        }
+    }
+
+    /// What may have been meant by a path that is not there.
+    fn not_found(&self, path: &str) -> String {
+        if path.starts_with('~') {
+            return "`~` is known to shells only: write the whole path".to_string();
+        }
+        let stages: Vec<String> =
+            self.pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
+        let called = |stage: &&str| stage.split('.').any(|part| part == path);
+        let near = || closest(path, stages.iter().map(String::as_str));
+        let stage = stages.iter().map(String::as_str).find(called).or_else(near).filter(|_| !path.contains('/'));
+        match stage {
+            Some(stage) => format!("did you mean the stage `{stage}`? {}", self.relative_to()),
+            None => self.relative_to(),
         }
     }
 
@@ -390,6 +413,11 @@ fn is_glob(path: &str) -> bool {
 
 fn file_name(path: &str) -> String {
     path.rsplit('/').next().unwrap_or(path).to_string()
+}
+
+/// Whether a file of a model's folder is one that a run reads.
+pub fn is_model_file(name: &str) -> bool {
+    is_read(Form::Model, name)
 }
 
 fn is_read(form: Form, name: &str) -> bool {

@@ -1,7 +1,8 @@
-//! Reports: statistics of groups, tables as CSV, JSON and Markdown, and figures as SVG and PNG.
+//! Reports: statistics of groups, tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
 pub mod figure;
+pub mod graph;
 pub mod statistics;
 pub mod table;

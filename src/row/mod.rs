@@ -4,7 +4,7 @@
 mod read;
 mod write;
 
-pub use read::{ReadError, read, read_all};
+pub use read::{ReadError, read, read_all, read_as};
 pub use write::Writer;
 
 use crate::key::{Digest, canonical};

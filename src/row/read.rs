@@ -46,10 +46,18 @@ type Item = Result<(u64, Row), ReadError>;
 /// # Errors
 /// If the file cannot be opened, or has another ending. A row that cannot be read is an error in its place.
 pub fn read(path: &Path, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
+    read_as(path, path, name)
+}
+
+/// As [`read`], for a file whose own name tells nothing: its format is that of a file called `like`.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_as(path: &Path, like: &Path, name: &str) -> Result<Box<dyn Iterator<Item = Item>>, ReadError> {
     let ending =
         |path: &Path| path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let is_gzip = ending(path) == "gz";
-    let format = if is_gzip { ending(Path::new(path.file_stem().unwrap_or_default())) } else { ending(path) };
+    let is_gzip = ending(like) == "gz";
+    let format = if is_gzip { ending(Path::new(like.file_stem().unwrap_or_default())) } else { ending(like) };
     let file =
         File::open(path).map_err(|error| ReadError::new(name, None, format!("the file cannot be opened: {error}")))?;
     let source: Box<dyn Read> = if is_gzip { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };

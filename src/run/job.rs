@@ -122,6 +122,7 @@ impl Running {
             tries: self.tries,
             program: env!("CARGO_PKG_VERSION").to_string(),
             warnings: Vec::new(),
+            imported: None,
         };
         self.started = Some(Started {
             at: Instant::now(),

@@ -109,6 +109,7 @@ pub fn parse(text: &str, file: u32, problems: &mut Problems) -> Option<Value> {
     let (table, errors) = DeTable::parse_recoverable(text);
     let failed = !errors.is_empty();
     let mut has_duplicate = false;
+    let mut has_mistake = false;
     for error in errors {
         let span = error.span().unwrap_or(0..0);
         let message = error.message().trim();
@@ -120,8 +121,14 @@ pub fn parse(text: &str, file: u32, problems: &mut Problems) -> Option<Value> {
                 problems.push(problem.hint("give one of them another name"));
             }
             has_duplicate = true;
-        } else {
-            problems.push(Diagnostic::at(to_span(file, &span), message.to_string()));
+        } else if !has_mistake {
+            // What comes after it may only be its echo.
+            let problem = Diagnostic::at(to_span(file, &span), message.to_string());
+            problems.push(match syntax_hint(text, span.start) {
+                Some(hint) => problem.hint(hint),
+                None => problem,
+            });
+            has_mistake = true;
         }
     }
     if failed {
@@ -129,6 +136,47 @@ pub fn parse(text: &str, file: u32, problems: &mut Problems) -> Option<Value> {
     }
     let span = to_span(file, &table.span());
     Some(Value { kind: ValueKind::Table(convert_table(table.get_ref(), file, problems)), span })
+}
+
+/// What may have been meant where TOML cannot be read.
+fn syntax_hint(text: &str, at: usize) -> Option<String> {
+    let before = text.get(..at)?;
+    let line = text[before.rfind('\n').map_or(0, |end| end + 1)..].lines().next()?;
+    if let Some(open) = open_list(before)
+        && text[open..at].contains('\n')
+    {
+        let line = text[..open].matches('\n').count() + 1;
+        return Some(format!("the list that begins in line {line} goes on here: is a `]` or a comma missing?"));
+    }
+    let (_, value) = line.split_once('=')?;
+    let value = value.trim();
+    let is_path = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+    if let Some((name, _)) = value.strip_prefix('{').and_then(|rest| rest.split_once('}'))
+        && is_path(name)
+    {
+        return Some(format!("a placeholder stands in quotes: `\"{{{name}}}\"`"));
+    }
+    let is_bare_list = value.contains(',') && !value.starts_with(['[', '{', '"', '\'']);
+    is_bare_list.then(|| format!("a list stands in brackets: `[{value}]`"))
+}
+
+/// Where the last `[` is that has no `]`.
+fn open_list(text: &str) -> Option<usize> {
+    let mut open = Vec::new();
+    let (mut quote, mut comment) = (None, false);
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (_, '\n') => (quote, comment) = (None, false),
+            _ if comment => {}
+            (Some(opened), _) => quote = Some(opened).filter(|opened| *opened != c),
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '#') => comment = true,
+            (None, '[') => open.push(at),
+            (None, ']') => drop(open.pop()),
+            _ => {}
+        }
+    }
+    open.pop()
 }
 
 fn convert_table(table: &DeTable<'_>, file: u32, problems: &mut Problems) -> Table {
@@ -182,4 +230,24 @@ fn convert(value: &DeValue<'_>, span: Span, problems: &mut Problems) -> ValueKin
 fn to_span(file: u32, range: &std::ops::Range<usize>) -> Span {
     let clamp = |position: usize| u32::try_from(position).unwrap_or(u32::MAX);
     Span { file, start: clamp(range.start), end: clamp(range.end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_syntax_is_one_problem_with_a_hint() {
+        for (text, hint) in [
+            ("seed = {run}\n", "a placeholder stands in quotes: `\"{run}\"`"),
+            ("n = 1, 2\n", "a list stands in brackets: `[1, 2]`"),
+            ("a = 1\nn = [1, \"]\", # ]\nrun = [1, 2]\n", "the list that begins in line 2 goes on here"),
+        ] {
+            let mut problems = Problems::default();
+            assert!(parse(text, 0, &mut problems).is_none());
+            let problems = problems.into_vec();
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].hint.as_ref().is_some_and(|found| found.contains(hint)), "{problems:?}");
+        }
+    }
 }

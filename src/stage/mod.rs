@@ -9,6 +9,7 @@ pub mod command;
 pub mod demands;
 #[cfg(test)]
 mod heard;
+pub mod import;
 mod kind;
 #[cfg(feature = "candle")]
 mod layers;
@@ -310,6 +311,25 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
         Recipe::Score(recipe) => score::check(recipe, inputs),
         Recipe::Aggregate(recipe) => aggregate::check(recipe, inputs),
         Recipe::Command(_) => Vec::new(),
+    }
+}
+
+/// What the values of a score stage's instance are called where they are gathered; `scorer` is its scorer's name in the
+/// manifest. `None`: another program makes them.
+pub fn metrics(recipe: &Recipe, scorer: &str) -> Option<Vec<String>> {
+    let Recipe::Score(recipe) = recipe else { return None };
+    let metrics = crate::scorer::find(&recipe.scorer)?.metrics;
+    Some(match metrics {
+        [_] => vec![scorer.to_string()],
+        _ => metrics.iter().map(|metric| format!("{scorer}.{}", metric.name)).collect(),
+    })
+}
+
+/// What an aggregate asks for that none of its scores has; `known` are their metrics.
+pub fn check_metrics(recipe: &Recipe, known: &[String]) -> Vec<Diagnostic> {
+    match recipe {
+        Recipe::Aggregate(recipe) => aggregate::check_metrics(recipe, known),
+        _ => Vec::new(),
     }
 }
 

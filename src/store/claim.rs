@@ -11,6 +11,7 @@
 
 use super::Store;
 use super::error::{At, Result};
+use super::file::is_absent;
 use super::work::{Held, LOCK, heart, held};
 use crate::key::Digest;
 use std::fs::{self, File};
@@ -111,6 +112,19 @@ impl Store {
         }
     }
 
+    /// Whether somebody alive has claimed a key; ask again later with the same `watch`.
+    ///
+    /// # Errors
+    /// If the claim cannot be read.
+    pub fn is_claimed(&self, key: &Digest, watch: &mut Watch) -> Result<bool> {
+        let path = self.root.join("claims").join(key.to_string());
+        match read(&path) {
+            Ok(token) => Ok(self.is_alive(owner(&token), watch)),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error).at("read", &path),
+        }
+    }
+
     /// Waits for a claim that others hold for a moment only.
     pub(super) fn turn(&self, name: &str) -> Result<Claim> {
         let mut watch = Watch::default();
@@ -204,8 +218,10 @@ mod tests {
         let claim = one.claim(&key(), &mut watch).unwrap().unwrap();
         assert!(claim.is_held());
         assert!(two.claim(&key(), &mut watch).unwrap().is_none());
+        assert!(two.is_claimed(&key(), &mut watch).unwrap());
         assert!(two.claim(&Digest::of(b"another"), &mut watch).unwrap().is_some());
         drop(claim);
+        assert!(!two.is_claimed(&key(), &mut watch).unwrap());
         assert!(two.claim(&key(), &mut watch).unwrap().is_some());
     }
 

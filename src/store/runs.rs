@@ -83,6 +83,7 @@ impl Store {
     /// If the cache cannot be written.
     pub fn put_text(&self, text: &str) -> Result<Digest> {
         let digest = Digest::of(text.as_bytes());
+        self.rely_on_object(&digest)?;
         if !self.has(&digest, text.len() as u64) {
             let work = self.work_dir()?;
             let path = work.path().join("text");

@@ -31,6 +31,7 @@ pub(super) fn run_info() -> RunInfo {
         tries: 1,
         program: "0.1.0".into(),
         warnings: vec![],
+        imported: None,
     }
 }
 

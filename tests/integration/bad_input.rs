@@ -59,6 +59,53 @@ fn an_axis_of_ten_million_combinations_is_refused() {
 }
 
 #[test]
+fn many_instances_are_refused_before_memory_goes() {
+    let list: Vec<String> = (0..300).map(|i| i.to_string()).collect();
+    let project = with("n = [2, 3, 5]", &format!("n = [{0}]\nm = [{0}]", list.join(",")));
+    project.edit("pipelines/p.toml", "[mix.rows]", "[mix.rows]\nover = [\"m\"]");
+    project.refuses(&RUN, 2, &["`score.quality` has 90000 instances (300 × n, 300 × m), and 90000 come before it"]);
+    // A score has as many for each scorer, which is seen as they are made.
+    let list: Vec<String> = (0..40_000).map(|i| i.to_string()).collect();
+    let project = with("n = [2, 3, 5]", &format!("n = [{}]", list.join(",")));
+    project.refuses(&RUN, 2, &["`score.quality` has too many instances", "at most 100000"]);
+    project.write("pipelines/p.toml", &"# a comment\n".repeat(2_000_000));
+    project.refuses(&RUN, 2, &["MiB, more than 16 MiB"]);
+}
+
+#[test]
+fn an_axis_that_is_no_list_is_one_problem() {
+    for (wrong, texts) in [
+        ("n = \"2, 3\"", ["the axis `n` is a string", "write `n = [2, 3]`"]),
+        ("n = []", ["the axis `n` has no value", "pipelines/p.toml:5:5"]),
+    ] {
+        let project = with("n = [2, 3, 5]", wrong);
+        project.refuses(&RUN, 2, &texts);
+        assert!(!project.titer(&RUN).err.contains("problems"), "{wrong}");
+    }
+}
+
+#[test]
+fn a_metric_that_no_score_has_is_seen_before_anything_runs() {
+    let project = with("by = [\"n\"]", "by = [\"n\"]\nmetrics = [\"em\", \"bleu\"]");
+    project.refuses(
+        &RUN,
+        2,
+        &["`metrics` names `bleu`, which no score has", "`rouge.rougeL`", "pipelines/p.toml:20:12"],
+    );
+}
+
+#[test]
+fn what_is_meant_by_a_path_that_is_not_there() {
+    for (path, hint) in [
+        ("~/rows.jsonl", "`~` is known to shells only"),
+        ("data", "`data` is a folder: expected a file"),
+        ("mixes.rows", "did you mean the stage `mix.rows`?"),
+    ] {
+        with("predictions = \"mix.rows\"", &format!("predictions = \"{path}\"")).refuses(&RUN, 2, &[hint]);
+    }
+}
+
+#[test]
 fn missing_files_are_found_before_anything_runs() {
     let project = with("data/more.jsonl", "data/mare.jsonl");
     project.refuses(&RUN, 2, &["data/mare.jsonl", "pipelines/p.toml:10"]);
@@ -159,7 +206,17 @@ fn wrong_calls() {
     let project = Project::answers();
     project.refuses(&["run", "pipelines/nowhere.toml"], 2, &["pipelines/nowhere.toml"]);
     project.refuses(&["run", "pipelines/p.toml", "-t", "mix.row"], 2, &["mix.rows"]);
-    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=7]"], 2, &["n=7"]);
+    for (selector, texts) in [
+        ("mix.rows[n=7]", &["`mix.rows` has no `n` of `7`", "known are `2`, `3`, `5`"][..]),
+        ("mix.rows[m=2]", &["`mix.rows` does not vary over `m`", "known are `n`"]),
+        ("mix.rows.test", &["a selector names no output: `mix.rows`"]),
+        ("rows", &["does not begin with a kind of stage"]),
+        ("mix.rows[n=2", &["does not end with `]`"]),
+    ] {
+        project.refuses(&["run", "pipelines/p.toml", "-t", selector], 2, texts);
+    }
+    project.refuses(&["run", "pipelines/p.toml", "--variant", "smoke"], 2, &["the manifest has no `[variant.NAME]`"]);
+    project.refuses(&["check", "pipelines"], 2, &["it is a folder", "name a manifest in it: `pipelines/p.toml`"]);
     project.refuses(&["run", "pipelines/p.toml", "--set", "x"], 2, &["key=value"]);
     project.refuses(&["run", "pipelines/p.toml", "-j", "0"], 2, &["--jobs"]);
     project.refuses(

@@ -10,6 +10,7 @@ mod engine;
 mod gc;
 mod history;
 mod incremental;
+mod language;
 mod lease;
 mod lock;
 mod project;

@@ -68,11 +68,8 @@ pub(super) fn select(names: Option<&Names>, known: &[String]) -> anyhow::Result<
     let Some(names) = names else { return Ok(all().collect()) };
     let mut selected = Vec::new();
     for name in &names.0 {
-        let is_meant = |metric: &str| {
-            metric.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
         let before = selected.len();
-        selected.extend(all().filter(|(_, metric)| is_meant(metric)));
+        selected.extend(select_one(name, known).map(|(number, metric)| (number, metric.clone())));
         if selected.len() == before {
             return Err(unknown("the scores have no metric", name, known.iter().map(String::as_str)));
         }
@@ -80,6 +77,13 @@ pub(super) fn select(names: Option<&Names>, known: &[String]) -> anyhow::Result<
     let mut seen = BTreeSet::new();
     selected.retain(|(number, _)| seen.insert(*number));
     Ok(selected)
+}
+
+/// The metrics that one name means, with their numbers in `known`.
+pub(super) fn select_one<'a>(name: &'a str, known: &'a [String]) -> impl Iterator<Item = (usize, &'a String)> {
+    let is_meant =
+        move |metric: &str| metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    known.iter().enumerate().filter(move |(_, metric)| is_meant(metric))
 }
 
 /// Whether the `where` of a recipe keeps the record.

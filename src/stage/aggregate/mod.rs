@@ -244,6 +244,21 @@ pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
     Vec::new()
 }
 
+/// Names of metrics that the scores will not have.
+pub(super) fn check_metrics(recipe: &AggregateRecipe, known: &[String]) -> Vec<Diagnostic> {
+    let figures = recipe.figures.iter().map(|figure| ("a figure's `y`", &figure.y));
+    let named = recipe.metrics.iter().map(|metrics| ("`metrics`", metrics)).chain(figures);
+    let unknown = named.flat_map(|(setting, names)| {
+        names.0.iter().filter(|name| group::select_one(name, known).next().is_none()).map(move |name| (setting, name))
+    });
+    let known = || known.iter().map(String::as_str);
+    unknown
+        .map(|(setting, name)| {
+            Diagnostic::new(format!("{setting} names `{name}`, which no score has")).suggest(name, known())
+        })
+        .collect()
+}
+
 /// Does the work: `table.json`, `table.csv`, `table.md` and the files of `figures/`.
 pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Result<()> {
     let scores = gather::read(recipe, context.inputs)?;
