@@ -71,7 +71,12 @@ impl Set {
     fn of_run(store: &Store, run: &RunSummary) -> anyhow::Result<Self> {
         let text = |digest| std::fs::read_to_string(store.path(digest)).unwrap_or_default();
         let texts = run.manifests.iter().map(|(path, digest)| (path.clone(), text(digest))).collect();
-        Ok(Self { name: format!("run {}", run.id), sides: of_run(store, run)?, texts, cache: store.root().into() })
+        let sides = of_run(store, run)?;
+        store.take_warnings().into_iter().for_each(out::warn);
+        let sides = sides.ok_or_else(|| {
+            anyhow!("the plan of run `{}` is gone from the cache or damaged: of what it was made is not known", run.id)
+        })?;
+        Ok(Self { name: format!("run {}", run.id), sides, texts, cache: store.root().into() })
     }
 
     fn of_project(project: &Project) -> Self {

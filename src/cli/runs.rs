@@ -164,13 +164,9 @@ pub(super) fn show(
 
 fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> {
     let before = runs.before(run)?;
-    let changed = match &before {
-        Some(before) => {
-            let (old, new) = (of_run(&runs.store, before)?, of_run(&runs.store, run)?);
-            Some(compare_all((&runs.store, &old), (&runs.store, &new))?)
-        }
-        None => None,
-    };
+    let sides = |run: &RunSummary| of_run(&runs.store, run);
+    let pair = before.as_ref().map_or(Ok(None), sides)?.zip(sides(run)?);
+    let changed = pair.map(|(old, new)| compare_all((&runs.store, &old), (&runs.store, &new))).transpose()?;
     if as_json {
         let before = before.as_ref().map(|before| &before.id);
         out::json(&json!({ "run": run, "before": before, "changed": changed }));
@@ -188,7 +184,8 @@ fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> 
             out::say(format!("{} {}", styled(BOLD, "changed against"), before.id));
             tell_comparison(&changed);
         }
-        _ => out::say("the first run of its pipeline"),
+        (Some(before), None) => out::say(format!("what differs from {} is not known: a plan is gone", before.id)),
+        (None, _) => out::say("the first run of its pipeline"),
     }
     Ok(())
 }

@@ -47,19 +47,19 @@ impl Side {
     }
 }
 
-/// The instances of a run.
+/// The instances of a run; none if its plan is gone from the store, or damaged.
 ///
 /// # Errors
 /// If the store cannot be read.
-pub fn of_run(store: &Store, run: &RunSummary) -> Result<Sides> {
-    let plan = run.plan.map_or(Ok(None), |digest| store.plan(&digest))?;
-    let keys = plan.map(|plan| plan.instances).unwrap_or_default();
+pub fn of_run(store: &Store, run: &RunSummary) -> Result<Option<Sides>> {
+    let Some(plan) = run.plan.map_or(Ok(None), |digest| store.plan(&digest))? else { return Ok(None) };
+    let keys = plan.instances;
     let mut sides: Sides = keys.into_iter().map(|(name, key)| (name, Side { key: Some(key), outline: None })).collect();
     // What was not reached has no key, but belongs to the pipeline.
     for name in run.instances.keys() {
         sides.entry(name.clone()).or_default();
     }
-    Ok(sides)
+    Ok(Some(sides))
 }
 
 /// The instances of a manifest, made or not.
@@ -260,7 +260,7 @@ mod tests {
             let mut run = RunSummary::begin("p", "p.toml", Asked::default());
             run.plan = Some(cache.store.write_plan(&PlanDocument::new("p", plan)).unwrap());
             run.instances = blocked.iter().map(|name| (name.to_string(), Entry::default())).collect();
-            of_run(&cache.store, &run).unwrap()
+            of_run(&cache.store, &run).unwrap().unwrap()
         };
         let old = run(&[("score.a", a), ("score.b", a), ("score.gone", a), ("score.stopped", a)], &[]);
         let new = run(&[("score.a", a), ("score.b", b), ("score.new", a)], &["score.stopped"]);

@@ -142,6 +142,11 @@ fn runs_are_named_by_beginnings_and_from_the_end() {
     project.refuses(&["show", "last~7"], 2, &["there is no run `last~7`: the cache has 2"]);
     project.refuses(&["show", "last", "mix"], 2, &["`last` is a run: what is `mix`?"]);
     project.refuses(&["show", "last", "--log"], 2, &["`--log` is of an instance"]);
+    // Without its plan nothing can be said of what differs, and that is said.
+    let plan = json(&project, &["show", "last"])["run"]["plan"].as_str().unwrap().to_string();
+    project.write(&format!("cache/plans/{plan}.json"), "{}");
+    project.refuses(&["diff", "last~1", "last"], 2, &["is damaged and not used", "the plan of run `"]);
+    assert!(text(&project, &["show", "last"]).contains("is not known: a plan is gone"));
     // A summary that is damaged hides no other.
     project.write(&format!("cache/runs/{id}.json"), "{");
     let listed = project.titer(&["runs"]);
