@@ -38,6 +38,10 @@ fn reasons(project: &Project, status: &Status) -> (&'static str, Vec<String>) {
             let made = format!("made by `{}` at {}", record.run.instance, record.run.started);
             ("cached", vec![made])
         }
+        Status::Remote(record) => {
+            let made = format!("made by `{}` at {}; a run fetches it", record.run.instance, record.run.started);
+            ("cached (shared)", vec![made])
+        }
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
         Status::Waits { on, cached_unless_changed } => {

@@ -10,11 +10,16 @@ mod overview;
 mod progress;
 mod project;
 mod run;
+mod share;
 
+use anyhow::Context as _;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
 use project::{Failure, Project};
+use share::Share;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,20 +56,43 @@ pub fn main() -> ExitCode {
             }
             Exit::Usage.into()
         }
+        Err(Failure::Unreached(message)) => {
+            complain(&message, json);
+            Exit::StageFailed.into()
+        }
         Err(Failure::Other(error)) => {
-            if json {
-                out::json(&serde_json::json!({ "problems": [{ "message": format!("{error:#}") }] }));
-            } else {
-                out::complain(format!("{} {error:#}", out::styled(out::BAD, "error:")));
-            }
+            complain(&format!("{error:#}"), json);
             Exit::Usage.into()
         }
     }
 }
 
+fn complain(message: &str, json: bool) {
+    if json {
+        out::json(&serde_json::json!({ "problems": [{ "message": message }] }));
+    } else {
+        out::complain(format!("{} {message}", out::styled(out::BAD, "error:")));
+    }
+}
+
+/// A flag that Ctrl-C sets. The second time it is meant at once; the kernel ends the workers with this process.
+fn watch_for_interruption() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let handler = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(Exit::Interrupted as u8));
+        }
+    };
+    ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
+    Ok(interrupted)
+}
+
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, json, cache } = cli;
-    let load = |manifest: &args::Manifest| Project::load(manifest, cache.as_deref());
+    let Cli { command, json, cache, shared } = cli;
+    let load_for =
+        |manifest: &args::Manifest, share: Share| Project::load(manifest, cache.as_deref(), shared.as_deref(), share);
+    let load = |manifest: &args::Manifest| load_for(manifest, Share::AsWritten);
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Schema => {
@@ -76,9 +104,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
         Command::Run { manifest, wanted, dry_run: true, .. } => overview::plan(&load(&manifest)?, &wanted, false, json),
-        Command::Run { manifest, wanted, keep_going, machine, .. } => {
-            run::run(&load(&manifest)?, &wanted, keep_going, &machine, json)
+        Command::Run { manifest, wanted, keep_going, machine, push, .. } => {
+            let share = if push { Share::Write } else { Share::AsWritten };
+            run::run(&load_for(&manifest, share)?, &wanted, keep_going, &machine, json)
         }
+        Command::Push { manifest, selectors } => share::push(&load_for(&manifest, Share::Push)?, selectors, json),
+        Command::Pull { manifest, selectors } => share::pull(&load_for(&manifest, Share::Pull)?, selectors, json),
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { manifest, selector, log } => explain::show(&load(&manifest)?, &selector, log, json),
         Command::Completions { shell } => {

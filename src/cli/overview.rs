@@ -38,7 +38,7 @@ pub(super) fn check(project: &Project, as_json: bool) -> Result<Exit, Failure> {
 
 pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json: bool) -> Result<Exit, Failure> {
     let (plan, _) = project.plan(&project.resolver(), wanted)?;
-    let exit = if only_check && !plan.is_empty() { Exit::WouldRun } else { Exit::Done };
+    let exit = if only_check && plan.runs() { Exit::WouldRun } else { Exit::Done };
     if as_json {
         out::json(&plan_json(project, &plan));
         return Ok(exit);
@@ -62,6 +62,8 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
     let tally = Tally::of(&entries);
     if plan.is_empty() {
         out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
+    } else if !plan.runs() {
+        out::say(format!("{}: {tally}", styled(GOOD, "nothing to run")));
     } else {
         out::say(format!("in all: {tally}; {}", expected(project, &plan)));
     }
@@ -98,7 +100,7 @@ pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> 
 /// How long what would run took before, all stages one after the other.
 fn expected(project: &Project, plan: &Plan) -> String {
     let history = History::read(&project.store, &project.pipeline.name);
-    let open = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_)));
+    let open = plan.entries.iter().filter(|(_, status)| !status.is_made());
     let times: Vec<Option<f64>> = open.map(|(node, _)| history.expect(&project.pipeline.instances[*node].id)).collect();
     let unknown = times.iter().filter(|time| time.is_none()).count();
     let total = out::duration(times.iter().flatten().sum());
@@ -127,6 +129,7 @@ fn by_stage<'p>(project: &Project, plan: &'p Plan) -> Vec<(String, Vec<(usize, &
 
 struct Tally {
     cached: usize,
+    remote: usize,
     runs: usize,
     waits: usize,
 }
@@ -136,6 +139,7 @@ impl Tally {
         let count = |is: fn(&Status) -> bool| entries.iter().filter(|(_, status)| is(status)).count();
         Self {
             cached: count(|status| matches!(status, Status::Cached(_))),
+            remote: count(|status| matches!(status, Status::Remote(_))),
             runs: count(|status| matches!(status, Status::Runs(_))),
             waits: count(|status| matches!(status, Status::Waits { .. })),
         }
@@ -144,7 +148,8 @@ impl Tally {
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let words = [(self.cached, "cached"), (self.runs, "will run"), (self.waits, "wait")];
+        let words =
+            [(self.cached, "cached"), (self.remote, "cached (shared)"), (self.runs, "will run"), (self.waits, "wait")];
         let parts: Vec<String> =
             words.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
         f.write_str(&parts.join(", "))
@@ -154,6 +159,7 @@ impl std::fmt::Display for Tally {
 fn describe(project: &Project, status: &Status) -> String {
     match status {
         Status::Cached(_) => "cached".to_string(),
+        Status::Remote(_) => "cached (shared)".to_string(),
         Status::Runs(reason) => format!("will run: {reason}"),
         Status::Waits { on, cached_unless_changed } => {
             let first = on.first().map(|node| project.pipeline.instances[*node].id.to_string()).unwrap_or_default();
@@ -177,12 +183,16 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
         .iter()
         .map(|(node, status)| {
             let mut entry = json!({ "instance": name(node), "key": plan.keys.get(node).map(ToString::to_string) });
-            if !matches!(status, Status::Cached(_)) {
+            if !status.is_made() {
                 entry["expected_seconds"] = history.expect(&project.pipeline.instances[*node].id).into();
             }
             match status {
                 Status::Cached(record) => {
                     entry["status"] = "cached".into();
+                    entry["seconds"] = record.run.wall_seconds.into();
+                }
+                Status::Remote(record) => {
+                    entry["status"] = "shared".into();
                     entry["seconds"] = record.run.wall_seconds.into();
                 }
                 Status::Runs(reason) => {

@@ -2,6 +2,7 @@
 
 use super::args::{Manifest, Wanted};
 use super::out;
+use super::share::Share;
 use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
 use crate::manifest::{self, Overrides, Pipeline, select};
@@ -26,6 +27,8 @@ pub(super) struct Project {
 pub(super) enum Failure {
     /// Mistakes in the manifest or its data.
     Problems(Vec<Diagnostic>, Sources),
+    /// The shared cache cannot be reached: why.
+    Unreached(String),
     /// Anything else: the message.
     Other(anyhow::Error),
 }
@@ -37,7 +40,12 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Project {
-    pub(super) fn load(args: &Manifest, cache: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn load(
+        args: &Manifest,
+        cache: Option<&Path>,
+        shared: Option<&str>,
+        share: Share,
+    ) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let overrides = Overrides {
@@ -51,7 +59,11 @@ impl Project {
         };
         let root = root_of(&args.path)?;
         let store = Store::open(cache.unwrap_or(&root.join("cache"))).map_err(anyhow::Error::from)?;
-        Ok(Self { root, pipeline, sources, store })
+        let remote = match share.remote(shared, &pipeline.cache, &root) {
+            Ok(remote) => remote,
+            Err(problem) => return Err(Failure::Problems(vec![*problem], sources)),
+        };
+        Ok(Self { root, pipeline, sources, store: store.with_remote(remote) })
     }
 
     pub(super) fn resolver(&self) -> Resolver<'_> {

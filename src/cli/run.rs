@@ -10,7 +10,6 @@ use crate::run::{Observer, Options, Summary};
 use anyhow::Context as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 pub(super) fn run(
     project: &Project,
@@ -24,28 +23,23 @@ pub(super) fn run(
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
-    let is_open = |status: &Status| !matches!(status, Status::Cached(_));
-    let open: BTreeSet<usize> =
-        plan.entries.iter().filter(|(_, status)| is_open(status)).map(|(node, _)| *node).collect();
+    let nodes = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
+        plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()
+    };
+    let open = nodes(|status| !matches!(status, Status::Cached(_)));
+    let needs_work = nodes(|status| !status.is_made());
     let will_run = open.len();
     if will_run > 0 && !project.store.writable() {
         let cache = project.store.root().display();
         return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
     }
     let limits = machine::limits(&project.pipeline.limits, machine);
-    machine::check(project, &open, &limits)?;
-    let secrets = machine::secrets(project, &open)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if will_run > 0 {
-        let flag = Arc::clone(&interrupted);
-        let handler = move || {
-            // The second time it is meant at once; the kernel ends the workers with this process.
-            if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(i32::from(Exit::Interrupted as u8));
-            }
-        };
-        ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
-    }
+    machine::check(project, &needs_work, &limits)?;
+    let secrets = machine::secrets(project, &needs_work)?;
+    let interrupted = match will_run {
+        0 => Arc::default(),
+        _ => super::watch_for_interruption()?,
+    };
     let options = Options {
         program: std::env::current_exe().context("finding the titer program")?,
         limits,
@@ -77,10 +71,12 @@ pub(super) fn run(
 
 fn report(summary: &Summary, results: &std::path::Path, json: bool) {
     let counts = summary.counts;
-    let unfinished = counts.wanted - counts.cached - counts.ran - counts.shared - counts.failed - counts.blocked;
+    let unfinished =
+        counts.wanted - counts.cached - counts.fetched - counts.ran - counts.shared - counts.failed - counts.blocked;
     if json {
         out::json_line(&serde_json::json!({
-            "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran,
+            "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran, "fetched": counts.fetched,
+            "sent": summary.sent, "unsent": summary.unsent,
             "shared": counts.shared, "failed": counts.failed, "blocked": counts.blocked, "unfinished": unfinished,
             "interrupted": summary.interrupted, "seconds": summary.seconds,
         }));
@@ -88,6 +84,8 @@ fn report(summary: &Summary, results: &std::path::Path, json: bool) {
     }
     let mut parts = vec![format!("{} ran", counts.ran), format!("{} cached", counts.cached)];
     for (number, word) in [
+        (counts.fetched, "fetched"),
+        (summary.sent, "sent to the shared cache"),
         (counts.shared, "shared"),
         (counts.failed, "failed"),
         (counts.blocked, "blocked"),
@@ -101,11 +99,19 @@ fn report(summary: &Summary, results: &std::path::Path, json: bool) {
     let word = match summary.interrupted {
         true => "interrupted; what was done is in the cache, run again to go on:",
         false if bad => "failed:",
-        false if counts.ran == 0 => "nothing to do:",
+        false if counts.ran + counts.fetched == 0 => "nothing to do:",
         false => "done:",
     };
     let style = if bad { out::BAD } else { out::GOOD };
     out::say(format!("{} {} in {}", out::styled(style, word), parts.join(", "), out::duration(summary.seconds)));
+    if summary.unsent > 0 {
+        let number = summary.unsent;
+        let hint = "they are in this cache, and `titer push` sends them";
+        out::complain(format!(
+            "{} results that did not reach the shared cache: {number}; {hint}",
+            out::styled(out::BOLD, "warning:")
+        ));
+    }
     if !bad {
         out::say(format!("results: {}", results.display()));
     }

@@ -5,6 +5,7 @@
 //! manifest's text; what a stage's settings mean is [`crate::stage`]'s.
 
 mod axes;
+mod cache;
 mod document;
 mod expand;
 mod extend;
@@ -14,6 +15,7 @@ mod resolve;
 mod schema;
 mod selector;
 
+pub use cache::CacheSettings;
 pub use instance::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary};
 pub use schema::schema;
 pub use selector::{Selector, select};

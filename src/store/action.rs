@@ -117,7 +117,7 @@ impl Store {
         self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document)
     }
 
-    fn commit_record(&self, record: Record, document: &KeyDocument) -> Result<Committed> {
+    pub(super) fn commit_record(&self, record: Record, document: &KeyDocument) -> Result<Committed> {
         let action = self.action(&record.key);
         let text = to_json(&record, &action)?;
         let new = tempfile::Builder::new().prefix("action-").tempdir_in(self.temporary()?).at("write", &action)?;
@@ -224,7 +224,7 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
 }
 
 /// The digest of an output with these files.
-fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
+pub(super) fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
     match files {
         [file] if !path.ends_with('/') => file.digest,
         _ => folder_digest(

@@ -22,6 +22,7 @@ mod claim;
 mod error;
 mod file;
 mod object;
+pub mod remote;
 mod sound;
 mod stat;
 #[cfg(test)]
@@ -32,6 +33,7 @@ mod work;
 pub use action::Committed;
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
+pub use remote::Remote;
 pub use work::WorkDir;
 
 use crate::key::Digest;
@@ -60,6 +62,8 @@ pub struct Store {
     /// Taken when the first scratch folder is needed.
     lease: Mutex<Option<Arc<work::Lease>>>,
     warnings: Mutex<Vec<String>>,
+    /// A second cache, shared with others.
+    remote: Option<Remote>,
 }
 
 impl Store {
@@ -94,7 +98,7 @@ impl Store {
             }
         }
         let (stats, sound, lease, warnings) = Default::default();
-        Ok(Self { root, host, writable, stats, sound, lease, warnings })
+        Ok(Self { root, host, writable, stats, sound, lease, warnings, remote: None })
     }
 
     /// The cache's folder, absolute.
@@ -113,7 +117,9 @@ impl Store {
 
     /// What was found damaged and passed over since the last call; each for one line to the person.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.warnings))
+        let mut warnings = std::mem::take(&mut *lock(&self.warnings));
+        warnings.extend(self.remote.iter().flat_map(Remote::take_complaints));
+        warnings
     }
 
     fn warn(&self, message: String) {

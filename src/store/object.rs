@@ -143,7 +143,7 @@ impl<'a> Put<'a> {
     }
 
     /// Gives a complete file its name among the objects. A sound object that is there already is kept.
-    fn publish(&mut self, opened: &File, path: &Path, digest: Digest) -> Result<()> {
+    pub(super) fn publish(&mut self, opened: &File, path: &Path, digest: Digest) -> Result<()> {
         let object = self.store.path(&digest);
         if fs::symlink_metadata(&object).is_ok() && self.store.is_sound(&digest)? {
             return Ok(());
