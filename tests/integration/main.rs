@@ -4,10 +4,13 @@
 //! `engine.rs`, with models of a few hundred parameters.
 
 mod bad_input;
+#[cfg(feature = "s3")]
+mod bucket;
 mod command;
 #[cfg(feature = "candle")]
 mod engine;
 mod incremental;
 mod project;
 mod robust;
+mod shared;
 mod upkeep;
