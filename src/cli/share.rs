@@ -20,6 +20,9 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+/// Failures that are listed one by one.
+const LISTED: usize = 12;
+
 /// What a command does with the shared cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Share {
@@ -61,9 +64,9 @@ impl Share {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is `cli`")]
 fn credentials() -> Credentials {
-    Credentials::new(std::env::vars())
+    let text = |text: std::ffi::OsString| text.into_string().ok();
+    Credentials::new(std::env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?))))
 }
 
 pub(super) fn push(project: &Project, selectors: Vec<String>, as_json: bool) -> Result<Exit, Failure> {
@@ -251,8 +254,11 @@ impl<'a> Carrying<'a> {
             ));
         }
         if !was_interrupted {
-            for (node, message) in &self.failed {
+            for (node, message) in self.failed.iter().take(LISTED) {
                 complain(format!("{} {}: {message}", styled(BAD, "error:"), name(*node)));
+            }
+            if self.failed.len() > LISTED {
+                complain(format!("and {} more", self.failed.len() - LISTED));
             }
         }
         let mut parts = vec![format!("{} {} ({})", self.carried, self.verb, Bytes(self.moved))];

@@ -338,7 +338,7 @@ fn a_real_server_takes_and_gives_what_was_made() {
     let listing = moto.ask("GET /lab?list-type=2&max-keys=1000 HTTP/1.1");
     assert_eq!((listing.matches("/record.json<").count(), listing.matches("/observations/").count()), (10, 10));
     assert_eq!(run(&project(), &server, &[]).0, NOTHING);
-    let mut missing = project().command(&["push", "pipelines/p.toml", "--shared", "s3://elsewhere"]);
+    let mut missing = other.command(&["push", "pipelines/p.toml", "--shared", "s3://elsewhere"]);
     missing.env("AWS_ENDPOINT_URL", &server).env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
     let output = missing.output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("there is no such bucket"), "{output:?}");

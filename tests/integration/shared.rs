@@ -140,7 +140,7 @@ name = "c"
 command = ["sh", "-c", "head -c 9 /dev/urandom | od -A n -t x1 > \"$TITER_OUTPUT/train.jsonl\""]
 
 [mix.copy]
-command = ["cp", "{input.of}", "{output}/train.jsonl"]
+command = ["sh", "-c", "sed 's/^/copy /' \"$0\" > \"$TITER_OUTPUT/train.jsonl\"", "{input.of}"]
 inputs = { of = "mix.rows" }
 "#;
     let lab = Lab::new();
@@ -153,12 +153,14 @@ inputs = { of = "mix.rows" }
     let key = json(&shown)[0]["key"].as_str().unwrap().to_string();
     std::fs::remove_dir_all(project.path("cache/actions").join(&key[..2]).join(&key)).unwrap();
     overwrite(&lab.object(&rows), b"lie");
-    std::fs::remove_dir_all(project.path("cache/objects")).unwrap();
-    std::fs::create_dir(project.path("cache/objects")).unwrap();
     let name = titer::key::Digest::of(&rows).to_string();
+    std::fs::remove_file(project.path("cache/objects").join(&name[..2]).join(&name)).unwrap();
+    let plan = lab.call(&project, &["plan", "pipelines/p.toml"]);
+    assert!(plan.out.contains("nothing to run: 1 cached, 1 cached (shared)"), "{plan:?}");
     let (made, _) = lab.run(&project, &[]);
     assert_eq!(made, ["mix.copy", "mix.rows"]);
-    assert_eq!(project.read("out/c/mix.copy/train.jsonl"), project.read("out/c/mix.rows/train.jsonl"), "{name}");
+    let rows = project.read("out/c/mix.rows/train.jsonl");
+    assert_eq!(project.read("out/c/mix.copy/train.jsonl"), format!("copy {rows}"));
 }
 
 #[test]

@@ -84,6 +84,10 @@ impl Backend for Folder {
     }
 
     fn read(&self, path: &str, to: &mut dyn Write) -> Reached<bool> {
+        // What is no file might never come to an end.
+        if self.size(path)?.is_none() {
+            return Ok(false);
+        }
         let full = self.full(path);
         let mut file = match File::open(&full) {
             Ok(file) => file,
