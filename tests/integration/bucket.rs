@@ -237,6 +237,8 @@ fn a_server_that_fails_costs_a_few_requests_and_one_line() {
     assert!(!made.is_empty() && output.err.matches("is not asked any more").count() == 1, "{output:?}");
     let pull = call(&Project::answers(), &server.address, &["pull", "pipelines/p.toml"]);
     assert_eq!(pull.code, 1, "{pull:?}");
+    let pushed = call(&project, "nonsense", &["push", "pipelines/p.toml"]);
+    assert!(pushed.code == 1 && pushed.err.contains("AWS_ENDPOINT_URL is no address"), "{pushed:?}");
     // Nobody is there at all.
     let (made, output) = run(&Project::answers(), "http://127.0.0.1:9", &[]);
     assert!(made.len() == 10 && output.err.contains("is not used: "), "{output:?}");

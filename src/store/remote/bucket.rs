@@ -57,7 +57,8 @@ impl Bucket {
         // One that another part of the program chose is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let failed = |error: &dyn std::error::Error| Unreachable(credentials.mask(&error.to_string()));
-        let store = builder(name, credentials)?.build().map_err(|error| failed(&error))?;
+        check(credentials)?;
+        let store = builder(name, credentials).build().map_err(|error| failed(&error))?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| failed(&error))?;
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
@@ -109,6 +110,8 @@ impl Bucket {
                 "access denied; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and the rights on the bucket".to_string()
             }
             _ if whole.contains("NoSuchBucket") => "there is no such bucket".to_string(),
+            // Of a file that is not there nobody complains.
+            Error::NotFound { .. } => "it answers 404: there is no such bucket, or no S3 server".to_string(),
             _ => shortened(&root_of(error)),
         };
         Unreachable(self.credentials.mask(&message))
@@ -200,8 +203,46 @@ impl Backend for Bucket {
     }
 }
 
+/// Looks for what `object_store` would stumble over.
+fn check(credentials: &Credentials) -> Reached<()> {
+    for (name, value) in credentials.iter() {
+        let is_address = ENDPOINTS.contains(&name);
+        let is_web = || reqwest::Url::parse(value).is_ok_and(|url| url.has_host() && url.scheme().starts_with("http"));
+        if is_address && !is_web() {
+            return Err(Unreachable(format!("{name} is no address of a server: `https://…` is expected")));
+        }
+        let is_region = matches!(name, "AWS_REGION" | "AWS_DEFAULT_REGION");
+        let is_plain =
+            |byte: u8| byte.is_ascii_graphic() && (!is_region || byte.is_ascii_alphanumeric() || byte == b'-');
+        if (is_region || SOURCES.contains(&name) || SECRET.contains(&name)) && !value.bytes().all(is_plain) {
+            return Err(Unreachable(format!("{name} has characters that cannot stand there; was it cut or quoted?")));
+        }
+    }
+    if SOURCES.iter().any(|name| credentials.get(name).is_some()) {
+        return Ok(());
+    }
+    Err(Unreachable(
+        "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true for a \
+         public bucket, AWS_METADATA_ENDPOINT for the role of a machine)"
+            .to_string(),
+    ))
+}
+
+/// Variables that say where the server is.
+const ENDPOINTS: [&str; 3] = ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"];
+/// Variables by which one gets in, each alone or with others.
+const SOURCES: [&str; 6] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_METADATA_ENDPOINT",
+    "AWS_SKIP_SIGNATURE",
+];
+const SECRET: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// What the `AWS_…` variables say, as other programs understand them.
-fn builder(name: &str, credentials: &Credentials) -> Reached<AmazonS3Builder> {
+fn builder(name: &str, credentials: &Credentials) -> AmazonS3Builder {
     let retry = RetryConfig {
         backoff: BackoffConfig {
             init_backoff: Duration::from_millis(100),
@@ -217,29 +258,14 @@ fn builder(name: &str, credentials: &Credentials) -> Reached<AmazonS3Builder> {
         .with_timeout_disabled()
         .with_read_timeout(SILENCE)
         // Somebody wrote `http://` there and means it.
-        .with_allow_http(["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT"].into_iter().any(is_open));
+        .with_allow_http(ENDPOINTS.into_iter().any(is_open));
     let mut builder = AmazonS3Builder::new().with_client_options(client).with_retry(retry);
     for (name, value) in credentials.iter() {
         if let Ok(key) = name.to_ascii_lowercase().parse::<AmazonS3ConfigKey>() {
             builder = builder.with_config(key, value);
         }
     }
-    const SOURCES: [&str; 6] = [
-        "AWS_ACCESS_KEY_ID",
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-        "AWS_METADATA_ENDPOINT",
-        "AWS_SKIP_SIGNATURE",
-    ];
-    if !SOURCES.iter().any(|name| credentials.get(name).is_some()) {
-        return Err(Unreachable(
-            "there are no keys for it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true for a \
-             public bucket, AWS_METADATA_ENDPOINT for the role of a machine)"
-                .to_string(),
-        ));
-    }
-    Ok(builder.with_bucket_name(name))
+    builder.with_bucket_name(name)
 }
 
 /// So many bytes, fewer only at the end.
@@ -271,4 +297,31 @@ fn shortened(text: &str) -> String {
     const LONGEST: usize = 240;
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST - 1).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(variables: &[(&str, &str)]) -> String {
+        let all = variables.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string()));
+        check(&Credentials::new(all)).err().map(|error| error.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said_before_it_is_used() {
+        let key = ("AWS_ACCESS_KEY_ID", "AKIA");
+        assert_eq!(verdict(&[key, ("AWS_SECRET_ACCESS_KEY", "a/b+c="), ("AWS_ENDPOINT_URL", "http://[::1]:9000")]), "");
+        assert_eq!(verdict(&[("AWS_SKIP_SIGNATURE", "true")]), "");
+        assert!(verdict(&[("AWS_SECRET_ACCESS_KEY", "x")]).contains("there are no keys"));
+        for address in ["nonsense", "127.0.0.1:9000", "ftp://lab", "http://", "https:// "] {
+            assert!(verdict(&[key, ("AWS_ENDPOINT_URL", address)]).contains("is no address of a server"), "{address}");
+        }
+        for (name, value) in
+            [("AWS_REGION", "eu west"), ("AWS_SECRET_ACCESS_KEY", "hid\nden"), ("AWS_SESSION_TOKEN", "ü")]
+        {
+            let message = verdict(&[key, (name, value)]);
+            assert!(message.starts_with(name) && !message.contains(value), "{message}");
+        }
+    }
 }

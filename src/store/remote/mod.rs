@@ -84,12 +84,19 @@ pub struct Remote {
     stop: Arc<Stop>,
     health: Mutex<Health>,
     /// What was asked for lately.
-    asked: Mutex<BTreeMap<Digest, (Instant, Option<Arc<Record>>)>>,
+    asked: Mutex<BTreeMap<Digest, Answer>>,
     /// Whether its `VERSION` is there.
     marked: Mutex<bool>,
     /// Objects that are there for sure.
     present: Mutex<BTreeSet<Digest>>,
     complaints: Mutex<Vec<String>>,
+}
+
+/// What was found of a key, and when.
+#[derive(Clone, Debug)]
+struct Answer {
+    when: Instant,
+    record: Option<Arc<Record>>,
 }
 
 /// How well the place has answered.
@@ -245,10 +252,10 @@ impl Remote {
         if !self.pulls {
             return None;
         }
-        if let Some((when, found)) = lock(&self.asked).get(key)
-            && (found.is_some() || when.elapsed() < FORGET)
+        if let Some(Answer { when, record }) = lock(&self.asked).get(key)
+            && (record.is_some() || when.elapsed() < FORGET)
         {
-            return found.clone();
+            return record.clone();
         }
         let found = match self.canonical(key, outputs) {
             Ok(found) => found.map(Arc::new),
@@ -258,7 +265,7 @@ impl Remote {
             }
             Err(_) => return None,
         };
-        lock(&self.asked).insert(*key, (Instant::now(), found.clone()));
+        self.remember(key, found.clone());
         found
     }
 
@@ -286,7 +293,11 @@ impl Remote {
 
     /// Forgets that a record was there: what it names is not what it says.
     fn disbelieve(&self, key: &Digest) {
-        lock(&self.asked).insert(*key, (Instant::now(), None));
+        self.remember(key, None);
+    }
+
+    fn remember(&self, key: &Digest, record: Option<Arc<Record>>) {
+        lock(&self.asked).insert(*key, Answer { when: Instant::now(), record });
     }
 }
 

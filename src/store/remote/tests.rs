@@ -143,12 +143,12 @@ fn a_transfer_goes_on_with_what_is_missing() {
 
 #[test]
 fn a_lying_or_half_object_is_refused_and_the_local_cache_never_sees_it() {
-    let damages: [(&str, &dyn Fn(&Path)); 5] = [
-        ("has not the bytes that its name says", &|path| overwrite(path, "WEIGHTS")),
-        ("is cut off after 3 of 7 bytes", &|path| overwrite(path, "wei")),
-        ("is cut off after 0 of 7 bytes", &|path| overwrite(path, "")),
-        ("is longer than its record says", &|path| overwrite(path, vec![b'w'; 3 << 20])),
-        ("is missing", &|path| fs::remove_file(path).unwrap()),
+    let damages: [(&str, fn(&Path)); 5] = [
+        ("has not the bytes that its name says", |path| overwrite(path, "WEIGHTS")),
+        ("is cut off after 3 of 7 bytes", |path| overwrite(path, "wei")),
+        ("is cut off after 0 of 7 bytes", |path| overwrite(path, "")),
+        ("is longer than its record says", |path| overwrite(path, vec![b'w'; 3 << 20])),
+        ("is missing", |path| fs::remove_file(path).unwrap()),
     ];
     for (expected, damage) in damages {
         let lab = Lab::new();
@@ -172,15 +172,15 @@ fn a_lying_or_half_object_is_refused_and_the_local_cache_never_sees_it() {
 
 #[test]
 fn a_record_that_lies_is_refused() {
-    let record_of = |change: &dyn Fn(&mut Record), lab: &Lab| {
+    let record_of = |change: fn(&mut Record), lab: &Lab| {
         let mut record: Record = Record::parse(&fs::read(lab.action("record.json")).unwrap()).unwrap();
         change(&mut record);
         serde_json::to_vec(&record).unwrap()
     };
-    let changes: [(&str, &dyn Fn(&mut Record)); 3] = [
-        ("another key", &|record| record.key = document(2).key()),
-        ("does not lie in its output", &|record| record.outputs[0].files[0].path = "model/../../../x".into()),
-        ("other outputs", &|record| record.outputs.truncate(1)),
+    let changes: [(&str, fn(&mut Record)); 3] = [
+        ("another key", |record| record.key = document(2).key()),
+        ("does not lie in its output", |record| record.outputs[0].files[0].path = "model/../../../x".into()),
+        ("other outputs", |record| record.outputs.truncate(1)),
     ];
     for (expected, change) in changes {
         let lab = Lab::new();
