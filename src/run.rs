@@ -7,6 +7,7 @@ mod inputs;
 mod job;
 mod older;
 mod recorder;
+mod sharing;
 
 pub use inputs::{quarantine_damaged, rely_on};
 pub use recorder::Recorder;
@@ -18,13 +19,14 @@ use crate::journal;
 use crate::key::Digest;
 use crate::lock::Held;
 use crate::manifest::Pipeline;
-use crate::plan::{History, Known, Plan, Resolver};
+use crate::plan::{History, Known, Plan, Resolver, Status};
 use crate::record::Record;
 use crate::resources::{Grant, Limits, Needs};
 use crate::schedule::{Counts, Outcome, Schedule, State};
 use crate::stage::{Cause, Progress, Recipe};
 use crate::store::{Committed, Store, StoreError, view};
 use job::Running;
+use sharing::Sharing;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,6 +72,12 @@ pub enum Purpose {
 pub enum RunEvent<'a> {
     /// An instance's outputs were in the cache.
     Cached,
+    /// The shared cache has it; so many bytes are on their way.
+    Fetching(u64),
+    /// It came from the shared cache, and so many bytes with it.
+    Fetched(u64),
+    /// It is in the shared cache now; so many bytes were sent.
+    Sent(u64),
     /// It has started, on that many threads and these graphics cards.
     Started(usize, &'a [String]),
     /// How far it is.
@@ -101,13 +109,20 @@ pub trait Observer {
 
     /// The person stopped the run; so many jobs are nearly done and are waited for.
     fn stopping(&mut self, waited_for: usize);
+
+    /// All work is done; so many results are still on their way to the shared cache.
+    fn sending(&mut self, left: usize);
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Summary {
     /// How many instances ended how.
     pub counts: Counts,
+    /// Results that were made and sent to the shared cache.
+    pub sent: usize,
+    /// Results that were made and could not be sent.
+    pub unsent: usize,
     /// Whether the person stopped it.
     pub interrupted: bool,
     /// How many instances showed an older result, and have none now.
@@ -119,9 +134,9 @@ pub struct Summary {
 impl Summary {
     /// How many instances ended how.
     pub fn ends(&self) -> journal::Counts {
-        let Counts { wanted, cached, ran, shared, failed, blocked, .. } = self.counts;
-        let unfinished = wanted - cached - ran - shared - failed - blocked;
-        journal::Counts { wanted, cached, ran, shared, failed, blocked, unfinished }
+        let Counts { wanted, cached, fetched, ran, shared, failed, blocked, .. } = self.counts;
+        let unfinished = wanted - cached - fetched - ran - shared - failed - blocked;
+        journal::Counts { wanted, cached, fetched, ran, shared, failed, blocked, unfinished }
     }
 }
 
@@ -162,36 +177,51 @@ pub fn run(
     let has_gpus = options.has_gpus();
     let needs = pipeline.instances.iter().map(|instance| Needs::of(&instance.recipe, &instance.demands, has_gpus));
     let nodes = pipeline.instances.len();
+    let offers = plan.entries.iter().filter(|(_, status)| matches!(status, Status::Remote(_)));
+    let offered = offers.map(|(node, _)| *node).collect();
+    // An audit makes everything itself.
+    let is_sharing = options.purpose == Purpose::Make && !plan.is_empty();
     let (upstream, planned, known) = match options.purpose {
         Purpose::Make => (Graph::of(pipeline).upstream(), plan.known, vec![None; nodes]),
         Purpose::Audit => (vec![Vec::new(); nodes], vec![None; nodes], plan.known),
     };
     let schedule = Schedule::new(upstream, &wanted, &costs, needs.collect(), &options.limits);
     let (sender, reports) = channel();
-    let mut runner = Runner {
-        resolver,
-        pipeline,
-        store,
-        options,
-        observer,
-        history,
-        schedule,
-        planned,
-        known,
-        keys: BTreeMap::new(),
-        working: BTreeMap::new(),
-        running: BTreeMap::new(),
-        workers: Local::new(options.program.clone(), options.secrets.clone(), sender),
-        stopping: false,
-        interrupted: None,
-    };
-    let was_interrupted = runner.go(&reports, interrupted);
-    runner.remember();
-    let hidden = runner.hide_older(&wanted, begun);
-    let seconds = started.elapsed().as_secs_f64();
-    let summary = Summary { counts: runner.schedule.counts(), hidden, interrupted: was_interrupted, seconds };
-    let Runner { keys, known, .. } = runner;
-    Finished { summary, keys, known }
+    std::thread::scope(|scope| {
+        let mut runner = Runner {
+            resolver,
+            pipeline,
+            store,
+            options,
+            observer,
+            history,
+            schedule,
+            planned,
+            known,
+            keys: BTreeMap::new(),
+            working: BTreeMap::new(),
+            running: BTreeMap::new(),
+            workers: Local::new(options.program.clone(), options.secrets.clone(), sender),
+            sharing: if is_sharing { Sharing::start(scope, store, offered) } else { None },
+            sent: 0,
+            unsent: 0,
+            stopping: false,
+            interrupted: None,
+        };
+        let was_interrupted = runner.go(&reports, interrupted);
+        let was_interrupted = runner.send_rest(interrupted) || was_interrupted;
+        runner.remember();
+        let summary = Summary {
+            counts: runner.schedule.counts(),
+            sent: runner.sent,
+            unsent: runner.unsent,
+            hidden: runner.hide_older(&wanted, begun),
+            interrupted: was_interrupted,
+            seconds: started.elapsed().as_secs_f64(),
+        };
+        let Runner { keys, known, .. } = runner;
+        Finished { summary, keys, known }
+    })
 }
 
 struct Runner<'a> {
@@ -212,6 +242,10 @@ struct Runner<'a> {
     working: BTreeMap<Digest, usize>,
     running: BTreeMap<usize, Running>,
     workers: Local,
+    /// The shared cache.
+    sharing: Option<Sharing>,
+    sent: usize,
+    unsent: usize,
     /// After a failure without `keep_going`: nothing new starts, what runs is waited for.
     stopping: bool,
     /// Since when the person wants it to end.
@@ -262,7 +296,10 @@ impl Runner<'_> {
                 elsewhere.into_iter().for_each(|node| self.look_elsewhere(node));
             }
             self.watch_the_clock();
-            match reports.recv_timeout(Duration::from_millis(50)) {
+            self.hear(Duration::ZERO);
+            // There are two to listen to, in turn, as long as something is on its way.
+            let is_busy = self.sharing.as_ref().is_some_and(Sharing::is_busy);
+            match reports.recv_timeout(Duration::from_millis(if is_busy { 2 } else { 50 })) {
                 Ok(report) => self.report(report),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return false,
@@ -298,7 +335,13 @@ impl Runner<'_> {
         }
         self.working.insert(key, node);
         let running = Running::new(document, materials);
-        self.schedule.queue(node, running.size());
+        let is_forced = self.options.forced.contains(&node);
+        let recipe = &self.pipeline.instances[node].recipe;
+        let mut sharing = self.sharing.as_mut().filter(|_| !is_forced);
+        match sharing.as_mut().is_some_and(|sharing| sharing.fetch(node, &running.document, recipe)) {
+            true => self.schedule.fetch(node),
+            false => self.schedule.queue(node, running.size()),
+        }
         self.running.insert(node, running);
     }
 
@@ -395,6 +438,9 @@ impl Runner<'_> {
     /// The person wants it to end: what is nearly done may come to its end, the rest is stopped.
     fn interrupt(&mut self) {
         self.interrupted = Some(Instant::now());
+        if let Some(remote) = self.store.remote() {
+            remote.stop();
+        }
         let mut waited_for = 0;
         for node in self.running.keys().copied().collect::<Vec<_>>() {
             match self.schedule.state(node) {
@@ -490,7 +536,11 @@ impl Runner<'_> {
         let Some(running) = self.running.get(&node) else { return };
         match running.commit(&self.pipeline.instances[node], self.store) {
             Ok(Committed::Canonical(record)) => {
-                self.finish(node, &Arc::new(record), &RunEvent::Ran(seconds), Outcome::Ran);
+                let record = Arc::new(record);
+                self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
+                if let Some(sharing) = &mut self.sharing {
+                    sharing.send(node, &record);
+                }
             }
             Ok(Committed::Observation { canonical, observed, differing }) => {
                 if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed)) {

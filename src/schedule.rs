@@ -9,8 +9,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Where one instance stands. The way is `Waiting → Ready → Queued → Running → Done`, with a short cut from `Ready` to
-/// `Done` for what the cache has, a way round by `Elsewhere` for what another process makes, one back from `Running`
-/// by `Resting` for what is tried again, and `Failed` or `Blocked` at the end of the bad ways.
+/// `Done` for what the cache has, one by `Fetching` for what the shared cache has, a way round by `Elsewhere` for what
+/// another process makes, one back from `Running` by `Resting` for what is tried again, and `Failed` or `Blocked` at the
+/// end of the bad ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not wanted in this run.
@@ -23,6 +24,8 @@ pub enum State {
     Queued,
     /// Must run, but another process is at it: its result will serve.
     Elsewhere,
+    /// It is not in the cache; the shared one is asked for it.
+    Fetching,
     /// Another instance with the same key is queued or running; its result will serve.
     Following {
         /// The one that works.
@@ -45,6 +48,8 @@ pub enum State {
 pub enum Outcome {
     /// They were in the cache.
     Cached,
+    /// They came from the shared cache.
+    Fetched,
     /// It ran.
     Ran,
     /// An instance with the same key ran.
@@ -58,6 +63,8 @@ pub struct Counts {
     pub wanted: usize,
     /// Done from the cache.
     pub cached: usize,
+    /// Done from the shared cache.
+    pub fetched: usize,
     /// Done by running.
     pub ran: usize,
     /// Done by another instance of the same key.
@@ -70,6 +77,8 @@ pub struct Counts {
     pub running: usize,
     /// Failed, and waiting for a new try.
     pub resting: usize,
+    /// Looked for in the shared cache.
+    pub fetching: usize,
 }
 
 /// The states of all instances of a run.
@@ -167,9 +176,9 @@ impl Schedule {
         None
     }
 
-    /// Whether something is running, or will be tried again.
+    /// Whether something is running, will be tried again, or is on its way from the shared cache.
     pub fn is_busy(&self) -> bool {
-        self.counts.running > 0 || self.counts.resting > 0
+        self.counts.running > 0 || self.counts.resting > 0 || self.counts.fetching > 0
     }
 
     /// What a running node holds.
@@ -191,6 +200,11 @@ impl Schedule {
     /// The nodes that other processes are making.
     pub fn all_elsewhere(&self) -> Vec<usize> {
         self.elsewhere.iter().copied().collect()
+    }
+
+    /// The shared cache is asked for the node's result.
+    pub fn fetch(&mut self, node: usize) {
+        self.set(node, State::Fetching);
     }
 
     /// The node's result will be that of another, which makes the same key.
@@ -278,6 +292,7 @@ impl Schedule {
                 self.counts.running -= 1;
             }
             State::Resting => self.counts.resting -= 1,
+            State::Fetching => self.counts.fetching -= 1,
             State::Following { leader } => {
                 if let Some(followers) = self.followers.get_mut(&leader) {
                     followers.retain(|follower| *follower != node);
@@ -300,8 +315,10 @@ impl Schedule {
             }
             State::Running => self.counts.running += 1,
             State::Resting => self.counts.resting += 1,
+            State::Fetching => self.counts.fetching += 1,
             State::Following { leader } => self.followers.entry(leader).or_default().push(node),
             State::Done(Outcome::Cached) => self.counts.cached += 1,
+            State::Done(Outcome::Fetched) => self.counts.fetched += 1,
             State::Done(Outcome::Ran) => self.counts.ran += 1,
             State::Done(Outcome::Shared) => self.counts.shared += 1,
             State::Failed => self.counts.failed += 1,
@@ -404,6 +421,21 @@ mod tests {
         assert_eq!((schedule.counts().running, schedule.counts().resting), (0, 1));
         schedule.queue(0, 0);
         assert_eq!(next(&schedule), Some((0, 1)));
+    }
+
+    #[test]
+    fn what_is_looked_for_elsewhere_takes_no_processor_and_may_run_after_all() {
+        let mut schedule = diamond(1);
+        schedule.fetch(0);
+        assert!(schedule.is_busy() && schedule.next_ready().is_none() && schedule.next_queued().is_none());
+        schedule.done(0, Outcome::Fetched);
+        schedule.fetch(1);
+        schedule.queue(2, 0);
+        assert_eq!(start(&mut schedule), 2, "beside it");
+        schedule.done(2, Outcome::Ran);
+        schedule.queue(1, 0);
+        assert_eq!(start(&mut schedule), 1);
+        assert_eq!((schedule.counts().fetched, schedule.counts().fetching), (1, 0));
     }
 
     #[test]

@@ -53,6 +53,9 @@ pub(super) enum Command {
         /// Go on with what does not depend on a failed stage
         #[arg(long, short = 'k')]
         keep_going: bool,
+        /// Send what is made to the shared cache, whatever the manifest says
+        #[arg(long)]
+        push: bool,
         /// Only show what would run, as `plan` does
         #[arg(long, short = 'n')]
         dry_run: bool,
@@ -61,6 +64,22 @@ pub(super) enum Command {
         locked: Option<Locked>,
         #[command(flatten)]
         machine: Machine,
+    },
+    /// Send a pipeline's results to the shared cache, as far as they are not there
+    Push {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which, with all that they need: `train.adapter[n=80]` [default: the manifest's targets]
+        #[arg(value_name = "SELECTOR")]
+        selectors: Vec<String>,
+    },
+    /// Fetch a pipeline's results from the shared cache; run nothing
+    Pull {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// Which, with all that they need: `train.adapter[n=80]` [default: the manifest's targets]
+        #[arg(value_name = "SELECTOR")]
+        selectors: Vec<String>,
     },
     /// Show who reads whom
     Graph {

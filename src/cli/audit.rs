@@ -5,7 +5,7 @@ use super::args::{Machine, Wanted};
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::progress::{Progress, Silent};
 use super::project::{Failure, Project};
-use super::run::{options, watch_for_ctrl_c};
+use super::run::options;
 use crate::audit::{Finding, Verdict, damaged, sample};
 use crate::graph::Graph;
 use crate::journal::State;
@@ -17,7 +17,6 @@ use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 /// Instances that can be done again.
 type Candidates = BTreeMap<usize, Arc<Record>>;
@@ -100,6 +99,7 @@ fn why_absent(project: &Project, status: &Status) -> String {
             format!("what it reads is not in the cache: {first}")
         }
         Status::Runs(reason) => format!("it is not in the cache: {reason}"),
+        Status::Remote(_) => "it is in the shared cache only: `titer pull` fetches it".to_string(),
         Status::Cached(_) => String::new(),
     }
 }
@@ -120,8 +120,7 @@ fn run(
         purpose: Purpose::Audit,
         ..options(project, &open, machine)?
     };
-    let interrupted = Arc::new(AtomicBool::new(false));
-    watch_for_ctrl_c(&interrupted)?;
+    let interrupted = super::watch_for_interruption()?;
     let entries = open.iter().map(|node| (*node, Status::Runs(Reason::Forced))).collect();
     let plan = Plan { entries, keys: BTreeMap::new(), known };
     let (mut silent, mut progress) = (Silent, Progress::new(&project.pipeline, open));

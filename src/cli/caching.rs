@@ -15,6 +15,10 @@ pub(super) struct Caching {
     /// The cache folder [default: `cache` in the project's root]
     #[arg(long, global = true, env = "TITER_CACHE", value_name = "DIR")]
     pub(super) cache: Option<PathBuf>,
+    /// A second cache that machines share: a folder, `s3://bucket/prefix`, or `none` [default: `[cache] shared` of the
+    /// manifest]
+    #[arg(long, global = true, env = "TITER_SHARED", value_name = "ADDRESS")]
+    pub(super) shared: Option<String>,
     /// Trust no lock of the file system: of what other processes do, only their heartbeats tell
     #[arg(long, global = true, hide = true, env = "TITER_NO_LOCKS", value_parser = FalseyValueParser::new())]
     no_locks: bool,

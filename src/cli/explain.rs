@@ -66,6 +66,10 @@ fn reasons(project: &Project, status: &Status, changes: &[Explained]) -> (&'stat
         Status::Runs(Reason::Changed(_)) if !changes.is_empty() => {
             ("will run", changes.iter().map(ToString::to_string).collect())
         }
+        Status::Remote(record) => {
+            let made = format!("made by `{}` at {}; a run fetches it", record.run.instance, record.run.started);
+            ("cached (shared)", vec![made])
+        }
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
         Status::Waits { on, cached_unless_changed } => {
@@ -81,6 +85,9 @@ fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> ser
         Status::Cached(record) => {
             let run = &record.run;
             json!({ "status": "cached", "made_by": run.instance, "at": run.started, "imported": run.imported })
+        }
+        Status::Remote(record) => {
+            json!({ "status": "shared", "made_by": record.run.instance, "at": record.run.started })
         }
         Status::Runs(reason) => {
             let word = match reason {

@@ -92,7 +92,9 @@ fn reason(
         return Ok(Some(format!("reads other bytes than were locked: {}", changes.unwrap_or(reason))));
     }
     Ok(match status {
-        Status::Cached(record) => held.refuses_outputs(&name, record).map(|reason| format!("is cached, but {reason}")),
+        Status::Cached(record) | Status::Remote(record) => {
+            held.refuses_outputs(&name, record).map(|reason| format!("is cached, but {reason}"))
+        }
         Status::Runs(_) | Status::Waits { .. } => None,
     })
 }

@@ -22,14 +22,19 @@ mod project;
 mod run;
 mod runs;
 mod set;
+mod share;
 mod snapshot;
 mod verify;
 
+use anyhow::Context as _;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
 use project::{Failure, Project};
+use share::Share;
 use snapshot::Question;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,20 +71,42 @@ pub fn main() -> ExitCode {
             }
             Exit::Usage.into()
         }
+        Err(Failure::Unreached(message)) => {
+            complain(&message, json);
+            Exit::StageFailed.into()
+        }
         Err(Failure::Other(error)) => {
-            if json {
-                out::json(&serde_json::json!({ "problems": [{ "message": format!("{error:#}") }] }));
-            } else {
-                out::complain(format!("{} {error:#}", out::styled(out::BAD, "error:")));
-            }
+            complain(&format!("{error:#}"), json);
             Exit::Usage.into()
         }
     }
 }
 
+fn complain(message: &str, json: bool) {
+    if json {
+        out::json(&serde_json::json!({ "problems": [{ "message": message }] }));
+    } else {
+        out::complain(format!("{} {message}", out::styled(out::BAD, "error:")));
+    }
+}
+
+/// A flag that Ctrl-C sets. The second time it is meant at once; the kernel ends the workers with this process.
+fn watch_for_interruption() -> anyhow::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    let handler = move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(Exit::Interrupted as u8));
+        }
+    };
+    ctrlc::set_handler(handler).context("watching for Ctrl-C")?;
+    Ok(interrupted)
+}
+
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, json, caching } = cli;
-    let load = |manifest: &args::Manifest| Project::load(manifest, &caching);
+    let load_for = |manifest: &args::Manifest, share: Share| Project::load_for(manifest, &caching, share);
+    let load = |manifest: &args::Manifest| load_for(manifest, Share::AsWritten);
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Schema => {
@@ -112,20 +139,23 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             locked.map_or(Ok(()), |locked| lock::check(&project, &wanted, locked))?;
             overview::plan(&project, &wanted, false, json)
         }
-        Command::Run { manifest, wanted, keep_going, locked, machine, .. } => {
+        Command::Run { manifest, wanted, keep_going, locked, machine, push, .. } => {
             // JSON has an event for every instance, and a lock is held to by name.
             let question = Question::of(&manifest, &wanted, &caching).filter(|_| !json && locked.is_none());
             if let Some(exit) = question.as_ref().and_then(run::recall) {
                 return Ok(exit);
             }
             let manner = run::Manner { keep_going, locked, question };
-            run::run(&load(&manifest)?, &wanted, &manner, &machine, json)
+            let share = if push { Share::Write } else { Share::AsWritten };
+            run::run(&load_for(&manifest, share)?, &wanted, &manner, &machine, json)
         }
         Command::Runs { manifest, number } => runs::list(&caching, manifest.as_deref(), number, json),
         Command::Diff { what, overrides } => diff::diff(&what, &overrides, &caching, json),
         Command::Audit { manifest, selectors, sample, machine } => {
             audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
         }
+        Command::Push { manifest, selectors } => share::push(&load_for(&manifest, Share::Push)?, selectors, json),
+        Command::Pull { manifest, selectors } => share::pull(&load_for(&manifest, Share::Pull)?, selectors, json),
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { what } => runs::show(&what, &caching, json),
         Command::Log { manifest, selector, follow, lines } => {

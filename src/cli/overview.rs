@@ -39,7 +39,7 @@ pub(super) fn check(project: &Project, as_json: bool) -> Result<Exit, Failure> {
 
 pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json: bool) -> Result<Exit, Failure> {
     let (plan, _) = project.plan(&project.resolver(), wanted)?;
-    let exit = if only_check && !plan.is_empty() { Exit::WouldRun } else { Exit::Done };
+    let exit = if only_check && plan.runs() { Exit::WouldRun } else { Exit::Done };
     if as_json {
         out::json(&plan_json(project, &plan));
         return Ok(exit);
@@ -63,6 +63,8 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
     let tally = Tally::of(&entries);
     if plan.is_empty() {
         out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
+    } else if !plan.runs() {
+        out::say(format!("{}: {tally}", styled(GOOD, "nothing to run")));
     } else {
         out::say(format!("in all: {tally}; {}", expected(&estimate(project, &plan).1)));
     }
@@ -157,6 +159,7 @@ struct Tally {
     cached: usize,
     /// Of those, what was made elsewhere.
     imported: usize,
+    remote: usize,
     runs: usize,
     waits: usize,
 }
@@ -167,6 +170,7 @@ impl Tally {
         Self {
             cached: count(|status| matches!(status, Status::Cached(_))),
             imported: count(|status| matches!(status, Status::Cached(record) if record.run.imported.is_some())),
+            remote: count(|status| matches!(status, Status::Remote(_))),
             runs: count(|status| matches!(status, Status::Runs(_))),
             waits: count(|status| matches!(status, Status::Waits { .. })),
         }
@@ -179,7 +183,12 @@ impl std::fmt::Display for Tally {
             0 => "cached".to_string(),
             imported => format!("cached ({imported} imported)"),
         };
-        let words = [(self.cached, cached.as_str()), (self.runs, "will run"), (self.waits, "wait")];
+        let words = [
+            (self.cached, cached.as_str()),
+            (self.remote, "cached (shared)"),
+            (self.runs, "will run"),
+            (self.waits, "wait"),
+        ];
         let parts: Vec<String> =
             words.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
         f.write_str(&parts.join(", "))
@@ -189,6 +198,7 @@ impl std::fmt::Display for Tally {
 fn describe(project: &Project, status: &Status) -> String {
     match status {
         Status::Cached(_) => "cached".to_string(),
+        Status::Remote(_) => "cached (shared)".to_string(),
         Status::Runs(reason) => format!("will run: {reason}"),
         Status::Waits { on, cached_unless_changed } => {
             let first = on.first().map(|node| project.pipeline.instances[*node].id.to_string()).unwrap_or_default();
@@ -212,7 +222,7 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
         .iter()
         .map(|(node, status)| {
             let mut entry = json!({ "instance": name(node), "key": plan.keys.get(node).map(ToString::to_string) });
-            if !matches!(status, Status::Cached(_)) {
+            if !status.is_made() {
                 let expected = history.expect(&project.pipeline.instances[*node].id);
                 entry["expected_seconds"] = expected.map(|(cost, _)| cost.seconds).into();
                 entry["expected"] = json!(expected.map(|(cost, _)| cost));
@@ -223,6 +233,10 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
                     entry["status"] = "cached".into();
                     entry["seconds"] = record.run.wall_seconds.into();
                     entry["imported"] = record.run.imported.is_some().into();
+                }
+                Status::Remote(record) => {
+                    entry["status"] = "shared".into();
+                    entry["seconds"] = record.run.wall_seconds.into();
                 }
                 Status::Runs(reason) => {
                     entry["status"] = "runs".into();

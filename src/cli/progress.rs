@@ -3,6 +3,7 @@
 use super::out::{self, BAD, BOLD, CALM, GOOD, duration, relative_to_here, styled};
 use crate::manifest::Pipeline;
 use crate::run::{Observer, RunEvent};
+use crate::settings::Bytes;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal as _;
@@ -15,6 +16,8 @@ pub(super) struct Progress<'a> {
     /// The instances that the plan does not know as cached.
     open: BTreeSet<usize>,
     ended: usize,
+    /// At the end of a run, when what was made is still on its way to the shared cache.
+    sending: Option<ProgressBar>,
 }
 
 impl<'a> Progress<'a> {
@@ -24,7 +27,7 @@ impl<'a> Progress<'a> {
             false => ProgressDrawTarget::hidden(),
         };
         let bars = MultiProgress::with_draw_target(target);
-        Self { pipeline, bars, running: BTreeMap::new(), open, ended: 0 }
+        Self { pipeline, bars, running: BTreeMap::new(), open, ended: 0, sending: None }
     }
 
     /// A line that stays, above the bars.
@@ -57,14 +60,21 @@ impl Observer for Progress<'_> {
                 self.ended(node, "is cached: what it reads is the same as before");
             }
             RunEvent::Cached => {}
-            RunEvent::Started(..) => {
+            RunEvent::Started(..) | RunEvent::Fetching(_) => {
+                self.pause(node);
+                let id = &self.pipeline.instances[node].id;
                 let bar = self.bars.add(ProgressBar::no_length());
-                let template = "{spinner} {prefix} {wide_bar} {pos}/{len} {msg}";
+                let template = match event {
+                    RunEvent::Fetching(_) => "{spinner} {prefix} {wide_bar} {bytes}/{total_bytes} {msg}",
+                    _ => "{spinner} {prefix} {wide_bar} {pos}/{len} {msg}",
+                };
                 bar.set_style(ProgressStyle::with_template(template).unwrap_or(ProgressStyle::default_bar()));
                 bar.set_prefix(id.to_string());
                 bar.enable_steady_tick(std::time::Duration::from_millis(200));
                 self.running.insert(node, bar);
             }
+            RunEvent::Fetched(bytes) => self.ended(node, &format!("{} ({})", styled(GOOD, "fetched"), Bytes(*bytes))),
+            RunEvent::Sent(_) => {}
             RunEvent::Progress(progress) => {
                 if let Some(bar) = self.running.get(&node) {
                     bar.set_length(progress.total);
@@ -103,6 +113,15 @@ impl Observer for Progress<'_> {
         }
     }
 
+    fn sending(&mut self, left: usize) {
+        let bar = self.sending.get_or_insert_with(|| {
+            let bar = self.bars.add(ProgressBar::new_spinner());
+            bar.enable_steady_tick(std::time::Duration::from_millis(200));
+            bar
+        });
+        bar.set_message(format!("sending to the shared cache: {left} left"));
+    }
+
     fn stopping(&mut self, waited_for: usize) {
         let waits = match waited_for {
             0 => String::new(),
@@ -119,6 +138,8 @@ impl Observer for Silent {
     fn event(&mut self, _node: usize, _event: &RunEvent<'_>) {}
 
     fn stopping(&mut self, _waited_for: usize) {}
+
+    fn sending(&mut self, _left: usize) {}
 }
 
 /// One JSON object per event, for programs.
@@ -137,6 +158,9 @@ impl Observer for JsonLines<'_> {
         let (name, more) = match event {
             RunEvent::Cached => ("cached", serde_json::json!({})),
             RunEvent::Started(threads, _) => ("started", serde_json::json!({ "threads": threads })),
+            RunEvent::Fetching(bytes) => ("fetching", serde_json::json!({ "bytes": bytes })),
+            RunEvent::Fetched(bytes) => ("fetched", serde_json::json!({ "bytes": bytes })),
+            RunEvent::Sent(bytes) => ("sent", serde_json::json!({ "bytes": bytes })),
             RunEvent::Progress(progress) => ("progress", serde_json::json!({ "progress": progress })),
             RunEvent::Warned(message) => ("warning", serde_json::json!({ "message": message })),
             RunEvent::Ran(seconds) => ("ran", serde_json::json!({ "seconds": seconds })),
@@ -157,6 +181,10 @@ impl Observer for JsonLines<'_> {
             line.extend(more.clone());
         }
         out::json_line(&line);
+    }
+
+    fn sending(&mut self, left: usize) {
+        out::json_line(&serde_json::json!({ "event": "sending", "left": left }));
     }
 
     fn stopping(&mut self, waited_for: usize) {

@@ -3,6 +3,7 @@
 use super::args::{self, Manifest, Wanted};
 use super::caching::Caching;
 use super::out;
+use super::share::Share;
 use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
 use crate::manifest::{self, Overrides, Pipeline, select};
@@ -34,6 +35,8 @@ pub(super) struct Project {
 pub(super) enum Failure {
     /// Mistakes in the manifest or its data.
     Problems(Vec<Diagnostic>, Sources),
+    /// The shared cache cannot be reached: why.
+    Unreached(String),
     /// Anything else: the message.
     Other(anyhow::Error),
 }
@@ -46,6 +49,11 @@ impl From<anyhow::Error> for Failure {
 
 impl Project {
     pub(super) fn load(args: &Manifest, caching: &Caching) -> Result<Self, Failure> {
+        Self::load_for(args, caching, Share::AsWritten)
+    }
+
+    /// For a command that does this with the shared cache.
+    pub(super) fn load_for(args: &Manifest, caching: &Caching, share: Share) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let facts = RefCell::new(Facts::begin());
@@ -63,7 +71,11 @@ impl Project {
             Err(problems) => return Err(Failure::Problems(problems, sources)),
         };
         let root = root_of(&args.path)?;
-        let store = caching.open(&caching.of(&args.path)?)?;
+        let remote = match share.remote(caching.shared.as_deref(), &pipeline.cache, &root) {
+            Ok(remote) => remote,
+            Err(problem) => return Err(Failure::Problems(vec![*problem], sources)),
+        };
+        let store = caching.open(&caching.of(&args.path)?)?.with_remote(remote);
         let (manifest, overrides) = (args.path.clone(), args.overrides.clone());
         Ok(Self { root, manifest, overrides, pipeline, sources, store, facts: facts.into_inner() })
     }

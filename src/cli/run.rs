@@ -12,7 +12,6 @@ use crate::schedule::Counts;
 use anyhow::Context as _;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// A run with nothing to do, if that can be seen without reading the manifest.
@@ -20,7 +19,7 @@ pub(super) fn recall(question: &Question) -> Option<Exit> {
     let started = Instant::now();
     let run = question.recall(started)?;
     let counts = Counts { wanted: run.counts.wanted, cached: run.counts.cached, ..Counts::default() };
-    let summary = Summary { counts, interrupted: false, hidden: 0, seconds: run.seconds };
+    let summary = Summary { counts, seconds: run.seconds, ..Summary::default() };
     report(&summary, Some(&run.id), &question.out(&run.pipeline), false);
     Some(Exit::Done)
 }
@@ -50,19 +49,21 @@ pub(super) fn run(
         (plan, _) = project.plan(&resolver, wanted)?;
     }
     let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
-    let is_open = |status: &Status| !matches!(status, Status::Cached(_));
-    let open: BTreeSet<usize> =
-        plan.entries.iter().filter(|(_, status)| is_open(status)).map(|(node, _)| *node).collect();
+    let meant = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
+        plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()
+    };
+    let open = meant(|status| !matches!(status, Status::Cached(_)));
+    let needs_work = meant(|status| !status.is_made());
     let will_run = open.len();
     if will_run > 0 && !project.store.writable() {
         let cache = project.store.root().display();
         return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    if will_run > 0 {
-        watch_for_ctrl_c(&interrupted)?;
-    }
-    let options = Options { keep_going: manner.keep_going, forced, locked, ..options(project, &open, machine)? };
+    let interrupted = match will_run {
+        0 => Arc::default(),
+        _ => super::watch_for_interruption()?,
+    };
+    let options = Options { keep_going: manner.keep_going, forced, locked, ..options(project, &needs_work, machine)? };
     let diary = Diary::begin(project, wanted, will_run > 0);
     let nodes: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     let mut progress;
@@ -114,23 +115,13 @@ pub(super) fn options(project: &Project, open: &BTreeSet<usize>, machine: &Machi
     })
 }
 
-/// Ctrl-C sets the flag; the second time it is meant at once, and the kernel ends the workers with this process.
-pub(super) fn watch_for_ctrl_c(interrupted: &Arc<AtomicBool>) -> anyhow::Result<()> {
-    let flag = Arc::clone(interrupted);
-    let handler = move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            std::process::exit(i32::from(Exit::Interrupted as u8));
-        }
-    };
-    ctrlc::set_handler(handler).context("watching for Ctrl-C")
-}
-
 fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json: bool) {
     let counts = summary.ends();
     let unfinished = counts.unfinished;
     if json {
         out::json_line(&serde_json::json!({
-            "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran,
+            "event": "summary", "wanted": counts.wanted, "cached": counts.cached, "ran": counts.ran, "fetched": counts.fetched,
+            "sent": summary.sent, "unsent": summary.unsent,
             "shared": counts.shared, "failed": counts.failed, "blocked": counts.blocked, "unfinished": unfinished,
             "interrupted": summary.interrupted, "hidden": summary.hidden, "seconds": summary.seconds, "run": name,
         }));
@@ -138,6 +129,8 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
     }
     let mut parts = vec![format!("{} ran", counts.ran), format!("{} cached", counts.cached)];
     for (number, word) in [
+        (counts.fetched, "fetched"),
+        (summary.sent, "sent to the shared cache"),
         (counts.shared, "shared"),
         (counts.failed, "failed"),
         (counts.blocked, "blocked"),
@@ -151,11 +144,19 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
     let word = match summary.interrupted {
         true => "interrupted; what was done is in the cache, run again to go on:",
         false if bad => "failed:",
-        false if counts.ran == 0 => "nothing to do:",
+        false if counts.ran + counts.fetched == 0 => "nothing to do:",
         false => "done:",
     };
     let style = if bad { out::BAD } else { out::GOOD };
     out::say(format!("{} {} in {}", out::styled(style, word), parts.join(", "), out::duration(summary.seconds)));
+    if summary.unsent > 0 {
+        let number = summary.unsent;
+        let hint = "they are in this cache, and `titer push` sends them";
+        out::complain(format!(
+            "{} results that did not reach the shared cache: {number}; {hint}",
+            out::styled(out::BOLD, "warning:")
+        ));
+    }
     if !bad {
         out::say(format!("results: {}", results.display()));
     } else if summary.hidden > 0 {

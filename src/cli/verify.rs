@@ -39,7 +39,7 @@ pub(super) fn pipeline(project: &Project, jobs: Option<NonZeroU32>, as_json: boo
         .iter()
         .filter(|(node, status)| match status {
             Status::Runs(reason) => was_made(*node) || *reason == Reason::Lost,
-            Status::Cached(_) | Status::Waits { .. } => false,
+            Status::Cached(_) | Status::Remote(_) | Status::Waits { .. } => false,
         })
         .map(|(node, _)| (pipeline.name.clone(), pipeline.instances[*node].id.to_string()))
         .collect();

@@ -103,6 +103,9 @@ pub struct Counts {
     pub wanted: usize,
     /// Done from the cache.
     pub cached: usize,
+    /// Done by fetching from the shared cache.
+    #[serde(default)]
+    pub fetched: usize,
     /// Done by running.
     pub ran: usize,
     /// Done by another instance, or another process, with the same key.
@@ -125,6 +128,8 @@ pub enum State {
     Ran,
     /// It ran although its key had been made before.
     Observed,
+    /// It was fetched from the shared cache.
+    Fetched,
     /// Another instance or process made the same key.
     Shared,
     /// It failed.
@@ -143,6 +148,7 @@ impl State {
             State::Cached => "cached",
             State::Ran => "ran",
             State::Observed => "ran again",
+            State::Fetched => "fetched",
             State::Shared => "shared",
             State::Failed => "failed",
             State::Blocked => "blocked",

@@ -1,6 +1,7 @@
 //! The manifest as written: its top level, with variants and overrides applied.
 
 use super::axes::{self, Axis};
+use super::cache::CacheSettings;
 use super::extend;
 use super::schema::{TOP, VARIANT};
 use super::{Overrides, ReadText};
@@ -27,6 +28,7 @@ pub(super) struct Document {
     pub(super) written_axes: Vec<Axis>,
     pub(super) params: Table,
     pub(super) limits: Limits,
+    pub(super) cache: CacheSettings,
     pub(super) stages: Vec<StageText>,
     /// Where in `stages` each is.
     pub(super) places: BTreeMap<(Kind, String), usize>,
@@ -81,6 +83,7 @@ pub(super) fn read(
         written_axes,
         params,
         limits: top.get("limits").and_then(|value| Limits::decode(value, problems)).unwrap_or_default(),
+        cache: top.get("cache").and_then(|value| CacheSettings::decode(value, problems)).unwrap_or_default(),
         places: stages.iter().enumerate().map(place).collect(),
         stages,
     })

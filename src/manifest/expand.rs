@@ -52,6 +52,7 @@ pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pip
         instances,
         targets: Vec::new(),
         limits: document.limits.clone(),
+        cache: document.cache.clone(),
     };
     pipeline.targets = targets(document, &references, &made, &pipeline, problems);
     Some(pipeline)

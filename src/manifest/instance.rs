@@ -1,5 +1,6 @@
 //! Concrete stages: what a manifest says, once for every combination of axis values.
 
+use super::CacheSettings;
 use crate::diagnostic::Span;
 use crate::resources::Limits;
 use crate::stage::{Demands, Form, Hints, Kind, Recipe};
@@ -21,6 +22,8 @@ pub struct Pipeline {
     pub stages: Vec<StageSummary>,
     /// What its jobs may use at once.
     pub limits: Limits,
+    /// Where its results are shared.
+    pub cache: CacheSettings,
 }
 
 /// A stage at a glance.

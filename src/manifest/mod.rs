@@ -5,6 +5,7 @@
 //! manifest's text; what a stage's settings mean is [`crate::stage`]'s.
 
 mod axes;
+mod cache;
 mod document;
 pub mod edit;
 mod expand;
@@ -15,6 +16,7 @@ mod resolve;
 mod schema;
 mod selector;
 
+pub use cache::CacheSettings;
 pub use instance::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary};
 pub use schema::schema;
 pub use selector::{Selector, select};

@@ -4,6 +4,7 @@
 //! stands around the stages. A schema sees one file as it is written, so it must allow what another file or
 //! `[defaults.KIND]` may supply: a setting is called required only within lists, which are never merged.
 
+use super::CacheSettings;
 use crate::resources::Limits;
 use crate::settings::{Decode as _, Schema, schema};
 use crate::stage::{self, Kind};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value as Json, json};
 pub(super) type Entry = (&'static str, &'static str, fn() -> Schema);
 
 /// What stands at the top of a manifest besides the kinds.
-pub(super) const TOP: [Entry; 10] = [
+pub(super) const TOP: [Entry; 11] = [
     ("titer", "Version of the manifest language.", || json!({ "enum": [super::document::FORMAT] })),
     (
         "extends",
@@ -32,6 +33,7 @@ pub(super) const TOP: [Entry; 10] = [
         named(&json!({}))
     }),
     ("limits", "What the jobs may use at once, all together; changes no result.", Limits::schema),
+    ("cache", "A second cache that machines share; changes no result.", CacheSettings::schema),
     ("defaults", "Settings that all stages of a kind share: `[defaults.train]`.", || kinds(reference)),
     ("variant", "Other axes, params and targets under a name: `titer run --variant smoke`.", || {
         named(&table(&VARIANT))

@@ -165,7 +165,7 @@ impl Estimate {
         let mut seen = BTreeSet::new();
         for (node, status) in &plan.entries {
             let perhaps = match status {
-                Status::Cached(_) => continue,
+                Status::Cached(_) | Status::Remote(_) => continue,
                 Status::Runs(_) if plan.keys.get(node).is_some_and(|key| !seen.insert(*key)) => continue,
                 Status::Runs(_) => false,
                 Status::Waits { cached_unless_changed, .. } => *cached_unless_changed,

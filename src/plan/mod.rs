@@ -6,6 +6,7 @@
 
 mod checks;
 mod history;
+mod offers;
 mod outline;
 mod resolver;
 pub mod rows;
@@ -19,6 +20,7 @@ use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;
 use crate::key::{Change, Digest, difference};
 use crate::record::Record;
+use offers::Offers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ use std::sync::Arc;
 pub enum Status {
     /// Its outputs are in the cache.
     Cached(Arc<Record>),
+    /// They are in the shared cache: a run fetches them.
+    Remote(Arc<Record>),
     /// It would run.
     Runs(Reason),
     /// It reads what does not exist yet.
@@ -36,6 +40,13 @@ pub enum Status {
         /// Whether it is cached if those make the same bytes as the last time.
         cached_unless_changed: bool,
     },
+}
+
+impl Status {
+    /// Whether its outputs exist, here or in the shared cache.
+    pub fn is_made(&self) -> bool {
+        matches!(self, Self::Cached(_) | Self::Remote(_))
+    }
 }
 
 /// Why an instance would run.
@@ -82,9 +93,14 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whether nothing would run.
+    /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.entries.iter().all(|(_, status)| matches!(status, Status::Cached(_)))
+    }
+
+    /// Whether anything would run, or might.
+    pub fn runs(&self) -> bool {
+        !self.entries.iter().all(|(_, status)| status.is_made())
     }
 }
 
@@ -99,6 +115,7 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
     let mut checks = Checks::default();
     let nodes = pipeline.instances.len();
     let mut plan = Plan { entries: Vec::new(), keys: BTreeMap::new(), known: vec![None; nodes] };
+    let mut offers = Offers::new(resolver, wanted, forced);
     // Records that are there now, or were made the last time by what would run now.
     let mut assumed: Known = vec![None; nodes];
     let mut fresh = vec![true; nodes];
@@ -127,12 +144,16 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
             store.get(&key).ok().flatten().map(Arc::new)
         });
         let complete = record.clone().filter(|record| store.complete(record));
+        let is_looked_for = complete.is_none() && stale.is_empty() && !forced.contains(&node);
+        let offered = plan.keys.get(&node).filter(|_| is_looked_for).and_then(|key| offers.find(node, key, &assumed));
         let status = if !stale.is_empty() {
             Status::Waits { on: stale, cached_unless_changed: complete.is_some() && !forced.contains(&node) }
         } else if forced.contains(&node) {
             Status::Runs(Reason::Forced)
         } else if let Some(record) = complete.clone() {
             Status::Cached(record)
+        } else if let Some(record) = offered.clone() {
+            Status::Remote(record)
         } else {
             let key = plan.keys.get(&node);
             Status::Runs(match (&resolved, &before) {
@@ -150,11 +171,11 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
         }
         if let Status::Cached(record) = &status {
             plan.known[node] = Some(Arc::clone(record));
-        } else {
+        } else if !status.is_made() {
             fresh[node] = false;
             checks.run(resolver, node, &mut problems);
         }
-        assumed[node] = complete.or(before);
+        assumed[node] = complete.or(offered).or(before);
         plan.entries.push((node, status));
     }
     if problems.is_empty() { Ok(plan) } else { Err(problems.into_vec()) }

@@ -37,7 +37,7 @@ pub fn quarantine_damaged(pipeline: &Pipeline, store: &Store, plan: &Plan) -> Re
     let mut damaged = false;
     for (node, status) in &plan.entries {
         // What may turn out to be cached reads nothing; if it runs, its job looks again.
-        if matches!(status, Status::Cached(_) | Status::Waits { cached_unless_changed: true, .. }) {
+        if matches!(status, Status::Cached(_) | Status::Remote(_) | Status::Waits { cached_unless_changed: true, .. }) {
             continue;
         }
         for input in &pipeline.instances[*node].inputs {

@@ -90,6 +90,9 @@ impl<'a> Recorder<'a> {
                 self.ended(node, State::Observed, Some(*seconds)).differing = differing.to_vec();
                 self.observed.insert(node, (*record).clone());
             }
+            RunEvent::Fetched(_) => {
+                self.ended(node, State::Fetched, None);
+            }
             RunEvent::Shared => {
                 self.ended(node, State::Shared, None);
             }
@@ -102,7 +105,12 @@ impl<'a> Recorder<'a> {
             RunEvent::Stopped => {
                 self.ended(node, State::Unfinished, elapsed);
             }
-            RunEvent::Cached | RunEvent::Progress(_) | RunEvent::Elsewhere | RunEvent::Retries(..) => {}
+            RunEvent::Cached
+            | RunEvent::Progress(_)
+            | RunEvent::Fetching(_)
+            | RunEvent::Sent(_)
+            | RunEvent::Elsewhere
+            | RunEvent::Retries(..) => {}
         }
     }
 }
@@ -115,6 +123,10 @@ impl Observer for Recorder<'_> {
 
     fn stopping(&mut self, waited_for: usize) {
         self.observer.stopping(waited_for);
+    }
+
+    fn sending(&mut self, left: usize) {
+        self.observer.sending(left);
     }
 }
 

@@ -127,7 +127,7 @@ impl Store {
         self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document, wait)
     }
 
-    fn commit_record(&self, record: Record, document: &KeyDocument, wait: Wait) -> Result<Committed> {
+    pub(super) fn commit_record(&self, record: Record, document: &KeyDocument, wait: Wait) -> Result<Committed> {
         let action = self.action(&record.key);
         self.rely_on([record.key])?;
         let text = to_json(&record, &action)?;
@@ -234,7 +234,7 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
 }
 
 /// The digest of an output with these files.
-fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
+pub(super) fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
     match files {
         [file] if !path.ends_with('/') => file.digest,
         _ => folder_digest(

@@ -36,6 +36,7 @@ mod format;
 pub mod gc;
 mod object;
 mod pin;
+pub mod remote;
 mod roots;
 mod runs;
 mod snapshot;
@@ -51,6 +52,7 @@ pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
 pub use pin::Pin;
+pub use remote::Remote;
 pub use runs::write_run;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
@@ -108,6 +110,8 @@ pub struct Store {
     /// The note that says that some commits have not been waited for.
     unsynced: Mutex<Option<PathBuf>>,
     warnings: Mutex<Vec<String>>,
+    /// A second cache, shared with others.
+    remote: Option<Remote>,
 }
 
 impl Store {
@@ -141,7 +145,9 @@ impl Store {
         }
         let swept = roots::last_sweep(&root);
         let (stats, sound, roots, lease, unsynced, warnings) = Default::default();
-        let store = Self { root, host, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings };
+        let remote = None;
+        let store =
+            Self { root, host, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings, remote };
         store.bring_up(found)?;
         if writable {
             store.recover()?;
@@ -165,7 +171,9 @@ impl Store {
 
     /// What was found damaged and passed over since the last call; each for one line to the person.
     pub fn take_warnings(&self) -> Vec<String> {
-        std::mem::take(&mut *lock(&self.warnings))
+        let mut warnings = std::mem::take(&mut *lock(&self.warnings));
+        warnings.extend(self.remote.iter().flat_map(Remote::take_complaints));
+        warnings
     }
 
     fn warn(&self, message: String) {

@@ -145,7 +145,7 @@ impl<'a> Put<'a> {
     }
 
     /// Gives a complete file its name among the objects. A sound object that is there already is kept.
-    fn publish(&mut self, opened: &File, path: &Path, digest: Digest) -> Result<()> {
+    pub(super) fn publish(&mut self, opened: &File, path: &Path, digest: Digest) -> Result<()> {
         let object = self.store.path(&digest);
         self.store.rely_on_object(&digest)?;
         if fs::symlink_metadata(&object).is_ok() && self.store.is_sound(&digest)? {

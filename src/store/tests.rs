@@ -7,7 +7,7 @@ use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
-const OUTPUTS: &[(&str, &str)] = &[("model", "model/"), ("metrics", "metrics.jsonl")];
+pub(super) const OUTPUTS: &[(&str, &str)] = &[("model", "model/"), ("metrics", "metrics.jsonl")];
 
 pub(super) fn store() -> (tempfile::TempDir, Store) {
     let folder = tempfile::tempdir().unwrap();
@@ -43,7 +43,7 @@ fn write_outputs(folder: &Path, weights: &str) {
     fs::write(folder.join("metrics.jsonl"), "loss\n").unwrap();
 }
 
-fn commit(store: &Store, seed: u32, weights: &str) -> Committed {
+pub(super) fn commit(store: &Store, seed: u32, weights: &str) -> Committed {
     let work = store.work_dir().unwrap();
     write_outputs(work.path(), weights);
     store.commit(work.path(), OUTPUTS, &document(seed), run_info()).unwrap()

@@ -4,6 +4,8 @@
 //! `engine.rs`, with models of a few hundred parameters.
 
 mod bad_input;
+#[cfg(feature = "s3")]
+mod bucket;
 mod command;
 #[cfg(feature = "candle")]
 mod engine;
@@ -15,5 +17,6 @@ mod lease;
 mod lock;
 mod project;
 mod robust;
+mod shared;
 mod snapshot;
 mod upkeep;

@@ -33,6 +33,10 @@ gpus = [0, "GPU-1"]
 requests_per_second = 0.5
 train = 1
 
+[cache]
+shared = "s3://lab/titer"
+push = true
+
 [defaults.train]
 base = "{base}"
 lora = { r = 4, targets = ["q_proj"] }
