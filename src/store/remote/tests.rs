@@ -88,6 +88,9 @@ fn overwrite(path: &Path, content: impl AsRef<[u8]>) {
     fs::write(path, content).unwrap();
 }
 
+/// What is said of something, and what was done to it.
+type Damage<T> = (&'static str, fn(&mut T));
+
 #[test]
 fn what_one_sends_the_other_fetches() {
     let lab = Lab::new();
@@ -143,7 +146,7 @@ fn a_transfer_goes_on_with_what_is_missing() {
 
 #[test]
 fn a_lying_or_half_object_is_refused_and_the_local_cache_never_sees_it() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [Damage<PathBuf>; 5] = [
         ("has not the bytes that its name says", |path| overwrite(path, "WEIGHTS")),
         ("is cut off after 3 of 7 bytes", |path| overwrite(path, "wei")),
         ("is cut off after 0 of 7 bytes", |path| overwrite(path, "")),
@@ -155,7 +158,7 @@ fn a_lying_or_half_object_is_refused_and_the_local_cache_never_sees_it() {
         let (here, there) = (lab.store("here"), lab.store("there"));
         let record = made(&here, "weights");
         send(&here, &record).0.unwrap();
-        damage(&lab.object("weights"));
+        damage(&mut lab.object("weights"));
         let message = fetch(&there).0.unwrap_err();
         assert!(message.contains(expected) && message.contains("`model/deep/weights`"), "{message}");
         assert_eq!(there.get(&record.key).unwrap(), None);
@@ -177,7 +180,7 @@ fn a_record_that_lies_is_refused() {
         change(&mut record);
         serde_json::to_vec(&record).unwrap()
     };
-    let changes: [(&str, fn(&mut Record)); 3] = [
+    let changes: [Damage<Record>; 3] = [
         ("another key", |record| record.key = document(2).key()),
         ("does not lie in its output", |record| record.outputs[0].files[0].path = "model/../../../x".into()),
         ("other outputs", |record| record.outputs.truncate(1)),
