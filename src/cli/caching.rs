@@ -45,7 +45,7 @@ impl Caching {
         let here = std::env::current_dir().context("finding the current folder")?;
         let found = here.ancestors().map(|folder| folder.join("cache")).find(is_cache);
         let cache = found.with_context(|| {
-            let here = here.join("cache");
+            let here = out::relative_to_here(&here.join("cache"));
             format!("there is no cache in `{}`; name a manifest, or the cache with `--cache DIR`", here.display())
         })?;
         Ok(out::relative_to_here(&cache))

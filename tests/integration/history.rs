@@ -119,7 +119,7 @@ fn the_revision_of_the_project_is_in_the_summary() {
 #[test]
 fn runs_are_named_by_beginnings_and_from_the_end() {
     let project = Project::answers();
-    project.refuses(&["runs"], 2, &["there is no cache here"]);
+    project.refuses(&["runs"], 2, &["there is no cache in `cache`"]);
     project.refuses(&["runs", M], 2, &["nothing has run yet"]);
     project.run();
     project.edit(M, "by = [\"n\"]", "by = [\"n\"]\nmetrics = [\"em\"]");
@@ -230,7 +230,7 @@ fn manifests_are_compared_with_each_other_with_their_last_run_and_with_overrides
     assert_eq!(axis["instances"]["added"].as_array().unwrap().len(), 3, "{axis}");
     assert_eq!(axis["manifests"], serde_json::json!({}), "the manifest is the same");
     project.refuses(&["diff", "last"], 2, &["Name a second one"]);
-    project.refuses(&["diff", M, "nope.toml"], 2, &["cannot read the manifest `nope.toml`"]);
+    project.refuses(&["diff", M, "nope.toml"], 2, &["there is no manifest `nope.toml`"]);
     let mixed = json(&project, &["diff", "last", M]);
     assert_eq!(mixed["instances"]["equal"], 9);
 }
