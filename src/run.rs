@@ -3,32 +3,35 @@
 //! Everything that a person sees goes through an [`Observer`]; nothing here prints. All changes of state are the
 //! schedule's; all writing to the cache is the store's.
 
+mod ends;
 mod inputs;
 mod job;
 mod older;
 mod recorder;
 mod sharing;
+mod tell;
 
 pub use inputs::{quarantine_damaged, rely_on};
 pub use recorder::Recorder;
+pub use tell::{Finished, Observer, RunEvent, Summary};
 
 use crate::diagnostic::Diagnostic;
 use crate::exec::{Event, Local, Placement, Report, Secrets};
 use crate::graph::Graph;
-use crate::journal;
 use crate::key::Digest;
 use crate::lock::Held;
 use crate::manifest::Pipeline;
 use crate::plan::{History, Known, Plan, Resolver, Status};
 use crate::record::Record;
 use crate::resources::{Grant, Limits, Needs};
-use crate::schedule::{Counts, Outcome, Schedule, State};
-use crate::stage::{Cause, Progress, Recipe};
+use crate::schedule::{Outcome, Schedule, State};
+use crate::stage::Cause;
 use crate::store::{Committed, Store, StoreError, view};
+use ends::NEARLY_DONE;
 use job::Running;
 use sharing::Sharing;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -65,98 +68,6 @@ pub enum Purpose {
     /// To do again what is in the cache: every instance reads what the cache has, not what this run makes, so that none
     /// waits for another; nothing is shown under `out/`, and nothing is remembered but observations.
     Audit,
-}
-
-/// What a run tells while it goes.
-#[derive(Debug)]
-pub enum RunEvent<'a> {
-    /// An instance's outputs were in the cache.
-    Cached,
-    /// The shared cache has it; so many bytes are on their way.
-    Fetching(u64),
-    /// It came from the shared cache, and so many bytes with it.
-    Fetched(u64),
-    /// It is in the shared cache now; so many bytes were sent.
-    Sent(u64),
-    /// It has started, on that many threads and these graphics cards.
-    Started(usize, &'a [String]),
-    /// How far it is.
-    Progress(&'a Progress),
-    /// Something that the person should know.
-    Warned(&'a str),
-    /// It ran in that many seconds.
-    Ran(f64),
-    /// It ran although its key was made before: an observation. The outputs that differ from the canonical ones.
-    Observed(f64, &'a [String], &'a Record),
-    /// Another process is making it; the run waits for that.
-    Elsewhere,
-    /// Another instance with the same key ran, or another process made it.
-    Shared,
-    /// It failed and is tried again after a pause: why, in a word and in many.
-    Retries(Cause, &'a str, Duration),
-    /// It failed: why, and where its log is, if it has one.
-    Failed(&'a str, Option<&'a Path>),
-    /// The person stopped the run, and with it this.
-    Stopped,
-    /// Something that it reads failed.
-    Blocked,
-}
-
-/// Who is told.
-pub trait Observer {
-    /// Something happened to an instance.
-    fn event(&mut self, node: usize, event: &RunEvent<'_>);
-
-    /// The person stopped the run; so many jobs are nearly done and are waited for.
-    fn stopping(&mut self, waited_for: usize);
-
-    /// All work is done; so many results are still on their way to the shared cache.
-    fn sending(&mut self, left: usize);
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Summary {
-    /// How many instances ended how.
-    pub counts: Counts,
-    /// Results that were made and sent to the shared cache.
-    pub sent: usize,
-    /// Results that were made and could not be sent.
-    pub unsent: usize,
-    /// Whether the person stopped it.
-    pub interrupted: bool,
-    /// How many instances showed an older result, and have none now.
-    pub hidden: usize,
-    /// Wall time.
-    pub seconds: f64,
-}
-
-impl Summary {
-    /// How many instances ended how.
-    pub fn ends(&self) -> journal::Counts {
-        let Counts { wanted, cached, fetched, ran, shared, failed, blocked, .. } = self.counts;
-        let unfinished = wanted - cached - fetched - ran - shared - failed - blocked;
-        journal::Counts { wanted, cached, fetched, ran, shared, failed, blocked, unfinished }
-    }
-}
-
-/// What is known after a run.
-#[derive(Debug)]
-pub struct Finished {
-    /// How it ended.
-    pub summary: Summary,
-    /// The key of every instance that got so far.
-    pub keys: BTreeMap<usize, Digest>,
-    /// The records of what is done.
-    pub known: Known,
-}
-
-impl Finished {
-    /// Whether all that was wanted is there.
-    pub fn is_complete(&self) -> bool {
-        let ends = self.summary.ends();
-        !self.summary.interrupted && ends.failed + ends.blocked + ends.unfinished == 0
-    }
 }
 
 /// Runs what `plan` says. `interrupted` may be set at any time from outside. A stage's failure is in the summary.
@@ -251,11 +162,6 @@ struct Runner<'a> {
     /// Since when the person wants it to end.
     interrupted: Option<Instant>,
 }
-
-/// How long a job that is stopped may take to end by itself, before it is killed.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// After Ctrl-C, work that is expected to end within this time is waited for.
-const NEARLY_DONE: Duration = Duration::from_secs(10);
 
 impl Options {
     fn has_gpus(&self) -> bool {
@@ -407,62 +313,6 @@ impl Runner<'_> {
         }
     }
 
-    /// Queues again what has rested long enough after a failure.
-    fn wake(&mut self) {
-        let rested: Vec<(usize, u64)> = self
-            .running
-            .iter()
-            .filter(|(_, running)| running.is_rested())
-            .map(|(node, running)| (*node, running.size()))
-            .collect();
-        for (node, size) in rested {
-            if let Some(running) = self.running.get_mut(&node) {
-                running.wake();
-            }
-            self.schedule.queue(node, size);
-        }
-    }
-
-    /// Stops what has taken too long: first by asking.
-    fn watch_the_clock(&mut self) {
-        for (node, running) in &mut self.running {
-            let limit = self.pipeline.instances[*node].demands.time_limit;
-            match running.overdue(limit.map(|limit| limit.duration())) {
-                Some(over) if over > LAST_WORDS => self.workers.end(*node),
-                Some(_) if running.ask_once() => self.workers.ask_to_end(*node),
-                _ => {}
-            }
-        }
-    }
-
-    /// The person wants it to end: what is nearly done may come to its end, the rest is stopped.
-    fn interrupt(&mut self) {
-        self.interrupted = Some(Instant::now());
-        if let Some(remote) = self.store.remote() {
-            remote.stop();
-        }
-        let mut waited_for = 0;
-        for node in self.running.keys().copied().collect::<Vec<_>>() {
-            match self.schedule.state(node) {
-                State::Running if self.is_nearly_done(node) => waited_for += 1,
-                State::Running => self.workers.end(node),
-                // It rests after a failure: nothing is there to be stopped.
-                State::Resting => self.schedule.queue(node, 0),
-                _ => {}
-            }
-        }
-        self.observer.stopping(waited_for);
-    }
-
-    fn is_nearly_done(&self, node: usize) -> bool {
-        let instance = &self.pipeline.instances[node];
-        let Some(running) = self.running.get(&node) else { return false };
-        let expected = || Some((self.history.expect(&instance.id)?.0.seconds - running.seconds()).max(0.0));
-        let rest = running.expected_rest().or_else(expected);
-        let is_light = !instance.recipe.is_heavy() && !matches!(instance.recipe, Recipe::Command(_));
-        rest.map_or(is_light, |rest| rest <= NEARLY_DONE.as_secs_f64())
-    }
-
     fn report(&mut self, Report { node, event }: Report) {
         let Some(running) = self.running.get_mut(&node) else { return };
         match event {
@@ -483,36 +333,6 @@ impl Runner<'_> {
                 let cause = if running.was_asked() { Cause::Timeout } else { cause };
                 self.end_badly(node, cause, &message);
             }
-        }
-    }
-
-    /// Its work ended, not by being done: perhaps it is tried again.
-    fn end_badly(&mut self, node: usize, cause: Cause, message: &str) {
-        let Some(running) = self.running.get_mut(&node) else { return };
-        if self.interrupted.is_some() {
-            running.log("stopped");
-            self.schedule.rest(node);
-            self.schedule.queue(node, 0);
-            return self.tell(node, &RunEvent::Stopped);
-        }
-        let demands = &self.pipeline.instances[node].demands;
-        let message = match (cause, demands.time_limit) {
-            (Cause::Timeout, Some(limit)) => format!("it took longer than its `time_limit` of {} s", limit.0),
-            _ => message.to_string(),
-        };
-        running.log(&format!("error: {message}"));
-        let pause = demands.retry.as_ref().and_then(|retry| retry.pause(running.tries(), cause));
-        match pause.filter(|_| !self.stopping) {
-            Some(pause) => {
-                running.rest(pause);
-                self.schedule.rest(node);
-                self.tell(node, &RunEvent::Retries(cause, &message, pause));
-            }
-            None if running.tries() > 1 => {
-                let message = format!("{message} (tries: {})", running.tries());
-                self.fail(node, &message, true);
-            }
-            None => self.fail(node, &message, true),
         }
     }
 

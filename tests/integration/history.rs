@@ -141,7 +141,6 @@ fn runs_are_named_by_beginnings_and_from_the_end() {
     project.refuses(&["show", &id[..4]], 2, &["begins the names of 2 runs"]);
     project.refuses(&["show", "last~7"], 2, &["there is no run `last~7`: the cache has 2"]);
     project.refuses(&["show", "last", "mix"], 2, &["`last` is a run: what is `mix`?"]);
-    project.refuses(&["show", "last", "--log"], 2, &["`--log` is of an instance"]);
     // Without its plan nothing can be said of what differs, and that is said.
     let plan = json(&project, &["show", "last"])["run"]["plan"].as_str().unwrap().to_string();
     project.write(&format!("cache/plans/{plan}.json"), "{}");
