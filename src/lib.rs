@@ -33,6 +33,9 @@
 //! | [`exec`] | job → events → output folder | the stage failed |
 //! | [`store`] | outputs + record → cache | a promised output is missing, a full disk |
 //!
+//! A run with nothing to do goes none of this way: a snapshot of the last such run names all the files that this rested on,
+//! and a look at each says whether it is still so ([`store::Facts`]).
+//!
 //! A key is made when all inputs of an instance exist, by [`plan::Resolver`]; [`run`] looks it up, and only if the cache
 //! does not have it, a worker gets a job: a folder with the inputs laid out under their names, and an empty one for the
 //! outputs. The worker (`titer worker`, this same program) knows nothing but that.
@@ -45,11 +48,15 @@
 //! |---|---|
 //! | [`cli`] | words in, words out; the only place that prints or reads the environment |
 //! | [`run`], [`schedule`] | the loop, and the state machine in which one function makes every change of state |
+//! | [`audit`], [`compare`] | what is made again, held against what was made; files held against files |
+//! | [`diff`] | two instances, runs or manifests side by side |
+//! | [`lock`] | `titer.lock`: its form, and what a run that holds to it refuses |
 //! | [`exec`] | how a job is given to a process; not the graph |
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
-//! | [`store`], [`record`] | the cache; not stages |
+//! | [`store`], [`record`] | the cache, local and shared, and its upkeep; not stages |
+//! | [`journal`] | what a run leaves behind: its summary and its plan |
 //! | [`manifest`] | text → pipeline; no files but manifests |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
 //! | [`scorer`] | one file each and one line in a table |
