@@ -79,7 +79,7 @@ class Tool:
         self.folder = None
 
     def fresh(self, work, n):
-        # What was deleted a moment ago makes new files dear on ext4, so that the old one stays.
+        # What was deleted in the last minutes makes new files dear on ext4 without a journal, so that the old one stays.
         self.folder = tempfile.mkdtemp(prefix=f"{self.name}-{n}-", dir=work)
         if self.write is not mixes_manifest:
             inputs(self.folder, n)
@@ -135,10 +135,11 @@ def main():
     parser.add_argument("cases", nargs="*")
     parser.add_argument("-n", type=int, default=1000)
     parser.add_argument("--times", type=int, default=21)
+    parser.add_argument("--work", help="folder for the pipelines; by default the system's for temporary files")
     parser.add_argument("--titer", default=f"{HERE}/../target/release/titer")
     options = parser.parse_args()
     program = os.path.abspath(options.titer)
-    work = tempfile.mkdtemp(prefix="titer-bench-")
+    work = tempfile.mkdtemp(prefix="titer-bench-", dir=options.work)
     titer = Tool("titer", [program, "run", "p.toml"], titer_manifest)
     mixes = Tool("mixes", [program, "run", "p.toml"], mixes_manifest)
     ninja = [Tool("ninja", ["ninja", "--quiet"], ninja_manifest)] if shutil.which("ninja") else []
