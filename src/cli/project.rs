@@ -10,7 +10,7 @@ use crate::manifest::{self, Overrides, Pipeline, select};
 use crate::plan::{self, Checks, Plan, Resolver};
 use crate::store::{Facts, Store};
 use anyhow::Context as _;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,8 @@ pub(super) struct Project {
     pub(super) store: Store,
     /// The manifests that were read.
     facts: Facts,
+    /// Whether something was found damaged.
+    warned: Cell<bool>,
 }
 
 /// What went wrong, for [`super::main`] to show.
@@ -77,7 +79,16 @@ impl Project {
         };
         let store = caching.open(&caching.of(&args.path)?)?.with_remote(remote);
         let (manifest, overrides) = (args.path.clone(), args.overrides.clone());
-        Ok(Self { root, manifest, overrides, pipeline, sources, store, facts: facts.into_inner() })
+        Ok(Self {
+            root,
+            manifest,
+            overrides,
+            pipeline,
+            sources,
+            store,
+            facts: facts.into_inner(),
+            warned: Cell::new(false),
+        })
     }
 
     /// The manifest's text and those that it extends, by path as seen from the root.
@@ -129,9 +140,17 @@ impl Project {
         Ok((plan, forced))
     }
 
+    /// Whether the store has found something damaged.
+    pub(super) fn has_warned(&self) -> bool {
+        self.tell_warnings();
+        self.warned.get()
+    }
+
     /// Says what the store found damaged and passed over.
     pub(super) fn tell_warnings(&self) {
-        for warning in self.store.take_warnings() {
+        let warnings = self.store.take_warnings();
+        self.warned.set(self.warned.get() || !warnings.is_empty());
+        for warning in warnings {
             out::warn(warning);
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn recall(question: &Question) -> Option<Exit> {
     let run = question.recall(started)?;
     let counts = Counts { wanted: run.counts.wanted, cached: run.counts.cached, ..Counts::default() };
     let summary = Summary { counts, seconds: run.seconds, ..Summary::default() };
-    report(&summary, Some(&run.id), &question.out(&run.pipeline), false);
+    report(&summary, None, &question.out(&run.pipeline), false);
     Some(Exit::Done)
 }
 

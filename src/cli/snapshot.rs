@@ -28,7 +28,9 @@ impl Question {
             return None;
         }
         let path = std::path::absolute(&manifest.path).ok()?;
-        let words = json!([env!("CARGO_PKG_VERSION"), path.to_str()?, manifest.overrides.asked(), wanted.target]);
+        // Another build may see more to do.
+        let program = std::env::current_exe().ok()?;
+        let words = json!([program.to_str()?, path.to_str()?, manifest.overrides.asked(), wanted.target]);
         Some(Self {
             digest: Digest::of(words.to_string().as_bytes()),
             cache: caching.of(&manifest.path).ok()?,
@@ -53,6 +55,10 @@ impl Question {
 
     /// Keeps that a run had nothing to do, with all that this rests on: `known` are the records of what was wanted.
     pub(super) fn remember(&self, project: &Project, resolver: &Resolver<'_>, known: &Known, run: &RunSummary) {
+        // What was warned of must be said again.
+        if project.has_warned() {
+            return;
+        }
         let mut facts = resolver.take_facts();
         facts.extend(project.facts());
         let (Ok(program), Ok(root)) = (std::env::current_exe(), std::path::absolute(&project.root)) else { return };

@@ -244,7 +244,6 @@ impl<'a> Resolver<'a> {
                     ));
                 }
                 let digest = |(full, name): (PathBuf, String)| {
-                    self.saw(&full);
                     let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
                     Ok((full, name, digest))
                 };
@@ -329,6 +328,7 @@ impl<'a> Resolver<'a> {
         let mut files = Vec::new();
         for path in glob::glob(&full.to_string_lossy())? {
             let path = path?;
+            self.saw(&path);
             if path.is_file() {
                 let name = path.strip_prefix(self.root).unwrap_or(&path).to_string_lossy().into_owned();
                 files.push((path, name));
@@ -343,8 +343,11 @@ impl<'a> Resolver<'a> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if is_read(form, &name) && entry.path().is_file() {
+            if is_read(form, &name) {
+                // A link that leads nowhere may lead somewhere later.
                 self.saw(&entry.path());
+            }
+            if is_read(form, &name) && entry.path().is_file() {
                 let (digest, size) = self.store.digest_file(&entry.path())?;
                 files.push(FileEntry { path: name, digest, size });
             }

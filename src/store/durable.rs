@@ -8,18 +8,20 @@
 //! it: what they wrote is the system's.
 
 use super::error::{At, Result};
+use super::stat::Stat;
+use super::work::{Held, held};
 use super::{Store, file};
 use crate::key::Digest;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// Work that took less than this is not worth a wait for the disk.
 const CHEAP: Duration = Duration::from_secs(1);
 /// The folder of notes among what a host knows.
 const FOLDER: &str = "unsynced";
-/// Files may be stamped with a clock that lags, or counts in twos of seconds.
-const LAG: Duration = Duration::from_secs(2);
+/// Nanoseconds by which the clock that stamps files may lag: some count in twos of seconds.
+const LAG_NS: i128 = 2_000_000_000;
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,34 +39,44 @@ impl Store {
     }
 
     /// Leaves the note, once. Fails where boots have no names: there every commit waits.
-    fn note_unsynced(&self) -> std::io::Result<()> {
+    fn note_unsynced(&self) -> Result<()> {
         let mut note = super::lock(&self.unsynced);
         if note.is_none() {
-            let boot = boot()?;
             let folder = self.local().join(FOLDER);
-            fs::create_dir_all(&folder)?;
-            let name = self.lease().map_err(std::io::Error::other)?.name().to_string();
-            let path = folder.join(name);
-            let mut made = File::create(&path)?;
-            std::io::Write::write_all(&mut made, boot.as_bytes())?;
-            made.sync_all()?;
+            fs::create_dir_all(&folder).at("create", &folder)?;
+            let path = folder.join(self.lease()?.name());
+            // Whole from the first moment: others may read it.
+            let new = self.temporary()?.join("note");
+            file::write_synced(&new, boot().at("read", &path)?.as_bytes())?;
+            fs::rename(&new, &path).at("write", &path)?;
             for above in [folder.as_path(), &self.local(), &self.root.join("local"), &self.root] {
-                File::open(above)?.sync_all()?;
+                file::sync_folder(above)?;
             }
             *note = Some(path);
         }
         Ok(())
     }
 
-    /// Waits until all that was committed is on the disk, and takes the note away.
+    /// Waits until all that was committed is on the disk, and takes the note away, and those of processes that have died
+    /// meanwhile.
     pub(super) fn sync_all(&self) {
         let mut note = super::lock(&self.unsynced);
-        if let Some(path) = &*note
-            && File::open(&self.root).is_ok_and(|root| sync_file_system(&root).is_ok())
-        {
-            let _ = fs::remove_file(path);
+        let Some(own) = &*note else { return };
+        let dead: Vec<PathBuf> = self.notes().into_iter().filter(|path| self.is_of_a_dead_process(path)).collect();
+        if File::open(&self.root).is_ok_and(|root| sync_file_system(&root).is_ok()) {
+            dead.iter().chain([own]).for_each(|path| drop(fs::remove_file(path)));
             *note = None;
         }
+    }
+
+    fn notes(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.local().join(FOLDER)).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
+    fn is_of_a_dead_process(&self, note: &Path) -> bool {
+        let owner = note.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        held(&self.lock_file(owner), &self.settings) == Held::No
     }
 
     /// Looks for notes of another boot, and proves the objects that are not older than the oldest of them.
@@ -72,36 +84,35 @@ impl Store {
     /// # Errors
     /// If an object cannot be read or moved.
     pub(super) fn recover(&self) -> Result<()> {
-        let folder = self.local().join(FOLDER);
-        let Ok(notes) = fs::read_dir(&folder) else { return Ok(()) };
         let Ok(boot) = boot() else { return Ok(()) };
-        let mut since: Option<SystemTime> = None;
-        let mut stale: Vec<PathBuf> = Vec::new();
-        for path in notes.flatten().map(|entry| entry.path()) {
-            let left_by = file::read_if_there(&path)?.unwrap_or_default();
-            let written = fs::metadata(&path).and_then(|metadata| metadata.modified());
-            if left_by != boot.as_bytes() {
-                let written = written.at("read", &path)?;
-                since = Some(since.map_or(written, |since| since.min(written)));
-                stale.push(path);
+        let mut stale: Vec<(PathBuf, Stat)> = Vec::new();
+        for path in self.notes() {
+            // One that is gone was taken away by its process, which has synced what it tells of.
+            if let (Some(left_by), Ok(metadata)) = (file::read_if_there(&path)?, fs::metadata(&path))
+                && left_by != boot.as_bytes()
+            {
+                stale.push((path, Stat::of(&metadata)));
             }
         }
-        if let Some(since) = since {
-            self.prove_since(since.checked_sub(LAG).unwrap_or(SystemTime::UNIX_EPOCH))?;
-            for path in stale {
-                fs::remove_file(&path).at("remove", &path)?;
+        if let Some(since) = stale.iter().map(|(_, note)| note.changed_at()).min() {
+            self.prove_since(since - LAG_NS)?;
+            for (path, _) in stale {
+                match fs::remove_file(&path) {
+                    Err(error) if !file::is_absent(&error) => return Err(error).at("remove", &path),
+                    _ => {}
+                }
             }
         }
         Ok(())
     }
 
-    fn prove_since(&self, since: SystemTime) -> Result<()> {
+    /// `since`: nanoseconds since 1970. The time of the last change is the system's; that of the content may be any.
+    fn prove_since(&self, since: i128) -> Result<()> {
         let objects = self.root.join("objects");
         for shelf in fs::read_dir(&objects).at("read", &objects)?.flatten() {
             let shelf = shelf.path();
             for entry in fs::read_dir(&shelf).at("read", &shelf)?.flatten() {
-                let is_young =
-                    entry.metadata().and_then(|metadata| metadata.modified()).is_ok_and(|time| time >= since);
+                let is_young = entry.metadata().is_ok_and(|metadata| !Stat::of(&metadata).is_before(since));
                 let name = entry.file_name();
                 if let (true, Some(Ok(digest))) = (is_young, name.to_str().map(str::parse::<Digest>)) {
                     self.verify(&digest)?;
@@ -150,11 +161,6 @@ mod tests {
     use super::*;
     use crate::record::RunInfo;
 
-    fn notes(store: &Store) -> Vec<PathBuf> {
-        let notes = fs::read_dir(store.local().join(FOLDER)).into_iter().flatten().flatten();
-        notes.map(|entry| entry.path()).collect()
-    }
-
     /// A commit of work that took so many seconds; returns the object of its file.
     fn commit(store: &Store, seconds: f64) -> PathBuf {
         let work = store.work_dir().unwrap();
@@ -168,18 +174,18 @@ mod tests {
     fn cheap_work_leaves_a_note_until_all_is_synced() {
         let (_folder, store) = store();
         committed(&store, "took long");
-        assert!(notes(&store).is_empty());
+        assert!(store.notes().is_empty());
         commit(&store, 0.1);
-        assert_eq!(notes(&store).len(), 1);
+        assert_eq!(store.notes().len(), 1);
         store.save();
-        assert!(notes(&store).is_empty());
+        assert!(store.notes().is_empty());
     }
 
     #[test]
     fn after_a_crash_of_the_host_young_objects_are_proven() {
         let (folder, store) = store();
         let object = commit(&store, 0.1);
-        let note = notes(&store).remove(0);
+        let note = store.notes().remove(0);
         let cache = store.root().to_path_buf();
         let local = store.local();
         // As a crash leaves it: the name and the length are there, the bytes are not, and nobody remembers how it looked.
@@ -197,16 +203,41 @@ mod tests {
     }
 
     #[test]
+    fn an_old_time_of_the_content_hides_nothing() {
+        let (_folder, store) = store();
+        let object = commit(&store, 0.1);
+        let note = store.notes().remove(0);
+        fs::remove_file(&object).unwrap();
+        fs::write(&object, [0; 3]).unwrap();
+        // As `cp -p` and `tar` leave it.
+        File::options().write(true).open(&object).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        fs::write(&note, "another boot").unwrap();
+        store.recover().unwrap();
+        assert!(!object.exists() && !note.exists());
+    }
+
+    #[test]
     fn what_is_older_than_the_note_is_not_read() {
         let (_folder, store) = store();
         let object = commit(&store, 0.1);
-        let note = notes(&store).remove(0);
         fs::remove_file(&object).unwrap();
         fs::write(&object, [0; 3]).unwrap();
-        let old = SystemTime::now() - Duration::from_secs(60);
-        File::options().write(true).open(&object).unwrap().set_modified(old).unwrap();
-        fs::write(&note, "another boot").unwrap();
-        store.recover().unwrap();
-        assert!(object.exists() && !note.exists());
+        let since = Stat::of(&fs::metadata(&object).unwrap()).changed_at();
+        store.prove_since(since + 1).unwrap();
+        assert!(object.exists());
+        store.prove_since(since).unwrap();
+        assert!(!object.exists());
+    }
+
+    #[test]
+    fn notes_of_processes_that_died_go_with_the_next_sync() {
+        let (_folder, store) = store();
+        commit(&store, 0.1);
+        let path = store.notes()[0].with_file_name(format!("{}.4194304.gone", store.host));
+        fs::write(&path, boot().unwrap()).unwrap();
+        let other = Store::open(store.root()).unwrap();
+        assert_eq!(other.notes().len(), 2, "they are of this boot");
+        store.save();
+        assert!(store.notes().is_empty());
     }
 }

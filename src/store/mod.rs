@@ -255,8 +255,7 @@ impl Store {
     /// Keeps the answer (one line) to a question, for [`recall`], as long as nothing changes of the facts that it rests
     /// on. `root` is the folder that most paths outside the cache lie in.
     pub fn remember(&self, question: &Digest, facts: &Facts, answer: &str, root: &Path) {
-        let damaged = !lock(&self.warnings).is_empty();
-        if let (false, true, Ok(temporary)) = (damaged, self.writable, self.temporary()) {
+        if let (true, Ok(temporary)) = (self.writable, self.temporary()) {
             snapshot::remember(&self.root, question, facts, answer, &[&self.root, root], &temporary);
         }
     }

@@ -1,5 +1,6 @@
 //! The history: summaries of runs, the plans that they had, and the texts that those were read from.
 
+use super::durable::Wait;
 use super::error::{At, Result};
 use super::object::Put;
 use super::{Store, file};
@@ -57,7 +58,7 @@ impl Store {
         let digest = Digest::of(text.as_bytes());
         let path = self.plan_path(&digest);
         if !path.exists() {
-            match self.must_be_writable().and_then(|()| write_new(&path, text.as_bytes())) {
+            match self.must_be_writable().and_then(|()| write_new(&path, text.as_bytes(), Wait::Now)) {
                 // Another process keeps the same one at this moment.
                 Err(_) if path.exists() => {}
                 written => written?,
@@ -88,7 +89,7 @@ impl Store {
             let work = self.work_dir()?;
             let path = work.path().join("text");
             fs::write(&path, text).at("write", &path)?;
-            let mut put = Put::new(self, self.wait_for(0.0))?;
+            let mut put = Put::new(self, Wait::Now)?;
             put.adopt(&path)?;
             put.sync()?;
         }
@@ -116,11 +117,13 @@ pub fn write_run(root: &Path, summary: &RunSummary) -> Result<()> {
     let path = run_path(root, &summary.id);
     let mut text = serde_json::to_vec(summary).map_err(io::Error::other).at("write", &path)?;
     text.push(b'\n');
-    write_new(&path, &text)
+    // One that tells of work must not be lost with the power.
+    let wait = if summary.machine.is_some() { Wait::Now } else { Wait::Later };
+    write_new(&path, &text, wait)
 }
 
 /// A new file that appears complete; what a kill leaves of it ends with `.new`.
-fn write_new(path: &Path, text: &[u8]) -> Result<()> {
+fn write_new(path: &Path, text: &[u8], wait: Wait) -> Result<()> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let mut opened = match File::create(&new) {
         Err(error) if file::is_absent(&error) => {
@@ -129,7 +132,8 @@ fn write_new(path: &Path, text: &[u8]) -> Result<()> {
         }
         opened => opened.at("write", path)?,
     };
-    let written = opened.write_all(text).and_then(|()| match fs::hard_link(&new, path) {
+    let sync = |file: &File| if wait == Wait::Now { file.sync_all() } else { Ok(()) };
+    let written = opened.write_all(text).and_then(|()| sync(&opened)).and_then(|()| match fs::hard_link(&new, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
         // A file system without links.
         Err(_) => fs::rename(&new, path),

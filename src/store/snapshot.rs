@@ -19,13 +19,13 @@ use super::stat::{self, Stat};
 use crate::key::Digest;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Paths whose looks are digested together. Part of the form of a snapshot: the digest is one of these digests.
+/// Paths that are worth a thread.
 const CHUNK: usize = 512;
 /// The folder of snapshots among what a host knows.
 pub(super) const FOLDER: &str = "snapshots";
@@ -34,7 +34,8 @@ pub(super) const FOLDER: &str = "snapshots";
 #[derive(Clone, Debug)]
 pub struct Facts {
     begun: i128,
-    present: BTreeSet<PathBuf>,
+    /// How each path looked; none if it was not there after all.
+    present: BTreeMap<PathBuf, Option<Stat>>,
     absent: BTreeSet<PathBuf>,
     /// Whether something was looked at that cannot be watched.
     spoilt: bool,
@@ -43,12 +44,13 @@ pub struct Facts {
 impl Facts {
     /// Looking begins now: what changes from here on is too young to be remembered.
     pub fn begin() -> Self {
-        Self { begun: stat::now(), present: BTreeSet::new(), absent: BTreeSet::new(), spoilt: false }
+        Self { begun: stat::now(), present: BTreeMap::new(), absent: BTreeSet::new(), spoilt: false }
     }
 
-    /// A file or folder was looked at: its content, or for a folder the names in it.
+    /// A file or folder is looked at: its content, or for a folder the names in it. To be called before.
     pub fn saw(&mut self, path: impl Into<PathBuf>) {
-        self.present.insert(path.into());
+        let path = path.into();
+        self.present.entry(path).or_insert_with_key(|path| Some(Stat::of(&fs::metadata(path).ok()?)));
     }
 
     /// There was nothing at this path.
@@ -59,7 +61,10 @@ impl Facts {
     /// All of another's facts too.
     pub fn extend(&mut self, other: Facts) {
         self.begun = self.begun.min(other.begun);
-        self.present.extend(other.present);
+        // What was seen first counts.
+        for (path, stat) in other.present {
+            self.present.entry(path).or_insert(stat);
+        }
         self.absent.extend(other.absent);
         self.spoilt |= other.spoilt;
     }
@@ -95,7 +100,7 @@ pub fn recall(cache: &Path, question: &Digest) -> Option<String> {
             Some((bases.get(base.parse::<usize>().ok()?)?, path))
         })
         .collect();
-    let found = digest_looks(&paths?, absent, None)?;
+    let found = digest_looks(&paths?, absent)?;
     (found.to_string() == looks).then(|| answer.to_string())
 }
 
@@ -121,7 +126,7 @@ fn write(facts: &Facts, answer: &str, bases: &[&Path]) -> Option<String> {
     let opened = opened?;
     let mut text = String::new();
     let mut paths = Vec::new();
-    for path in facts.absent.iter().chain(&facts.present) {
+    for path in facts.absent.iter().chain(facts.present.keys()) {
         let mut below = bases.iter().map(|base| path.strip_prefix(base)).enumerate();
         let (number, rest) = below.find_map(|(number, rest)| Some((number, rest.ok()?.to_str()?)))?;
         if rest.contains('\n') {
@@ -131,7 +136,13 @@ fn write(facts: &Facts, answer: &str, bases: &[&Path]) -> Option<String> {
         let _ = writeln!(text, "{number} {rest}");
         paths.push((&opened[number], rest));
     }
-    let looks = digest_looks(&paths, facts.absent.len(), Some(facts.begun))?;
+    // Nothing may have changed since it was looked at, nor while it was.
+    let stats: Option<Vec<Stat>> = facts.present.values().copied().collect();
+    let stats = stats.filter(|stats| stats.iter().all(|stat| stat.is_settled(facts.begun)))?;
+    let looks = digest_looks(&paths, facts.absent.len())?;
+    if looks != digest_of(&[vec![None; facts.absent.len()], stats.into_iter().map(Some).collect()].concat()) {
+        return None;
+    }
     let mut head = format!("{answer}\n{looks}\n{}\n{}\n", facts.absent.len(), bases.len());
     for base in bases {
         let _ = writeln!(head, "{}", base.to_str()?);
@@ -143,40 +154,31 @@ fn open(base: &str) -> Option<OwnedFd> {
     openat(CWD, base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()
 }
 
-/// One digest of how all paths look; the first `absent` must not be there, all others must. With `begun`, what was
-/// changed since then counts as unfit. `None`: something is not as it must be.
-fn digest_looks(paths: &[(&OwnedFd, &str)], absent: usize, begun: Option<i128>) -> Option<Digest> {
-    let chunk = |number: usize, paths: &[(&OwnedFd, &str)]| -> Option<Digest> {
-        let mut looks = Vec::with_capacity(paths.len() * 56);
-        for (place, (base, path)) in paths.iter().enumerate() {
-            let is_absent = number * CHUNK + place < absent;
-            match statat(base, *path, AtFlags::empty()) {
-                Ok(found) if !is_absent => {
-                    let found = Stat::from_raw(&found);
-                    if begun.is_some_and(|begun| !found.is_settled(begun)) {
-                        return None;
-                    }
-                    found.write_to(&mut looks);
-                }
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) if is_absent => {}
-                _ => return None,
-            }
-        }
-        Some(Digest::of(&looks))
+/// One digest of how all paths look; the first `absent` must not be there, all others must. `None`: something is not as
+/// it must be.
+fn digest_looks(paths: &[(&OwnedFd, &str)], absent: usize) -> Option<Digest> {
+    let look = |(place, (base, path)): (usize, &(&OwnedFd, &str))| match statat(base, *path, AtFlags::empty()) {
+        Ok(found) if place >= absent => Some(Some(Stat::from_raw(&found))),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG) if place < absent => Some(None),
+        _ => None,
     };
-    // Half of the time is the kernel's, and that can be had twice at once.
-    let chunks: Vec<(usize, &[(&OwnedFd, &str)])> = paths.chunks(CHUNK).enumerate().collect();
-    let (left, right) = chunks.split_at(chunks.len() / 2);
-    let digest_all = |chunks: &[(usize, &[(&OwnedFd, &str)])]| -> Option<Vec<Digest>> {
-        chunks.iter().map(|(number, paths)| chunk(*number, paths)).collect()
+    let look_at = |from: usize, paths: &[(&OwnedFd, &str)]| -> Option<Vec<Option<Stat>>> {
+        paths.iter().enumerate().map(|(place, path)| look((from + place, path))).collect()
     };
+    // Most of the time is the kernel's, and that can be had twice at once.
+    let half = if paths.len() < 2 * CHUNK { paths.len() } else { paths.len() / 2 };
+    let (left, right) = paths.split_at(half);
     let (left, right) = std::thread::scope(|scope| {
-        let left = (!left.is_empty()).then(|| scope.spawn(|| digest_all(left)));
-        let right = digest_all(right);
-        (left.map_or(Some(Vec::new()), |left| left.join().ok().flatten()), right)
+        let right = (!right.is_empty()).then(|| scope.spawn(|| look_at(half, right)));
+        (look_at(0, left), right.map_or(Some(Vec::new()), |right| right.join().ok().flatten()))
     });
-    let digests: Vec<u8> = left?.iter().chain(&right?).flat_map(|digest| *digest.as_bytes()).collect();
-    Some(Digest::of(&digests))
+    Some(digest_of(&[left?, right?].concat()))
+}
+
+fn digest_of(looks: &[Option<Stat>]) -> Digest {
+    let mut bytes = Vec::with_capacity(looks.len() * 56);
+    looks.iter().flatten().for_each(|stat| stat.write_to(&mut bytes));
+    Digest::of(&bytes)
 }
 
 #[cfg(test)]
@@ -266,6 +268,19 @@ mod tests {
         facts.missed(desk.path("data/0"));
         desk.remember(&facts);
         assert_eq!(desk.recall(), None, "a file that came to be");
+        let facts = desk.facts();
+        // Its own times stay: only another file, of another device or number, can be in its place.
+        fs::rename(desk.path("data"), desk.path("old")).unwrap();
+        std::os::unix::fs::symlink(desk.path("older"), desk.path("data")).unwrap();
+        fs::create_dir(desk.path("older")).unwrap();
+        for number in 0..3 {
+            fs::write(desk.path(&format!("older/{number}")), "rows").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(30));
+        desk.remember(&Facts { begun: stat::now(), ..facts });
+        assert_eq!(desk.recall(), None, "another folder by the same name");
+        fs::remove_file(desk.path("data")).unwrap();
+        fs::rename(desk.path("old"), desk.path("data")).unwrap();
         let mut facts = desk.facts();
         facts.spoil();
         desk.remember(&facts);
@@ -287,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn many_paths_are_looked_at_in_chunks() {
+    fn many_paths_are_looked_at_by_two_threads() {
         let desk = Desk::new();
         for number in 0..3 * CHUNK {
             fs::write(desk.path(&format!("data/x{number}")), "").unwrap();

@@ -69,6 +69,11 @@ impl Stat {
         (self.device, self.inode) != (other.device, other.inode) && (self.size, self.mtime) == (other.size, other.mtime)
     }
 
+    /// When the file was touched last, in nanoseconds since 1970.
+    pub(super) fn changed_at(&self) -> i128 {
+        self.ctime
+    }
+
     /// Whether the file was touched last before that time, in nanoseconds since 1970.
     pub(super) fn is_before(&self, time: i128) -> bool {
         self.ctime < time

@@ -24,10 +24,24 @@ fn snapshots(project: &Project) -> usize {
     files.iter().filter(|(name, _)| name.contains("snapshots/")).count()
 }
 
-/// Makes the manifest unreadable without a trace, so that only a snapshot can tell what is to be done.
+/// The snapshot with another answer, and with the checksum that belongs to it.
+fn forge(project: &Project, from: &str, to: &str) {
+    let files = tree(&project.path("cache/local"));
+    let (name, bytes) = files.iter().find(|(name, _)| name.contains("snapshots/")).unwrap();
+    let text = String::from_utf8(bytes.clone()).unwrap();
+    let (_, rest) = text.split_once('\n').unwrap();
+    assert!(rest.contains(from), "{rest}");
+    let rest = rest.replacen(from, to, 1);
+    let digest = titer::key::Digest::of(rest.as_bytes());
+    project.write(&format!("cache/local/{name}"), &format!("{digest}\n{rest}"));
+}
+
 #[test]
 fn it_reads_no_manifest() {
     let project = settled();
+    forge(&project, "\"cached\":10,", "\"cached\":7,");
+    assert!(project.titer(&RUN).out.contains("nothing to do: 0 ran, 7 cached"), "only a snapshot says so");
+    forge(&project, "\"cached\":7,", "\"cached\":10,");
     let (path, old) = (project.path("pipelines/p.toml"), project.read("pipelines/p.toml"));
     let past = std::fs::metadata(&path).unwrap().modified().unwrap();
     let output = project.titer(&RUN);
@@ -86,6 +100,20 @@ fn other_words_are_another_question() {
     let output = project.titer(&[&RUN[..], &["--force", "aggregate"]].concat());
     assert!(output.out.contains("the same bytes as before"), "{output:?}");
     assert!(project.titer(&RUN).out.contains("nothing to do: 0 ran, 10 cached"));
+}
+
+#[test]
+fn a_link_that_leads_somewhere_at_last_is_noticed() {
+    let project = Project::empty();
+    project.write("data/1.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n");
+    std::os::unix::fs::symlink(project.path("elsewhere"), project.path("data/2.jsonl")).unwrap();
+    project.write("pipelines/p.toml", "titer = 1\n[mix.rows]\nsources = [{ path = \"data/*.jsonl\" }]\n");
+    project.run();
+    std::thread::sleep(Duration::from_millis(40));
+    assert!(project.titer(&RUN).out.contains("nothing to do"));
+    assert_eq!(snapshots(&project), 1);
+    project.write("elsewhere", "{\"instruction\":\"c\",\"output\":\"d\"}\n");
+    assert!(project.titer(&RUN).out.contains("1 ran"));
 }
 
 #[test]
