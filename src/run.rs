@@ -34,7 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How a run is to be done.
@@ -90,6 +90,7 @@ pub fn run(
     let nodes = pipeline.instances.len();
     let offers = plan.entries.iter().filter(|(_, status)| matches!(status, Status::Remote(_)));
     let offered = offers.map(|(node, _)| *node).collect();
+    let outdated = older::outdated(&plan);
     // An audit makes everything itself.
     let is_sharing = options.purpose == Purpose::Make && !plan.is_empty();
     let (upstream, planned, known) = match options.purpose {
@@ -97,7 +98,8 @@ pub fn run(
         Purpose::Audit => (vec![Vec::new(); nodes], vec![None; nodes], plan.known),
     };
     let schedule = Schedule::new(upstream, &wanted, &costs, needs.collect(), &options.limits);
-    let (sender, reports) = channel();
+    // What a chatty stage says waits for being read, not in memory.
+    let (sender, reports) = sync_channel(1024);
     std::thread::scope(|scope| {
         let mut runner = Runner {
             resolver,
@@ -126,7 +128,7 @@ pub fn run(
             counts: runner.schedule.counts(),
             sent: runner.sent,
             unsent: runner.unsent,
-            hidden: runner.hide_older(&wanted, begun),
+            hidden: runner.hide_older(&outdated, begun),
             interrupted: was_interrupted,
             seconds: started.elapsed().as_secs_f64(),
         };
@@ -300,7 +302,7 @@ impl Runner<'_> {
         let instance = &self.pipeline.instances[node];
         let placement = Placement {
             threads: instance.demands.threads.map_or(grant.cpus, |threads| threads.get() as usize),
-            gpus: self.options.has_gpus().then(|| grant.gpus.clone()),
+            gpus: self.options.limits.gpus.is_some().then(|| grant.gpus.clone()),
             requests_per_second: instance.demands.network.and_then(|slots| self.options.limits.rate(slots)),
         };
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {

@@ -15,8 +15,9 @@ pub(super) fn limits(manifest: &Limits, machine: &Machine) -> Limits {
     let processors = std::thread::available_parallelism().ok().and_then(|number| u32::try_from(number.get()).ok());
     let cpus = machine.jobs.or(manifest.cpus).or(processors.and_then(NonZeroU32::new));
     let memory = machine.memory.or(manifest.memory).into_iter().chain(all_memory()).min();
-    let gpus = machine.gpus.clone().or(manifest.gpus.clone()).unwrap_or_else(all_cards);
-    Limits { cpus, memory, gpus: Some(gpus), ..manifest.clone() }
+    // Where there is no card, nothing is said of cards; where none is asked for, none may be seen.
+    let gpus = machine.gpus.clone().or(manifest.gpus.clone()).or_else(all_cards);
+    Limits { cpus, memory, gpus, ..manifest.clone() }
 }
 
 #[cfg(target_os = "linux")]
@@ -30,17 +31,17 @@ fn all_memory() -> Option<Bytes> {
     None
 }
 
-/// The cards that this process may see: those of `CUDA_VISIBLE_DEVICES`, else all that the driver has made.
+/// The cards that this process may see, if there are any: those of `CUDA_VISIBLE_DEVICES`, else all that the driver has made.
 #[expect(clippy::disallowed_methods, reason = "this is `cli`")]
-fn all_cards() -> Cards {
+fn all_cards() -> Option<Cards> {
     if let Ok(preset) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return Cards::parse(&preset);
+        return Some(Cards::parse(&preset)).filter(|cards| !cards.0.is_empty());
     }
     let number = |name: &str| name.strip_prefix("nvidia")?.parse::<u32>().ok();
     let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
     let mut numbers: Vec<u32> = devices.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
     numbers.sort_unstable();
-    Cards(numbers.iter().map(u32::to_string).collect())
+    (!numbers.is_empty()).then(|| Cards(numbers.iter().map(u32::to_string).collect()))
 }
 
 /// Refuses what could never start.

@@ -161,6 +161,9 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
         out::say(format!("results: {}", results.display()));
     } else if summary.hidden > 0 {
         let number = summary.hidden;
-        out::say(format!("{number} older results were taken out of `{}`; they stay in the cache", results.display()));
+        let results = results.display();
+        out::say(format!(
+            "no longer shown in `{results}`, as they are of an older state: {number} results; the cache has them"
+        ));
     }
 }

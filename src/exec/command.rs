@@ -1,16 +1,18 @@
 //! A job that another program does: see [`crate::stage::command`] for the contract.
 
 use super::group::lock;
+use super::secrets::Mask;
+use super::strays;
 use super::{Event, Job, Local, Placement, Report, write_job};
-use crate::stage::{Cause, CommandRecipe, command};
+use crate::stage::{Cause, CommandRecipe, Progress, command};
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{BufRead as _, BufReader, PipeReader, Read};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use std::collections::VecDeque;
+use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -22,9 +24,6 @@ const TAIL: usize = 10;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A command that ran for less has hardly left a process behind that hides: it is not looked for.
 const SHORT: Duration = Duration::from_secs(1);
-
-/// Names of secrets in titer's own environment, and their values.
-pub type Secrets = BTreeMap<String, String>;
 
 /// Starts the command in the name of `run`, with a folder `work` for what belongs to the job only. What it says and how it
 /// ends goes to the run's reports.
@@ -50,7 +49,7 @@ pub(super) fn start(
     secrets.keys().for_each(|name| {
         command.env_remove(name);
     });
-    command.env("TITER_JOB", &job_file).env("TITER_OUTPUT", &job.output).env("TITER_INSTANCE", &job.instance);
+    command.env(strays::JOB, &job_file).env("TITER_OUTPUT", &job.output).env("TITER_INSTANCE", &job.instance);
     command.env("TITER_SCRATCH", &scratch);
     placement.set(&mut command);
     command.envs(&recipe.env);
@@ -62,14 +61,13 @@ pub(super) fn start(
     // Its ends of the pipe must not be held open here.
     drop(command);
     let group = Pid::from_child(&child);
-    groups.add_guarded(group);
+    groups.add_guarded(group, &job_file);
     groups.assign(group, Some(node));
 
-    let masked: Vec<(String, String)> = secrets.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    let listener = Listener { node, reports: reports.clone(), masked, tail: Arc::default() };
+    let listener = Listener { node, reports: reports.clone(), mask: Mask::new(secrets), tail: Arc::default() };
     let (groups, output, begun) = (Arc::clone(groups), job.output.clone(), Instant::now());
     std::thread::spawn(move || {
-        let Listener { node, reports, masked, tail } = listener.clone();
+        let Listener { node, reports, mask, tail } = listener.clone();
         let (finished, ended) = channel();
         std::thread::spawn(move || {
             listener.listen(words);
@@ -79,13 +77,13 @@ pub(super) fn start(
         groups.remove(group);
         let is_silent = ended.recv_timeout(LAST_WORDS / 10).is_ok();
         if !is_silent || begun.elapsed() > SHORT {
-            end_strays(&job_file);
+            strays::end(&[job_file.display().to_string()]);
         }
         if !is_silent {
             let _ = ended.recv_timeout(LAST_WORDS);
         }
         let event = match status {
-            Ok(status) if status.success() => match leaked(&output, &masked) {
+            Ok(status) if status.success() => match mask.find_in(&output) {
                 Ok(None) => Event::Done,
                 Ok(Some(message)) => Event::Failed { cause: Cause::Error, message },
                 Err(error) => Event::Failed { cause: Cause::Error, message: format!("{error:#}") },
@@ -110,19 +108,6 @@ fn wait(mut child: Child, group: Pid) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
-/// Ends processes that have left the group of their job (a daemon does): they still have its name in their environment.
-fn end_strays(job_file: &Path) {
-    let name = format!("TITER_JOB={}\0", job_file.display());
-    let finder = memchr::memmem::Finder::new(&name);
-    // Only Linux has this folder.
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|pid| Pid::from_raw(pid.parse().ok()?)) else { continue };
-        if std::fs::read(entry.path().join("environ")).is_ok_and(|environment| finder.find(&environment).is_some()) {
-            let _ = kill_process(pid, Signal::KILL);
-        }
-    }
-}
-
 /// Text that does nothing to the terminal on which it is shown.
 fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\t' { char::REPLACEMENT_CHARACTER } else { c }).collect()
@@ -144,128 +129,102 @@ fn failure(status: ExitStatus, tail: &VecDeque<String>) -> Event {
 #[derive(Clone, Debug)]
 struct Listener {
     node: usize,
-    reports: Sender<Report>,
-    /// Names and values of secrets.
-    masked: Vec<(String, String)>,
+    reports: SyncSender<Report>,
+    mask: Mask,
     /// The last lines.
     tail: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl Listener {
-    fn listen(&self, words: PipeReader) {
+    fn listen(&self, words: impl Read) {
         let mut words = BufReader::new(words);
-        let mut line = Vec::new();
+        // The end of a line that was cut: a secret may begin there.
+        let mut line: Vec<u8> = Vec::new();
         loop {
+            let read = (&mut words).take(LONGEST_LINE).read_until(b'\n', &mut line);
+            let is_end = !matches!(read, Ok(1..));
+            if is_end && line.is_empty() {
+                return;
+            }
+            let mut text = self.mask.hide(String::from_utf8_lossy(&line).into_owned());
             line.clear();
-            match (&mut words).take(LONGEST_LINE).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => return,
-                Ok(_) => self.hear(&line),
+            if !is_end && !text.ends_with('\n') {
+                let place = text.floor_char_boundary(text.len().saturating_sub(self.mask.longest()));
+                line.extend_from_slice(&text.as_bytes()[place..]);
+                text.truncate(place);
             }
+            self.hear(text.trim_end());
         }
     }
 
-    fn hear(&self, line: &[u8]) {
-        let mut text = String::from_utf8_lossy(line).trim_end().to_string();
-        for (name, value) in self.masked.iter().filter(|(_, value)| !value.is_empty()) {
-            if text.contains(value.as_str()) {
-                text = text.replace(value.as_str(), &format!("<{name}>"));
+    /// `line` holds no secret, but what it says as JSON may.
+    fn hear(&self, line: &str) {
+        let is_event = line.starts_with("{\"progress\"") || line.starts_with("{\"warn\"");
+        let event = match is_event.then(|| serde_json::from_str(line).ok()).flatten() {
+            Some(Event::Warn(message)) => Event::Warn(self.mask.hide(message)),
+            Some(Event::Progress(progress)) => Event::Progress(Progress {
+                unit: self.mask.hide(progress.unit),
+                note: self.mask.hide(progress.note),
+                ..progress
+            }),
+            _ => {
+                let mut tail = lock(&self.tail);
+                if tail.len() == TAIL {
+                    tail.pop_front();
+                }
+                tail.push_back(harmless(&shortened(line)));
+                Event::Log(line.to_string())
             }
-        }
-        let is_event = text.starts_with("{\"progress\"") || text.starts_with("{\"warn\"");
-        let event = is_event.then(|| serde_json::from_str(&text).ok()).flatten();
-        let event = event.filter(|event| matches!(event, Event::Progress(_) | Event::Warn(_)));
-        if event.is_none() {
-            let mut tail = lock(&self.tail);
-            if tail.len() == TAIL {
-                tail.pop_front();
-            }
-            tail.push_back(harmless(&text));
-        }
-        let _ = self.reports.send(Report { node: self.node, event: event.unwrap_or(Event::Log(text)) });
+        };
+        let _ = self.reports.send(Report { node: self.node, event });
     }
 }
 
-/// Looks for secrets in what a command wrote: they would be kept for ever. Returns what to say if there is one.
-fn leaked(output: &Path, secrets: &[(String, String)]) -> anyhow::Result<Option<String>> {
-    if secrets.is_empty() {
-        return Ok(None);
-    }
-    let mut folders = vec![output.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).with_context(|| format!("reading `{}`", folder.display()))? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                folders.push(entry.path());
-            } else if kind.is_file()
-                && let Some(name) = holds(&entry.path(), secrets)?
-            {
-                let file = entry.path();
-                let file = file.strip_prefix(output).unwrap_or(&file).display();
-                return Ok(Some(format!("`{file}` holds the secret `{name}`: it is not kept; do not write it there")));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The name of a secret whose value is in the file.
-fn holds<'a>(path: &Path, secrets: &'a [(String, String)]) -> anyhow::Result<Option<&'a str>> {
-    let finders: Vec<_> = secrets
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name, memchr::memmem::Finder::new(value)))
-        .collect();
-    let longest = finders.iter().map(|(_, finder)| finder.needle().len()).max().unwrap_or(0);
-    let mut file = std::fs::File::open(path).with_context(|| format!("reading `{}`", path.display()))?;
-    let (mut window, mut chunk) = (Vec::new(), vec![0; 1 << 20]);
-    loop {
-        let read = file.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        window.extend_from_slice(&chunk[..read]);
-        if let Some((name, _)) = finders.iter().find(|(_, finder)| finder.find(&window).is_some()) {
-            return Ok(Some(name));
-        }
-        // One that lies across two chunks.
-        window.drain(..window.len().saturating_sub(longest));
+/// The beginning of a line that is too long for a message.
+fn shortened(line: &str) -> String {
+    const LONGEST: usize = 1000;
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{} …", &line[..end]),
+        None => line.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::sync_channel;
 
-    #[test]
-    fn a_secret_is_found_across_the_border_of_two_chunks() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut text = vec![b'x'; (1 << 20) - 3];
-        text.extend_from_slice(b"hunter2 and more");
-        std::fs::create_dir(folder.path().join("model")).unwrap();
-        std::fs::write(folder.path().join("model/notes.txt"), &text).unwrap();
-        let secrets = |value: &str| vec![("PASSWORD".to_string(), value.to_string())];
-        let message = leaked(folder.path(), &secrets("hunter2")).unwrap().unwrap();
-        assert!(message.contains("`model/notes.txt` holds the secret `PASSWORD`") && !message.contains("hunter2"));
-        assert_eq!(leaked(folder.path(), &secrets("hunter3")).unwrap(), None);
-        assert_eq!(leaked(folder.path(), &secrets("")).unwrap(), None);
+    fn heard(value: &str, said: &[u8]) -> Vec<Event> {
+        let (reports, heard) = sync_channel(100);
+        let mask = Mask::new(&[("KEY".to_string(), value.to_string())].into());
+        Listener { node: 3, reports, mask, tail: Arc::default() }.listen(said);
+        heard.try_iter().map(|report| report.event).collect()
     }
 
     #[test]
     fn lines_are_masked_and_only_some_are_events() {
-        let (reports, heard) = channel();
-        let masked = vec![("KEY".to_string(), "abc".to_string())];
-        let listener = Listener { node: 3, reports, masked, tail: Arc::default() };
-        listener.hear(b"using abc\n");
-        listener.hear(b"{\"progress\":{\"done\":1,\"total\":2,\"unit\":\"rows\",\"note\":\"\"}}\n");
-        listener.hear(b"{\"warn\":\"abc is old\"}\n");
-        listener.hear(b"\"done\"\n");
-        listener.hear(b"\xff\xfe\n");
-        let events: Vec<Event> = heard.try_iter().map(|report| report.event).collect();
+        let events = heard(
+            "abc",
+            b"using abc\n{\"progress\":{\"done\":1,\"total\":2,\"unit\":\"rows\",\"note\":\"\\u0061bc\"}}\n\
+              {\"warn\":\"\\u0061bc is old\"}\n\"done\"\n\xff\xfe\n",
+        );
         assert_eq!(events[0], Event::Log("using <KEY>".into()));
-        assert!(matches!(&events[1], Event::Progress(progress) if progress.done == 1));
+        assert!(matches!(&events[1], Event::Progress(progress) if progress.done == 1 && progress.note == "<KEY>"));
         assert_eq!(events[2], Event::Warn("<KEY> is old".into()));
         assert_eq!(events[3], Event::Log("\"done\"".into()), "a command cannot end its job by a word");
         assert!(matches!(&events[4], Event::Log(noise) if noise.contains('\u{fffd}')));
+    }
+
+    #[test]
+    fn a_secret_is_masked_where_a_long_line_is_cut() {
+        let limit = usize::try_from(LONGEST_LINE).unwrap();
+        for before in limit - 8..=limit {
+            let said = format!("{}s3cr3tTOKEN and more", "y".repeat(before));
+            let lines: Vec<String> = heard("s3cr3tTOKEN", said.as_bytes())
+                .into_iter()
+                .map(|event| if let Event::Log(line) = event { line } else { String::new() })
+                .collect();
+            assert_eq!(lines.concat(), format!("{}<KEY> and more", "y".repeat(before)));
+        }
     }
 }

@@ -24,18 +24,18 @@ impl Groups {
         lock(&self.alive).push((group, None));
     }
 
-    /// A group that the guard must know.
-    pub(super) fn add_guarded(&self, group: Pid) {
+    /// A group that the guard must know, with the job that it works for.
+    pub(super) fn add_guarded(&self, group: Pid, job_file: &Path) {
         self.add(group);
         if let Some(guard) = &mut *lock(&self.guard) {
-            guard.say('+', group);
+            guard.say(&format!("+{} {}", group.as_raw_nonzero(), job_file.display()));
         }
     }
 
     pub(super) fn remove(&self, group: Pid) {
         lock(&self.alive).retain(|(known, _)| *known != group);
         if let Some(guard) = &mut *lock(&self.guard) {
-            guard.say('-', group);
+            guard.say(&format!("-{}", group.as_raw_nonzero()));
         }
     }
 
@@ -91,9 +91,9 @@ impl Guard {
         Ok(Self { child, list })
     }
 
-    fn say(&mut self, sign: char, group: Pid) {
+    fn say(&mut self, line: &str) {
         if let Some(list) = &mut self.list {
-            let _ = list.write_all(format!("{sign}{}\n", group.as_raw_nonzero()).as_bytes());
+            let _ = list.write_all(format!("{line}\n").as_bytes());
         }
     }
 }
@@ -105,21 +105,24 @@ impl Drop for Guard {
     }
 }
 
-/// The guard's work: reads `+GROUP` and `-GROUP`, one a line; at the end kills the groups that are left.
+/// The guard's work: reads `+GROUP JOB` and `-GROUP`, one a line; at the end kills the groups that are left, and what left
+/// them.
 pub fn guard(list: impl BufRead) {
-    let mut groups: Vec<Pid> = Vec::new();
+    let mut groups: Vec<(Pid, String)> = Vec::new();
     for line in list.lines().map_while(Result::ok) {
-        let Some((sign, number)) = line.split_at_checked(1) else { continue };
+        let Some((sign, rest)) = line.split_at_checked(1) else { continue };
+        let (number, job) = rest.split_once(' ').unwrap_or((rest, ""));
         // 0 and 1 would be this process's own group, and everybody.
         let Some(group) = number.parse().ok().filter(|number| *number > 1).and_then(Pid::from_raw) else { continue };
-        groups.retain(|known| *known != group);
+        groups.retain(|(known, _)| *known != group);
         if sign == "+" {
-            groups.push(group);
+            groups.push((group, job.to_string()));
         }
     }
-    for group in groups {
-        let _ = kill_process_group(group, Signal::KILL);
+    for (group, _) in &groups {
+        let _ = kill_process_group(*group, Signal::KILL);
     }
+    super::strays::end(&groups.into_iter().map(|(_, job)| job).filter(|job| !job.is_empty()).collect::<Vec<_>>());
 }
 
 /// A poisoned lock only says that a thread panicked; what it guards here is whole at every moment.

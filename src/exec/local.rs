@@ -4,8 +4,9 @@
 //! workers that live as long as the run. Each worker is the leader of its own process group, so that all of it can be
 //! ended, and asks the kernel to be killed when its parent dies.
 
-use super::command::{self, Secrets};
+use super::command;
 use super::group::{Groups, lock};
+use super::secrets::Secrets;
 use super::{Event, Job, Placement, write_job};
 use crate::stage::{Cause, Recipe};
 use anyhow::Context as _;
@@ -14,7 +15,7 @@ use std::io::{BufRead, BufReader, Read as _, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 
 /// Bytes of a worker's line; what is longer is no event.
@@ -33,7 +34,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Local {
     program: PathBuf,
-    pub(super) reports: Sender<Report>,
+    pub(super) reports: SyncSender<Report>,
     pub(super) secrets: Arc<Secrets>,
     idle: Arc<Mutex<Vec<Worker>>>,
     pub(super) groups: Arc<Groups>,
@@ -50,7 +51,7 @@ struct Worker {
 impl Local {
     /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the commands that ask for
     /// them.
-    pub fn new(program: PathBuf, secrets: Secrets, reports: Sender<Report>) -> Self {
+    pub fn new(program: PathBuf, secrets: Secrets, reports: SyncSender<Report>) -> Self {
         Self { program, reports, secrets: Arc::new(secrets), idle: Arc::default(), groups: Arc::default() }
     }
 
@@ -171,7 +172,7 @@ impl Worker {
 
     /// Passes events on until the job ends, and returns the last, which says how. `None`: the worker died, which has been
     /// reported.
-    fn listen(&mut self, node: usize, reports: &Sender<Report>) -> Option<Event> {
+    fn listen(&mut self, node: usize, reports: &SyncSender<Report>) -> Option<Event> {
         let mut line = Vec::new();
         loop {
             line.clear();

@@ -6,11 +6,13 @@
 mod command;
 mod group;
 mod local;
+mod secrets;
+mod strays;
 mod worker;
 
-pub use command::Secrets;
 pub use group::guard;
 pub use local::{Local, Report};
+pub use secrets::Secrets;
 pub use worker::serve;
 
 use crate::stage::{Cause, Context, Hints, Input, Progress, Recipe};

@@ -134,5 +134,5 @@ impl Observer for Recorder<'_> {
 fn saved<'n>(cached: impl Iterator<Item = &'n usize>, finished: &Finished) -> f64 {
     let mut seen: BTreeSet<Digest> = BTreeSet::new();
     let records = cached.filter_map(|node| finished.known[*node].as_ref());
-    records.filter(|record| seen.insert(record.key)).map(|record| record.run.wall_seconds).sum()
+    records.filter(|record| seen.insert(record.key)).fold(0.0, |sum, record| sum + record.run.wall_seconds)
 }

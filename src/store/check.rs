@@ -66,6 +66,9 @@ impl Store {
         }
         let flaws = self.check_objects(&users, threads, progress, &mut health)?;
         health.flaws.extend(flaws);
+        if !health.flaws.is_empty() {
+            self.forget_snapshots();
+        }
         Ok(health)
     }
 

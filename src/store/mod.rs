@@ -133,6 +133,9 @@ impl Store {
             fs::create_dir_all(root).at("create", root)?;
         }
         let root = fs::canonicalize(root).at("open", root)?;
+        if !root.is_dir() {
+            return Err(StoreError::Unfit { path: root, reason: "a cache is a folder" });
+        }
         let found = format::read(&root)?;
         let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let host = host();
@@ -258,6 +261,11 @@ impl Store {
         if let (true, Ok(temporary)) = (self.writable, self.temporary()) {
             snapshot::remember(&self.root, question, facts, answer, &[&self.root, root], &temporary);
         }
+    }
+
+    /// Forgets all answers: something that no snapshot looks at is wrong. The next runs look for themselves.
+    fn forget_snapshots(&self) {
+        let _ = fs::remove_dir_all(self.local().join(snapshot::FOLDER));
     }
 
     /// Adds to `facts` that the record's objects are there as they are. A record that goes is not missed as long as

@@ -180,6 +180,32 @@ fn what_hides_is_ended_too() {
 }
 
 #[test]
+fn what_hides_is_ended_too_when_titer_is_killed() {
+    let project = project(
+        "[mix.a]\ncommand = [\"sh\", \"-c\", \"setsid sh -c 'echo $$ > child; exec sleep 600' & sleep 600\"]\n",
+    );
+    let mut titer = project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::null()).spawn().unwrap();
+    assert!(soon(|| project.path("child").exists() && !project.read("child").is_empty()));
+    titer.kill().unwrap();
+    titer.wait().unwrap();
+    assert!(soon(|| !is_alive(&project.read("child"))));
+}
+
+#[test]
+fn a_failed_second_run_takes_no_result_away() {
+    let project = project(
+        "[mix.a]\ncommand = [\"sh\", \"-c\", \"test -z $(cat fails) && echo x > $0/train.jsonl\", \"{output}\"]\n\
+         [mix.b]\ncommand = [\"cp\", \"{input.a}\", \"{output}/train.jsonl\"]\ninputs = { a = \"mix.a\" }\n",
+    );
+    project.write("fails", "");
+    project.run();
+    let shown = tree(&project.path("out"));
+    project.write("fails", "yes");
+    project.refuses(&["run", "pipelines/p.toml", "-f", "mix.a"], 1, &["mix.a failed"]);
+    assert_eq!(tree(&project.path("out")), shown, "what is shown is still current");
+}
+
+#[test]
 fn what_is_no_file_is_refused_as_an_output() {
     for (made, says) in [
         ("mkfifo $0/train.jsonl", "a file was promised"),

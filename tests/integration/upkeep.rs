@@ -162,14 +162,14 @@ fn a_result_that_was_not_made_is_not_shown() {
     // What is wrong comes so late that only the work finds it.
     let rows = "{\"instruction\":\"a\",\"output\":\"b\",\"prediction\":\"b\"}\n".repeat(4999);
     project.write("data/more.jsonl", &format!("{rows}{{\"instruction\":\"a\",\"prediction\":\"b\"}}\n"));
-    project.refuses(&["run", "pipelines/p.toml", "-k"], 1, &["10 older results were taken out of"]);
+    project.refuses(&["run", "pipelines/p.toml", "-k"], 1, &["older state: 10 results"]);
     assert!(tree(&project.path("out")).is_empty(), "an older table is not the one of these rows");
     project.write("data/more.jsonl", &good);
     assert_eq!(project.run(), NOTHING);
     assert!(project.path("out/answers/aggregate.table/table.csv").exists());
     // What was not wanted stays as it is.
     project.write("data/more.jsonl", &format!("{rows}{{\"instruction\":\"a\",\"prediction\":\"b\"}}\n"));
-    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=2]"], 1, &["1 older results were"]);
+    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=2]"], 1, &["older state: 1 results"]);
     assert!(project.path("out/answers/mix.rows/n=5").exists() && !project.path("out/answers/mix.rows/n=2").exists());
 }
 
