@@ -118,6 +118,17 @@ pub struct Counts {
     pub unfinished: usize,
 }
 
+impl Counts {
+    /// How a run that was not interrupted ended, in a word.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self { failed: 1.., .. } => "failed",
+            Self { ran: 0, fetched: 0, shared: 0, .. } => "nothing to do",
+            _ => "done",
+        }
+    }
+}
+
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,12 +228,7 @@ impl RunSummary {
 
     /// How it ended, in a word.
     pub fn outcome(&self) -> &'static str {
-        match self.counts {
-            _ if self.interrupted => "interrupted",
-            Counts { failed: 1.., .. } => "failed",
-            Counts { ran: 0, shared: 0, .. } => "nothing to do",
-            _ => "done",
-        }
+        if self.interrupted { "interrupted" } else { self.counts.outcome() }
     }
 
     /// Reads a summary; `Err` says what is wrong with it.

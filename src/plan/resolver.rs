@@ -97,10 +97,8 @@ impl<'a> Resolver<'a> {
     /// The inputs of an instance, with their content.
     ///
     /// # Errors
-    /// What is missing or cannot be read, each at its place in the manifest.
-    ///
-    /// # Panics
-    /// If an upstream instance has no record in `known`.
+    /// What is missing or cannot be read, each at its place in the manifest; upstream instances without a record in
+    /// `known` too.
     pub fn materials(&self, node: usize, known: &Known) -> Result<Vec<Material>, Vec<Diagnostic>> {
         let mut materials = Vec::new();
         let mut problems = Vec::new();
@@ -111,9 +109,8 @@ impl<'a> Resolver<'a> {
                     Err(problem) => problems.push(*problem),
                 },
                 Source::Output { instance, output } => {
-                    #[expect(clippy::expect_used, reason = "the schedule resolves a node after its inputs")]
-                    let record = known[*instance].as_ref().expect("upstream record");
-                    match self.output(input, *instance, output, record) {
+                    let made = known[*instance].as_ref().ok_or_else(|| self.unmade(input, *instance));
+                    match made.and_then(|record| self.output(input, *instance, output, record)) {
                         Ok(material) => materials.push(material),
                         Err(problem) => problems.push(problem),
                     }
@@ -353,6 +350,12 @@ impl<'a> Resolver<'a> {
             anyhow::bail!("the folder holds none of the files of a model (`config.json`, `tokenizer.json`, …)");
         }
         Ok(digest_of(&files))
+    }
+
+    fn unmade(&self, input: &ResolvedInput, instance: usize) -> Diagnostic {
+        let id = &self.pipeline.instances[instance].id;
+        Diagnostic::at(input.span, format!("the result of `{id}` is not in the cache"))
+            .hint("`titer run` makes it; if the shared cache has it, `titer pull` fetches it")
     }
 
     pub(super) fn output(

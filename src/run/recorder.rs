@@ -49,7 +49,11 @@ impl<'a> Recorder<'a> {
         let keys = finished.keys.iter().map(|(node, key)| (name(*node), *key)).collect();
         let mut entries = self.entries;
         for &node in wanted.iter().filter(|node| finished.known[**node].is_none()) {
-            entries.entry(node).or_default();
+            let entry = entries.entry(node).or_default();
+            // It warned of something, and did not start.
+            if entry.state == State::Cached {
+                entry.state = State::Unfinished;
+            }
         }
         let is_cached = |node: &&usize| entries.get(node).is_none_or(|entry| entry.state == State::Cached);
         summary.saved_seconds = saved(wanted.iter().filter(is_cached), finished);
@@ -79,7 +83,7 @@ impl<'a> Recorder<'a> {
                 entry.tries += 1;
             }
             RunEvent::Warned(message) => {
-                // What has not started and warns, was cached: its results could not be shown.
+                // What has not started and warns, was mostly cached: its results could not be shown.
                 let cached = || Entry { state: State::Cached, ..Entry::default() };
                 self.entries.entry(node).or_insert_with(cached).warnings.push((*message).to_string());
             }

@@ -7,7 +7,8 @@ use crate::record::{Output, Record};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-/// Reads a record of `key`, whose outputs must have the names and paths `promised`. `Err` says what is wrong with it.
+/// Reads a record of `key`, whose outputs must have the names and paths `promised`; an imported one may have fewer. `Err`
+/// says what is wrong with it.
 pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> Result<Record, String> {
     let record = Record::parse(bytes)?;
     if record.key != *key {
@@ -15,7 +16,12 @@ pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> R
     }
     let found: Vec<(&str, &str)> =
         record.outputs.iter().map(|output| (output.name.as_str(), output.path.as_str())).collect();
-    if found != promised {
+    let is_kept = match record.run.imported {
+        None => found == promised,
+        // Of a result that was imported, some outputs may be all that there was.
+        Some(_) => is_part(&found, promised),
+    };
+    if !is_kept {
         return Err("it has other outputs than its kind of stage makes".to_string());
     }
     record.outputs.iter().try_for_each(output)?;
@@ -26,6 +32,12 @@ pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> R
         }
     }
     Ok(record)
+}
+
+/// Whether some of `all` are left, in their order.
+fn is_part<T: PartialEq>(some: &[T], all: &[T]) -> bool {
+    let mut all = all.iter();
+    !some.is_empty() && some.iter().all(|one| all.any(|other| other == one))
 }
 
 fn output(output: &Output) -> Result<(), String> {

@@ -68,8 +68,12 @@ fn fetch(store: &Store) -> (Result<Option<Arc<Record>>, String>, u64) {
     }
 }
 
+fn parcel(record: &Record) -> Errand {
+    Errand::Send { record: Arc::new(record.clone()), outputs: OUTPUTS.to_vec() }
+}
+
 fn send(store: &Store, record: &Record) -> (Result<Sent, String>, u64) {
-    match exchange(store, vec![Errand::Send(Arc::new(record.clone()))]).pop().unwrap() {
+    match exchange(store, vec![parcel(record)]).pop().unwrap() {
         Told::Sent { outcome, bytes, .. } => (outcome.map_err(|trouble| trouble.to_string()), bytes),
         other => panic!("{other:?}"),
     }
@@ -385,8 +389,7 @@ fn an_object_of_many_results_is_carried_once() {
     let lab = Lab::new();
     let (here, there) = (lab.store("here"), lab.store("there"));
     let seeds: Vec<u32> = (1..20).collect();
-    let records: Vec<Arc<Record>> =
-        seeds.iter().map(|seed| Arc::new(commit(&here, *seed, "weights").record().clone())).collect();
+    let parcels = seeds.iter().map(|seed| parcel(commit(&here, *seed, "weights").record())).collect();
     let bytes = |told: Vec<Told>| -> u64 {
         let one = |told| match told {
             Told::Sent { outcome: Ok(_), bytes, .. } | Told::Fetched { outcome: Ok(Some(_)), bytes, .. } => bytes,
@@ -394,7 +397,7 @@ fn an_object_of_many_results_is_carried_once() {
         };
         told.into_iter().map(one).sum()
     };
-    assert_eq!(bytes(exchange(&here, records.into_iter().map(Errand::Send).collect())), 14);
+    assert_eq!(bytes(exchange(&here, parcels)), 14);
     let errand = |seed: &u32| Errand::Fetch { document: document(*seed), outputs: OUTPUTS.to_vec() };
     assert_eq!(bytes(exchange(&there, seeds.iter().map(errand).collect())), 14);
 }
