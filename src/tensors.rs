@@ -134,7 +134,9 @@ mod tests {
         assert_eq!(entry(&format!("[{most},2]"), "[0,4]"), "tensor `a`: its shape has too many elements");
         assert_eq!(entry("[4294967296,4294967296,0]", "[0,0]"), "tensor `a`: its shape has too many elements");
         assert_eq!(entry("[1]", "[4,0]"), "tensor `a`: it ends before it begins");
-        for (shape, offsets) in [("[-1]", "[0,4]"), ("[1.5]", "[0,4]"), ("1", "[0,4]"), ("[1]", "[0]"), ("[1]", "[-4,0]")] {
+        for (shape, offsets) in
+            [("[-1]", "[0,4]"), ("[1.5]", "[0,4]"), ("1", "[0,4]"), ("[1]", "[0]"), ("[1]", "[-4,0]")]
+        {
             assert!(entry(shape, offsets).starts_with("tensor `a`: "), "{shape} {offsets}");
         }
         for text in ["", "[]", "{\"a\":1}", "{\"a\":{}}", "{", &"[".repeat(100_000)] {

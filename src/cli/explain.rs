@@ -66,9 +66,7 @@ fn reasons(project: &Project, status: &Status, changes: &[Explained]) -> (&'stat
         Status::Runs(Reason::Changed(_)) if !changes.is_empty() => {
             ("will run", changes.iter().map(ToString::to_string).collect())
         }
-        Status::Remote(record) => {
-            ("cached (shared)", vec![format!("{}; a run fetches it", record.run.origin())])
-        }
+        Status::Remote(record) => ("cached (shared)", vec![format!("{}; a run fetches it", record.run.origin())]),
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
         Status::Waits { on, cached_unless_changed } => {

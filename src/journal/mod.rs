@@ -362,6 +362,19 @@ mod tests {
     }
 
     #[test]
+    fn a_run_has_done_something_if_a_result_is_new_here() {
+        let cached = Counts { wanted: 2, cached: 1, ..Counts::default() };
+        assert_eq!(cached.outcome(), "nothing to do");
+        for counts in [Counts { ran: 1, ..cached }, Counts { fetched: 1, ..cached }, Counts { shared: 1, ..cached }] {
+            assert_eq!(counts.outcome(), "done", "{counts:?}");
+            assert_eq!(Counts { failed: 1, ..counts }.outcome(), "failed");
+            let summary = RunSummary { counts, ..RunSummary::begin("p", "p.toml", Asked::default()) };
+            assert_eq!(summary.outcome(), "done");
+            assert_eq!(RunSummary { interrupted: true, ..summary }.outcome(), "interrupted");
+        }
+    }
+
+    #[test]
     fn a_summary_is_read_as_it_was_written() {
         let asked = Asked { set: vec!["epochs=3".into()], targets: vec!["mix".into()], ..Asked::default() };
         assert!(!asked.is_as_written() && Asked { set: vec![], ..asked.clone() }.is_as_written());

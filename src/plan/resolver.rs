@@ -434,3 +434,25 @@ fn is_read(form: Form, name: &str) -> bool {
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::manifest::{Overrides, load};
+
+    #[test]
+    fn what_reads_an_unmade_result_has_no_key_and_a_message() {
+        let text = "titer = 1\n[mix.a]\ncommand = [\"true\"]\n\
+                    [mix.b]\ncommand = [\"true\", \"{input.of}\"]\ninputs = { of = \"mix.a\" }\n";
+        let read = |_: &str| Ok(text.to_string());
+        let pipeline = load("p.toml", &read, &Overrides::default(), &mut Sources::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let resolver = Resolver::new(&pipeline, &store, folder.path());
+        let reader = pipeline.instances.iter().position(|instance| !instance.inputs.is_empty()).unwrap();
+        let problems = resolver.materials(reader, &vec![None; 2]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].message, "the result of `mix.a` is not in the cache");
+    }
+}

@@ -140,3 +140,42 @@ fn saved<'n>(cached: impl Iterator<Item = &'n usize>, finished: &Finished) -> f6
     let records = cached.filter_map(|node| finished.known[*node].as_ref());
     records.filter(|record| seen.insert(record.key)).map(|record| record.run.wall_seconds).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::journal::Asked;
+    use crate::manifest::{Overrides, load};
+    use crate::run::Summary;
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn event(&mut self, _: usize, _: &RunEvent<'_>) {}
+        fn stopping(&mut self, _: usize) {}
+        fn sending(&mut self, _: usize) {}
+    }
+
+    #[test]
+    fn what_warned_and_never_started_is_unfinished() {
+        let text = "titer = 1\n[mix.a]\ncommand = [\"true\"]\n[mix.b]\ncommand = [\"true\"]\n";
+        let read = |_: &str| Ok(text.to_string());
+        let pipeline = load("p.toml", &read, &Overrides::default(), &mut Sources::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let mut deaf = Deaf;
+        let mut recorder = Recorder::new(&mut deaf);
+        recorder.event(0, &RunEvent::Warned("not fetched: it lies"));
+        let finished = Finished {
+            summary: Summary::default(),
+            keys: BTreeMap::new(),
+            known: vec![None; pipeline.instances.len()],
+        };
+        let mut summary = RunSummary::begin("p", "p.toml", Asked::default());
+        recorder.fill(&mut summary, &pipeline, &[0, 1], &finished, &store).unwrap();
+        assert_eq!(summary.instances.len(), 2);
+        assert!(summary.instances.values().all(|entry| entry.state == State::Unfinished), "{summary:?}");
+        assert_eq!(summary.instances["mix.a"].warnings, ["not fetched: it lies"]);
+    }
+}

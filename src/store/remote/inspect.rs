@@ -69,7 +69,7 @@ fn output(output: &Output) -> Result<(), String> {
 mod tests {
     use super::super::super::tests::{committed, document, store};
     use super::*;
-    use crate::record::FileEntry;
+    use crate::record::{FileEntry, Imported};
 
     const PROMISED: &[(&str, &str)] = &[("model", "model/"), ("metrics", "metrics.jsonl")];
 
@@ -97,6 +97,24 @@ mod tests {
         assert!(verdict(|made| made.outputs[1].digest = Digest::of(b""), false).contains("`metrics`"));
         assert!(verdict(|made| drop(made.outputs.pop()), true).contains("other outputs"));
         assert!(verdict(|made| made.outputs[0].path = "elsewhere/".into(), true).contains("other outputs"));
+    }
+
+    #[test]
+    fn an_imported_record_may_have_a_part_of_the_outputs() {
+        let imported = |change: fn(&mut Vec<Output>)| {
+            let change = |made: &mut Record| {
+                made.run.imported = Some(Imported { from: "model".to_string(), note: None });
+                change(&mut made.outputs);
+            };
+            verdict(change, true)
+        };
+        assert_eq!(imported(|_| {}), "");
+        assert_eq!(imported(|outputs| outputs.truncate(1)), "");
+        assert_eq!(imported(|outputs| drop(outputs.remove(0))), "");
+        assert!(imported(Vec::clear).contains("other outputs"));
+        assert!(imported(|outputs| outputs.reverse()).contains("other outputs"));
+        assert!(imported(|outputs| outputs[1] = outputs[0].clone()).contains("other outputs"));
+        assert!(imported(|outputs| outputs[0].name = "else".to_string()).contains("other outputs"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Tests of a shared cache in a folder: what goes through, and what is refused.
 
-use super::super::tests::{OUTPUTS, commit, document};
+use super::super::tests::{OUTPUTS, commit, document, run_info};
 use super::*;
+use crate::record::{Imported, RunInfo};
 use crate::store::Committed;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -249,6 +250,37 @@ fn a_record_that_could_never_be_fetched_makes_way() {
     assert_eq!(fs::read_dir(lab.action("observations")).unwrap().count(), 1);
     overwrite(&lab.action("record.json"), "{\"format\":1,");
     assert_eq!(send(&lab.store("here"), &first).0, Ok(Sent::Canonical), "neither does a damaged one stay");
+}
+
+/// A result of seed 1 of which only the model was given.
+fn imported(store: &Store, weights: &str) -> Record {
+    let work = store.work_dir().unwrap();
+    fs::create_dir_all(work.path().join("model/deep")).unwrap();
+    fs::write(work.path().join("model/config.json"), "{}").unwrap();
+    fs::write(work.path().join("model/deep/weights"), weights).unwrap();
+    let run = RunInfo { imported: Some(Imported { from: "model".to_string(), note: None }), ..run_info() };
+    store.commit(work.path(), &OUTPUTS[..1], &document(1), run).unwrap().record().clone()
+}
+
+#[test]
+fn an_imported_result_is_shared_and_stays_beside_a_whole_one() {
+    let lab = Lab::new();
+    let (here, there) = (lab.store("here"), lab.store("there"));
+    let (part, whole) = (imported(&here, "weights"), made(&there, "others"));
+    let both = vec!["model".to_string(), "metrics".to_string()];
+    assert_eq!(send(&here, &part).0, Ok(Sent::Canonical));
+    assert_eq!(fetch(&lab.store("third")).0.unwrap().as_deref(), Some(&part));
+    assert_eq!(send(&here, &part).0, Ok(Sent::Known));
+    assert_eq!(send(&there, &whole).0, Ok(Sent::Observation(both.clone())));
+    assert_eq!(fetch(&lab.store("fourth")).0.unwrap().as_deref(), Some(&part), "the first one stays");
+
+    let lab = Lab::new();
+    let (here, there) = (lab.store("here"), lab.store("there"));
+    let (part, whole) = (imported(&here, "weights"), made(&there, "others"));
+    assert_eq!(send(&there, &whole).0, Ok(Sent::Canonical));
+    assert_eq!(send(&here, &part).0, Ok(Sent::Observation(both)));
+    assert_eq!(fetch(&lab.store("third")).0.unwrap().as_deref(), Some(&whole), "so it does here");
+    assert_eq!(fs::read_dir(lab.action("observations")).unwrap().count(), 1);
 }
 
 #[test]
