@@ -176,6 +176,6 @@ mod tests {
         recorder.fill(&mut summary, &pipeline, &[0, 1], &finished, &store).unwrap();
         assert_eq!(summary.instances.len(), 2);
         assert!(summary.instances.values().all(|entry| entry.state == State::Unfinished), "{summary:?}");
-        assert_eq!(summary.instances["mix.a"].warnings, ["not fetched: it lies"]);
+        assert_eq!(summary.instances[&pipeline.instances[0].id.to_string()].warnings, ["not fetched: it lies"]);
     }
 }
