@@ -63,6 +63,7 @@
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
+//! | [`tensors`] | the headers of safetensors files |
 //! | [`key`] | digests, canonical JSON, what is hashed to a key, and how two keys differ |
 //! | [`settings`](mod@settings), [`diagnostic`] | typed settings read from values with positions; messages that show the place |
 //!
@@ -97,3 +98,4 @@ pub mod scorer;
 pub mod settings;
 pub mod stage;
 pub mod store;
+pub mod tensors;

@@ -218,7 +218,8 @@ impl Runner<'_> {
     /// A ready instance: its key is known now; is its result?
     fn look_up(&mut self, node: usize) {
         if let Some(record) = self.planned[node].take() {
-            return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+            self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+            return;
         }
         let materials = match self.resolver.materials(node, &self.known) {
             Ok(materials) => materials,
@@ -237,7 +238,10 @@ impl Runner<'_> {
             return self.schedule.follow(node, leader);
         }
         match self.made(node, &key) {
-            Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Cached, Outcome::Cached),
+            Ok(Some(record)) => {
+                self.finish(node, &record, &RunEvent::Cached, Outcome::Cached);
+                return;
+            }
             Ok(None) => {}
             Err(error) => return self.fail(node, &error.to_string(), false),
         }
@@ -245,7 +249,7 @@ impl Runner<'_> {
         let running = Running::new(document, materials);
         let is_forced = self.options.forced.contains(&node);
         let recipe = &self.pipeline.instances[node].recipe;
-        let mut sharing = self.sharing.as_mut().filter(|_| !is_forced);
+        let mut sharing = self.sharing.as_mut().filter(|_| !is_forced && !self.stopping);
         match sharing.as_mut().is_some_and(|sharing| sharing.fetch(node, &running.document, recipe)) {
             true => self.schedule.fetch(node),
             false => self.schedule.queue(node, running.size()),
@@ -275,7 +279,9 @@ impl Runner<'_> {
         // Only now: the other process may have finished between the first look and the claim.
         match (claimed, self.made(node, &key)) {
             (Err(error), _) => self.fail(node, &format!("{error:#}"), false),
-            (_, Ok(Some(record))) => self.finish(node, &record, &RunEvent::Shared, Outcome::Shared),
+            (_, Ok(Some(record))) => {
+                self.finish(node, &record, &RunEvent::Shared, Outcome::Shared);
+            }
             (Ok(claimed), _) => return claimed,
         }
         false
@@ -359,9 +365,9 @@ impl Runner<'_> {
         match running.commit(&self.pipeline.instances[node], self.store) {
             Ok(Committed::Canonical(record)) => {
                 let record = Arc::new(record);
-                self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
-                if let Some(sharing) = &mut self.sharing {
-                    sharing.send(node, &record);
+                let is_accepted = self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
+                if let Some(sharing) = self.sharing.as_mut().filter(|_| is_accepted) {
+                    sharing.send(node, &record, &self.pipeline.instances[node].recipe);
                 }
             }
             Ok(Committed::Observation { canonical, observed, differing }) => {
@@ -375,10 +381,12 @@ impl Runner<'_> {
         }
     }
 
-    fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) {
+    /// The instance is done with this record, unless the lock refuses it: then it has failed. Returns whether it is done.
+    fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
         self.keys.insert(node, record.key);
         if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, record)) {
-            return self.fail(node, &message, false);
+            self.fail(node, &message, false);
+            return false;
         }
         self.release(node);
         let followers = self.schedule.done(node, outcome);
@@ -386,6 +394,7 @@ impl Runner<'_> {
         for follower in followers {
             self.settle(follower, record, &RunEvent::Shared);
         }
+        true
     }
 
     /// The outputs of an instance are there: others may read them, and the person finds them under `out/`.

@@ -7,7 +7,7 @@ use super::progress::{Progress, Silent};
 use super::project::{Failure, Project};
 use super::run::options;
 use crate::audit::{Finding, Verdict, damaged, sample};
-use crate::graph::Graph;
+use crate::graph::{Graph, upstream};
 use crate::journal::State;
 use crate::plan::{Known, Plan, Reason, Status};
 use crate::record::{Record, RunInfo};
@@ -41,12 +41,12 @@ pub(super) fn audit(
     let mut candidates = Candidates::new();
     for (node, status) in plan.entries.iter().filter(|(node, _)| picked.contains(node)) {
         match status {
-            Status::Cached(record) => {
+            Status::Cached(record) if unfetched(project, &plan, *node).is_none() => {
                 candidates.insert(*node, Arc::clone(record));
             }
             status => {
                 let mut finding = Finding::new(name(project, *node), Verdict::Absent);
-                finding.message = Some(why_absent(project, status));
+                finding.message = Some(why_absent(project, &plan, *node, status));
                 findings.insert(*node, finding);
             }
         }
@@ -59,7 +59,8 @@ pub(super) fn audit(
         candidates = sample(work, number.get() as usize, stage, |one| one.1.key).into_iter().collect();
     }
     if candidates.is_empty() {
-        let problem = "nothing of it is in the cache: there is nothing to compare with; `titer run` makes it";
+        let problem = "nothing of it is in the cache with all that it reads: there is nothing to compare with; `titer run` makes it, or \
+             fetches it";
         return Err(anyhow!(problem).into());
     }
     for (node, record) in &candidates {
@@ -91,7 +92,12 @@ fn pick(project: &Project, selectors: &[String]) -> Result<BTreeSet<usize>, Fail
     Ok(picked?.into_iter().flatten().collect())
 }
 
-fn why_absent(project: &Project, status: &Status) -> String {
+/// Something that an instance reads and that is not in this cache; of a cached instance, it is in the shared one.
+fn unfetched(project: &Project, plan: &Plan, node: usize) -> Option<usize> {
+    upstream(&project.pipeline.instances[node]).find(|input| plan.known[*input].is_none())
+}
+
+fn why_absent(project: &Project, plan: &Plan, node: usize, status: &Status) -> String {
     match status {
         Status::Runs(Reason::Lost) => "its outputs are gone from the cache, or damaged".to_string(),
         Status::Waits { on, .. } => {
@@ -100,7 +106,10 @@ fn why_absent(project: &Project, status: &Status) -> String {
         }
         Status::Runs(reason) => format!("it is not in the cache: {reason}"),
         Status::Remote(_) => "it is in the shared cache only: `titer pull` fetches it".to_string(),
-        Status::Cached(_) => String::new(),
+        Status::Cached(_) => {
+            let input = unfetched(project, plan, node).map(|input| name(project, input)).unwrap_or_default();
+            format!("what it reads is in the shared cache only: {input}; `titer pull` first")
+        }
     }
 }
 

@@ -54,7 +54,7 @@ fn explain(
     let before = key.map(|key| project.store.get(key)).transpose().map_err(anyhow::Error::from)?.flatten();
     match before {
         Some(before) => {
-            rows::explain(resolver, node, &plan.known, &before, changes).map_err(|problems| project.failure(problems))
+            rows::explain(resolver, node, &plan.made(), &before, changes).map_err(|problems| project.failure(problems))
         }
         None => Ok(Vec::new()),
     }
@@ -66,10 +66,7 @@ fn reasons(project: &Project, status: &Status, changes: &[Explained]) -> (&'stat
         Status::Runs(Reason::Changed(_)) if !changes.is_empty() => {
             ("will run", changes.iter().map(ToString::to_string).collect())
         }
-        Status::Remote(record) => {
-            let made = format!("made by `{}` at {}; a run fetches it", record.run.instance, record.run.started);
-            ("cached (shared)", vec![made])
-        }
+        Status::Remote(record) => ("cached (shared)", vec![format!("{}; a run fetches it", record.run.origin())]),
         Status::Runs(Reason::Changed(changes)) => ("will run", changes.iter().map(ToString::to_string).collect()),
         Status::Runs(reason) => ("will run", vec![reason.to_string()]),
         Status::Waits { on, cached_unless_changed } => {
@@ -87,7 +84,8 @@ fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> ser
             json!({ "status": "cached", "made_by": run.instance, "at": run.started, "imported": run.imported })
         }
         Status::Remote(record) => {
-            json!({ "status": "shared", "made_by": record.run.instance, "at": record.run.started })
+            let run = &record.run;
+            json!({ "status": "shared", "made_by": run.instance, "at": run.started, "imported": run.imported })
         }
         Status::Runs(reason) => {
             let word = match reason {

@@ -101,7 +101,7 @@ fn document(project: &Project, selector: &str, node: usize) -> Result<KeyDocumen
             problem.hint(format!("its key is made of their content; run or import them first: `-t '{first}'`")),
         ]));
     }
-    let materials = resolver.materials(node, &plan.known).map_err(|problems| project.failure(problems))?;
+    let materials = resolver.materials(node, &plan.made()).map_err(|problems| project.failure(problems))?;
     Ok(resolver.document(node, &materials))
 }
 

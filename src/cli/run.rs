@@ -142,13 +142,12 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
     }
     let bad = counts.failed > 0 || summary.interrupted;
     let word = match summary.interrupted {
-        true => "interrupted; what was done is in the cache, run again to go on:",
-        false if bad => "failed:",
-        false if counts.ran + counts.fetched == 0 => "nothing to do:",
-        false => "done:",
+        true => "interrupted; what was done is in the cache, run again to go on",
+        false => counts.outcome(),
     };
     let style = if bad { out::BAD } else { out::GOOD };
-    out::say(format!("{} {} in {}", out::styled(style, word), parts.join(", "), out::duration(summary.seconds)));
+    let head = out::styled(style, format!("{word}:"));
+    out::say(format!("{head} {} in {}", parts.join(", "), out::duration(summary.seconds)));
     if summary.unsent > 0 {
         let number = summary.unsent;
         let hint = "they are in this cache, and `titer push` sends them";

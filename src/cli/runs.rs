@@ -173,9 +173,16 @@ fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> 
         return Ok(());
     }
     describe(run);
-    for state in
-        [State::Failed, State::Ran, State::Observed, State::Unfinished, State::Blocked, State::Shared, State::Cached]
-    {
+    for state in [
+        State::Failed,
+        State::Ran,
+        State::Observed,
+        State::Fetched,
+        State::Unfinished,
+        State::Blocked,
+        State::Shared,
+        State::Cached,
+    ] {
         tell_state(run, state);
     }
     match (before, changed) {
@@ -213,6 +220,7 @@ fn tally(run: &RunSummary) -> String {
     let words = [
         (counts.ran, "ran"),
         (counts.cached, "cached"),
+        (counts.fetched, "fetched"),
         (counts.shared, "shared"),
         (counts.failed, "failed"),
         (counts.blocked, "blocked"),

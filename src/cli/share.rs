@@ -77,7 +77,8 @@ pub(super) fn push(project: &Project, selectors: Vec<String>, as_json: bool) -> 
         if let Status::Cached(record) = status
             && seen.insert(record.key)
         {
-            errands.push((*node, Errand::Send(Arc::clone(record))));
+            let outputs = project.pipeline.instances[*node].recipe.outputs();
+            errands.push((*node, Errand::Send { record: Arc::clone(record), outputs }));
         }
     }
     let unmade = plan.entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_))).count();
@@ -91,22 +92,17 @@ pub(super) fn pull(project: &Project, selectors: Vec<String>, as_json: bool) -> 
     }
     let plan = planned(project, selectors)?;
     let resolver = project.resolver();
-    let mut known: crate::plan::Known = vec![None; project.pipeline.instances.len()];
+    let made = plan.made();
     let mut seen = BTreeSet::new();
     let mut errands = Vec::new();
     for (node, status) in &plan.entries {
-        match status {
-            Status::Cached(record) => known[*node] = Some(Arc::clone(record)),
-            Status::Remote(record) => {
-                let materials = resolver.materials(*node, &known).map_err(|problems| project.failure(problems))?;
-                let document = resolver.document(*node, &materials);
-                known[*node] = Some(Arc::clone(record));
-                if seen.insert(record.key) {
-                    let outputs = project.pipeline.instances[*node].recipe.outputs();
-                    errands.push((*node, Errand::Fetch { document, outputs }));
-                }
-            }
-            Status::Runs(_) | Status::Waits { .. } => {}
+        if let Status::Remote(record) = status
+            && seen.insert(record.key)
+        {
+            let materials = resolver.materials(*node, &made).map_err(|problems| project.failure(problems))?;
+            let document = resolver.document(*node, &materials);
+            let outputs = project.pipeline.instances[*node].recipe.outputs();
+            errands.push((*node, Errand::Fetch { document, outputs }));
         }
     }
     let unmade = plan.entries.iter().filter(|(_, status)| !status.is_made()).count();

@@ -54,8 +54,9 @@ fn plan(project: &Project) -> Result<Plan, Failure> {
 /// Writes lost keys down again: the manifest still says what was hashed.
 fn mend(project: &Project, plan: &Plan) -> Result<(), Failure> {
     let resolver = project.resolver();
+    let made = plan.made();
     for node in plan.keys.keys().filter(|node| plan.known[**node].is_some() && project.store.writable()) {
-        if let Ok(materials) = resolver.materials(*node, &plan.known) {
+        if let Ok(materials) = resolver.materials(*node, &made) {
             project.store.mend_key(&resolver.document(*node, &materials)).map_err(anyhow::Error::from)?;
         }
     }

@@ -1,10 +1,9 @@
 //! Safetensors files side by side, tensor by tensor, read in pieces: weights may be larger than memory.
-//!
-//! The form is a length (8 bytes, little end first), a JSON header `{name: {dtype, shape, data_offsets}}`, then the data.
 
 use super::values::apart;
-use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::tensors::{Header, header};
+use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -41,22 +40,12 @@ pub struct Tensor {
     pub form: Option<String>,
 }
 
-#[derive(Debug, PartialEq, Deserialize)]
-struct Entry {
-    dtype: String,
-    shape: Vec<u64>,
-    data_offsets: (u64, u64),
-}
-
 /// A file, opened, and where its tensors are.
 struct Reader {
     file: File,
-    data: u64,
-    entries: BTreeMap<String, Entry>,
+    header: Header,
 }
 
-/// What a header may be long.
-const LONGEST_HEADER: u64 = 100 << 20;
 /// Bytes that are compared at once; a multiple of all sizes of elements.
 const PIECE: usize = 1 << 18;
 
@@ -64,9 +53,9 @@ const PIECE: usize = 1 << 18;
 pub(super) fn files(old: &Path, new: &Path) -> io::Result<Option<Tensors>> {
     let (Some(mut old), Some(mut new)) = (Reader::open(old)?, Reader::open(new)?) else { return Ok(None) };
     let mut tensors = Tensors::default();
-    let names: BTreeSet<String> = old.entries.keys().chain(new.entries.keys()).cloned().collect();
+    let names: BTreeSet<String> = old.header.tensors.keys().chain(new.header.tensors.keys()).cloned().collect();
     for name in names {
-        match (old.entries.contains_key(&name), new.entries.contains_key(&name)) {
+        match (old.header.tensors.contains_key(&name), new.header.tensors.contains_key(&name)) {
             (true, false) => tensors.removed.push(name),
             (false, _) => tensors.added.push(name),
             (true, true) => {
@@ -82,43 +71,25 @@ pub(super) fn files(old: &Path, new: &Path) -> io::Result<Option<Tensors>> {
 }
 
 impl Reader {
+    /// `None`: it is no file of tensors, or a part of one.
     fn open(path: &Path) -> io::Result<Option<Self>> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
-        let mut length = [0; 8];
-        if size < 8 {
-            return Ok(None);
-        }
-        file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length);
-        if length > LONGEST_HEADER || length > size - 8 {
-            return Ok(None);
-        }
-        let mut header = Vec::new();
-        (&mut file).take(length).read_to_end(&mut header)?;
-        let Ok(mut header) = serde_json::from_slice::<BTreeMap<String, serde_json::Value>>(&header) else {
-            return Ok(None);
-        };
-        header.remove("__metadata__");
-        let entries =
-            header.into_iter().map(|(name, entry)| Some((name, serde_json::from_value::<Entry>(entry).ok()?)));
-        let Some(entries) = entries.collect::<Option<BTreeMap<_, _>>>() else { return Ok(None) };
-        let data = 8 + length;
-        let fits = |Entry { data_offsets: (start, end), .. }: &Entry| start <= end && *end <= size - data;
-        Ok(entries.values().all(fits).then_some(Self { file, data, entries }))
+        let header = header(&mut file)?.ok().filter(|header| header.length <= size);
+        Ok(header.map(|header| Self { file, header }))
     }
 
     fn seek(&mut self, name: &str) -> io::Result<u64> {
-        let (start, end) = self.entries[name].data_offsets;
-        self.file.seek(SeekFrom::Start(self.data + start))?;
-        Ok(end - start)
+        let tensor = &self.header.tensors[name];
+        self.file.seek(SeekFrom::Start(self.header.data + tensor.start))?;
+        Ok(tensor.end - tensor.start)
     }
 }
 
 /// `None`: they are equal.
 fn compare(name: String, old: &mut Reader, new: &mut Reader) -> io::Result<Option<Tensor>> {
-    let (a, b) = (&old.entries[&name], &new.entries[&name]);
-    let elements = a.shape.iter().product();
+    let (a, b) = (&old.header.tensors[&name], &new.header.tensors[&name]);
+    let elements = a.elements;
     let mut tensor =
         Tensor { name, elements, differing: 0, largest_absolute: None, largest_relative: None, form: None };
     if a.dtype != b.dtype || a.shape != b.shape {

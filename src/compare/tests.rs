@@ -125,7 +125,9 @@ fn a_file_of_tensors_that_lies_is_compared_by_bytes() {
     let good = tensors(&[("w", "F32", &[1], &floats(&[1.0]))]);
     let beyond = br#"{"w":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}"#;
     let beyond = [&(beyond.len() as u64).to_le_bytes()[..], beyond, &[0; 4]].concat();
-    for bad in [&good[..7], &good[..20], &[0xff; 64], &beyond] {
+    // More elements than can be counted.
+    let endless = tensors(&[("w", "F32", &[u64::MAX, 2], &floats(&[1.0]))]);
+    for bad in [&good[..7], &good[..20], &[0xff; 64], &beyond, &endless] {
         assert!(matches!(compare("m.safetensors", &good, bad), Some(Difference::Bytes(_))));
     }
 }

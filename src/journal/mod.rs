@@ -118,6 +118,17 @@ pub struct Counts {
     pub unfinished: usize,
 }
 
+impl Counts {
+    /// How a run that was not interrupted ended, in a word.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self { failed: 1.., .. } => "failed",
+            Self { ran: 0, fetched: 0, shared: 0, .. } => "nothing to do",
+            _ => "done",
+        }
+    }
+}
+
 /// How an instance ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -217,12 +228,7 @@ impl RunSummary {
 
     /// How it ended, in a word.
     pub fn outcome(&self) -> &'static str {
-        match self.counts {
-            _ if self.interrupted => "interrupted",
-            Counts { failed: 1.., .. } => "failed",
-            Counts { ran: 0, shared: 0, .. } => "nothing to do",
-            _ => "done",
-        }
+        if self.interrupted { "interrupted" } else { self.counts.outcome() }
     }
 
     /// Reads a summary; `Err` says what is wrong with it.
@@ -353,6 +359,19 @@ mod tests {
         );
         assert_eq!(PlanDocument::parse(plan.canonical().as_bytes()), Ok(plan));
         assert_eq!(PlanDocument::parse(br#"{"format":9}"#).unwrap_err(), "it has format 9, this titer reads format 1");
+    }
+
+    #[test]
+    fn a_run_has_done_something_if_a_result_is_new_here() {
+        let cached = Counts { wanted: 2, cached: 1, ..Counts::default() };
+        assert_eq!(cached.outcome(), "nothing to do");
+        for counts in [Counts { ran: 1, ..cached }, Counts { fetched: 1, ..cached }, Counts { shared: 1, ..cached }] {
+            assert_eq!(counts.outcome(), "done", "{counts:?}");
+            assert_eq!(Counts { failed: 1, ..counts }.outcome(), "failed");
+            let summary = RunSummary { counts, ..RunSummary::begin("p", "p.toml", Asked::default()) };
+            assert_eq!(summary.outcome(), "done");
+            assert_eq!(RunSummary { interrupted: true, ..summary }.outcome(), "interrupted");
+        }
     }
 
     #[test]

@@ -93,6 +93,17 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The records of all results that exist, here or in the shared cache: enough for the keys of what reads them.
+    pub fn made(&self) -> Known {
+        let mut made = self.known.clone();
+        for (node, status) in &self.entries {
+            if let Status::Remote(record) = status {
+                made[*node] = Some(Arc::clone(record));
+            }
+        }
+        made
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.entries.iter().all(|(_, status)| matches!(status, Status::Cached(_)))

@@ -97,10 +97,8 @@ impl<'a> Resolver<'a> {
     /// The inputs of an instance, with their content.
     ///
     /// # Errors
-    /// What is missing or cannot be read, each at its place in the manifest.
-    ///
-    /// # Panics
-    /// If an upstream instance has no record in `known`.
+    /// What is missing or cannot be read, each at its place in the manifest; upstream instances without a record in
+    /// `known` too.
     pub fn materials(&self, node: usize, known: &Known) -> Result<Vec<Material>, Vec<Diagnostic>> {
         let mut materials = Vec::new();
         let mut problems = Vec::new();
@@ -111,9 +109,8 @@ impl<'a> Resolver<'a> {
                     Err(problem) => problems.push(*problem),
                 },
                 Source::Output { instance, output } => {
-                    #[expect(clippy::expect_used, reason = "the schedule resolves a node after its inputs")]
-                    let record = known[*instance].as_ref().expect("upstream record");
-                    match self.output(input, *instance, output, record) {
+                    let made = known[*instance].as_ref().ok_or_else(|| self.unmade(input, *instance));
+                    match made.and_then(|record| self.output(input, *instance, output, record)) {
                         Ok(material) => materials.push(material),
                         Err(problem) => problems.push(problem),
                     }
@@ -358,6 +355,12 @@ impl<'a> Resolver<'a> {
         Ok(digest_of(&files))
     }
 
+    fn unmade(&self, input: &ResolvedInput, instance: usize) -> Diagnostic {
+        let id = &self.pipeline.instances[instance].id;
+        Diagnostic::at(input.span, format!("the result of `{id}` is not in the cache"))
+            .hint("`titer run` makes it; if the shared cache has it, `titer pull` fetches it")
+    }
+
     pub(super) fn output(
         &self,
         input: &ResolvedInput,
@@ -432,5 +435,27 @@ fn is_read(form: Form, name: &str) -> bool {
             tokenizer || shard || MODEL_FILES.contains(&name)
         }
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::manifest::{Overrides, load};
+
+    #[test]
+    fn what_reads_an_unmade_result_has_no_key_and_a_message() {
+        let text = "titer = 1\n[mix.a]\ncommand = [\"true\"]\n\
+                    [mix.b]\ncommand = [\"true\", \"{input.of}\"]\ninputs = { of = \"mix.a\" }\n";
+        let read = |_: &str| Ok(text.to_string());
+        let pipeline = load("p.toml", &read, &Overrides::default(), &mut Sources::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let resolver = Resolver::new(&pipeline, &store, folder.path());
+        let reader = pipeline.instances.iter().position(|instance| !instance.inputs.is_empty()).unwrap();
+        let problems = resolver.materials(reader, &vec![None; 2]).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].message, "the result of `mix.a` is not in the cache");
     }
 }

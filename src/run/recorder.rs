@@ -49,7 +49,11 @@ impl<'a> Recorder<'a> {
         let keys = finished.keys.iter().map(|(node, key)| (name(*node), *key)).collect();
         let mut entries = self.entries;
         for &node in wanted.iter().filter(|node| finished.known[**node].is_none()) {
-            entries.entry(node).or_default();
+            let entry = entries.entry(node).or_default();
+            // It warned of something, and did not start.
+            if entry.state == State::Cached {
+                entry.state = State::Unfinished;
+            }
         }
         let is_cached = |node: &&usize| entries.get(node).is_none_or(|entry| entry.state == State::Cached);
         summary.saved_seconds = saved(wanted.iter().filter(is_cached), finished);
@@ -79,7 +83,7 @@ impl<'a> Recorder<'a> {
                 entry.tries += 1;
             }
             RunEvent::Warned(message) => {
-                // What has not started and warns, was cached: its results could not be shown.
+                // What has not started and warns, was mostly cached: its results could not be shown.
                 let cached = || Entry { state: State::Cached, ..Entry::default() };
                 self.entries.entry(node).or_insert_with(cached).warnings.push((*message).to_string());
             }
@@ -135,4 +139,43 @@ fn saved<'n>(cached: impl Iterator<Item = &'n usize>, finished: &Finished) -> f6
     let mut seen: BTreeSet<Digest> = BTreeSet::new();
     let records = cached.filter_map(|node| finished.known[*node].as_ref());
     records.filter(|record| seen.insert(record.key)).fold(0.0, |sum, record| sum + record.run.wall_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Sources;
+    use crate::journal::Asked;
+    use crate::manifest::{Overrides, load};
+    use crate::run::Summary;
+
+    struct Deaf;
+
+    impl Observer for Deaf {
+        fn event(&mut self, _: usize, _: &RunEvent<'_>) {}
+        fn stopping(&mut self, _: usize) {}
+        fn sending(&mut self, _: usize) {}
+    }
+
+    #[test]
+    fn what_warned_and_never_started_is_unfinished() {
+        let text = "titer = 1\n[mix.a]\ncommand = [\"true\"]\n[mix.b]\ncommand = [\"true\"]\n";
+        let read = |_: &str| Ok(text.to_string());
+        let pipeline = load("p.toml", &read, &Overrides::default(), &mut Sources::default()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("cache")).unwrap();
+        let mut deaf = Deaf;
+        let mut recorder = Recorder::new(&mut deaf);
+        recorder.event(0, &RunEvent::Warned("not fetched: it lies"));
+        let finished = Finished {
+            summary: Summary::default(),
+            keys: BTreeMap::new(),
+            known: vec![None; pipeline.instances.len()],
+        };
+        let mut summary = RunSummary::begin("p", "p.toml", Asked::default());
+        recorder.fill(&mut summary, &pipeline, &[0, 1], &finished, &store).unwrap();
+        assert_eq!(summary.instances.len(), 2);
+        assert!(summary.instances.values().all(|entry| entry.state == State::Unfinished), "{summary:?}");
+        assert_eq!(summary.instances[&pipeline.instances[0].id.to_string()].warnings, ["not fetched: it lies"]);
+    }
 }

@@ -54,9 +54,10 @@ impl Sharing {
     }
 
     /// Sends what was made, if that is wanted. The answer is a [`Told::Sent`].
-    pub(super) fn send(&mut self, node: usize, record: &Arc<Record>) {
+    pub(super) fn send(&mut self, node: usize, record: &Arc<Record>, recipe: &Recipe) {
         if self.pushes {
-            self.transfers.give(node, Errand::Send(Arc::clone(record)));
+            let (record, outputs) = (Arc::clone(record), recipe.outputs());
+            self.transfers.give(node, Errand::Send { record, outputs });
             self.sending += 1;
         }
     }
@@ -111,7 +112,10 @@ impl Runner<'_> {
     /// The shared cache has given a result, or has none: then it is made here.
     fn fetched(&mut self, node: usize, outcome: Result<Option<Arc<Record>>, Trouble>, bytes: u64) {
         let reason = match outcome {
-            Ok(Some(record)) => return self.finish(node, &record, &RunEvent::Fetched(bytes), Outcome::Fetched),
+            Ok(Some(record)) => {
+                self.finish(node, &record, &RunEvent::Fetched(bytes), Outcome::Fetched);
+                return;
+            }
             Err(trouble @ (Trouble::Refused(_) | Trouble::Local(_))) => Some(trouble.to_string()),
             // Of a cache that cannot be reached, the store tells once.
             Ok(None) | Err(Trouble::Unreachable(_) | Trouble::Stopped) => None,

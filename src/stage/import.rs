@@ -4,10 +4,10 @@ use super::{Kind, Recipe, score};
 use crate::diagnostic::Diagnostic;
 use crate::row::{self, INSTRUCTION, OUTPUT, PREDICTION, ReadError, Row};
 use crate::scorer;
+use crate::tensors;
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// One output as it was given.
@@ -144,27 +144,16 @@ fn read_json(given: &Given, path: &Path) -> Result<Json, Diagnostic> {
         .map_err(|error| wrong(Some(error.line() as u64), format!("the file is no JSON: {error}")))
 }
 
-/// Whether a file begins as safetensors do (a length and that many bytes of JSON, which says where each tensor is), and is
-/// as long as it says.
+/// Whether a file begins as safetensors do, and is as long as it says.
 fn check_safetensors(path: &Path) -> Result<(), String> {
-    /// More than any model's header has.
-    const LONGEST: u64 = 100 << 20;
-    let cut = |error: std::io::Error| format!("the file is no safetensors or is cut off: {error}");
-    let mut file = File::open(path).map_err(cut)?;
-    let length = file.metadata().map_err(cut)?.len();
-    let mut size = [0; 8];
-    file.read_exact(&mut size).map_err(cut)?;
-    let size = u64::from_le_bytes(size);
-    if size > LONGEST.min(length.saturating_sub(8)) {
-        return Err(format!("the file is no safetensors or is cut off: its header would have {size} bytes"));
+    let unreadable = |error: std::io::Error| format!("the file cannot be read: {error}");
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    let header = tensors::header(&mut file).map_err(unreadable)?;
+    match header.map_err(|reason| format!("the file is no safetensors or is cut off: {reason}"))?.length {
+        expected if expected == length => Ok(()),
+        expected => Err(format!("the file is cut off: it has {length} bytes of {expected}")),
     }
-    let mut header = Vec::new();
-    file.take(size).read_to_end(&mut header).map_err(cut)?;
-    let header: serde_json::Map<String, Json> =
-        serde_json::from_slice(&header).map_err(|error| format!("the file is no safetensors: {error}"))?;
-    let ends = header.values().filter_map(|tensor| tensor.pointer("/data_offsets/1")?.as_u64());
-    let expected = 8 + size + ends.max().unwrap_or(0);
-    if expected == length { Ok(()) } else { Err(format!("the file is cut off: it has {length} bytes of {expected}")) }
 }
 
 #[cfg(test)]
@@ -233,6 +222,10 @@ mod tests {
         assert!(wrong().unwrap().contains("cut off: it has"));
         write("adapter_model.safetensors", &[0xff; 64]);
         assert!(wrong().unwrap().contains("no safetensors"));
+        // A header that says anything: that the last tensor ends where no number goes.
+        let header = format!(r#"{{"a":{{"dtype":"F32","shape":[1],"data_offsets":[0,{}]}}}}"#, u64::MAX);
+        write("adapter_model.safetensors", &[&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat());
+        assert!(wrong().unwrap().contains("beyond any file"));
         write("adapter_config.json", b"{");
         assert!(wrong().unwrap().contains("no JSON"));
     }

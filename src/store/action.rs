@@ -243,7 +243,8 @@ pub(super) fn digest_of(path: &str, files: &[FileEntry]) -> Digest {
     }
 }
 
-fn to_json(record: &Record, path: &Path) -> Result<Vec<u8>> {
+/// A record as it is written at `path`.
+pub(super) fn to_json(record: &Record, path: &Path) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec(record).map_err(io::Error::other).at("write", path)?;
     text.push(b'\n');
     Ok(text)

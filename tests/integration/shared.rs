@@ -1,12 +1,14 @@
 //! Shared caches in a folder: what one project has made, another does not make again, and no lie gets through.
 
 use crate::project::{Output, Project, ran, tree};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 const NOTHING: [&str; 0] = [];
+const P: &str = "pipelines/p.toml";
 /// All instances of [`Project::answers`].
 const ALL: usize = 10;
 
@@ -76,6 +78,10 @@ fn what_one_project_made_another_fetches() {
     assert_eq!(results(&there), results(&here));
     let actions = |project: &Project| tree(&project.path("cache/actions"));
     assert_eq!(actions(&there), actions(&here), "the records are those of who made them");
+    let history = there.titer(&["runs", "pipelines/p.toml"]);
+    assert!(history.out.contains("  done  ") && history.out.contains("  10 fetched\n"), "{history:?}");
+    let shown = there.titer(&["show", "pipelines/p.toml"]);
+    assert!(shown.out.contains("\n10 fetched in ") && shown.out.contains("\nfetched\n  "), "{shown:?}");
     // From now on it is a result like any other.
     assert_eq!(there.run(), NOTHING);
 }
@@ -161,6 +167,112 @@ inputs = { of = "mix.rows" }
     assert_eq!(made, ["mix.copy", "mix.rows"]);
     let rows = project.read("out/c/mix.rows/train.jsonl");
     assert_eq!(project.read("out/c/mix.copy/train.jsonl"), format!("copy {rows}"));
+}
+
+/// Forgets the result of an instance here.
+fn forget(project: &Project, instance: &str) {
+    let key = json(&project.titer(&["show", P, instance, "--json"]))[0]["key"].as_str().unwrap().to_string();
+    std::fs::remove_dir_all(project.path("cache/actions").join(&key[..2]).join(&key)).unwrap();
+}
+
+#[test]
+fn what_reads_a_result_that_is_only_shared_can_be_explained_imported_and_verified() {
+    let (lab, here) = Lab::filled();
+    // It reads `mix.rows[n=2]`, which is nowhere but in the shared cache.
+    let there = Project::answers();
+    let scores = here.path("out/answers/score.quality/n=2,scorer=em");
+    let import = lab.call(&there, &["import", P, "score.quality[n=2,scorer=em]", scores.to_str().unwrap()]);
+    assert_eq!(import.code, 0, "{import:?}");
+
+    forget(&here, "mix.rows[n=2]");
+    let verify = lab.call(&here, &["verify", P]);
+    assert!(verify.code == 0 && verify.out.contains("all sound"), "{verify:?}");
+    let audit = lab.call(&here, &["audit", P, "score.quality[n=2,scorer=em]", "score.quality[n=3,scorer=em]"]);
+    assert_eq!(audit.code, 1, "{audit:?}");
+    let expected = "score.quality[n=2,scorer=em]  cannot be audited: what it reads is in the shared cache only: \
+                    mix.rows[n=2]; `titer pull` first";
+    assert!(audit.out.contains(expected), "{audit:?}");
+    assert!(audit.out.contains("1 the same bytes, 1 not in the cache"), "{audit:?}");
+
+    // Other rows: others have mixed it, nobody has scored it.
+    for project in [&here, &there] {
+        project.edit("data/answers.jsonl", "a number?", "a digit?");
+    }
+    lab.run(&there, &["--push", "-t", "mix.rows"]);
+    let why = lab.call(&here, &["why", P, "score.quality[n=2,scorer=em]"]);
+    assert!(why.code == 0 && why.out.contains("predictions: content changed"), "{why:?}");
+}
+
+#[test]
+fn what_the_lock_refuses_is_not_sent() {
+    let lab = Lab::new();
+    let project = Project::empty();
+    let script = "cat device > $0/train.jsonl";
+    project.write(
+        P,
+        &format!("titer = 1\nname = \"c\"\n[mix.a]\ncommand = [\"sh\", \"-c\", \"{script}\", \"{{output}}\"]\n"),
+    );
+    project.write("device", "cpu\n");
+    project.run();
+    std::fs::remove_dir_all(project.path("cache")).unwrap();
+    project.write("device", "cuda\n");
+    let run = lab.call(&project, &["run", P, "--locked", "--push"]);
+    assert!(run.code == 1 && run.out.contains("its outputs are not the locked ones"), "{run:?}");
+    assert!(!run.out.contains("sent to the shared cache"), "{run:?}");
+    assert!(tree(lab.dir.path()).is_empty());
+}
+
+#[test]
+fn an_imported_result_is_shared_with_what_is_said_of_it() {
+    let lab = Lab::new();
+    let here = Project::answers();
+    here.write("rows.csv", "instruction,output,prediction\na,yes,yes\n");
+    assert_eq!(here.titer(&["import", P, "mix.rows[n=2]", "rows.csv"]).code, 0);
+    let push = lab.call(&here, &["push", P, "mix.rows[n=2]"]);
+    assert!(push.out.contains("1 sent"), "{push:?}");
+    let there = Project::answers();
+    let why = lab.call(&there, &["why", P, "mix.rows[n=2]"]);
+    assert!(why.out.contains("imported from `rows.csv` for") && why.out.contains("; a run fetches it"), "{why:?}");
+    assert_eq!(lab.run(&there, &["-t", "mix.rows[n=2]"]).0, NOTHING);
+    assert_eq!(there.read("out/answers/mix.rows/n=2/train.jsonl"), here.read("out/answers/mix.rows/n=2/train.jsonl"));
+}
+
+#[test]
+fn after_a_failure_nothing_more_is_fetched() {
+    let manifest = r#"titer = 1
+name = "c"
+[mix.slow]
+command = ["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; echo '{\"a\":1}' > \"$TITER_OUTPUT/train.jsonl\""]
+
+[mix.copy]
+command = ["cp", "{input.of}", "{output}/train.jsonl"]
+inputs = { of = "mix.slow" }
+
+[mix.bad]
+command = ["sh", "-c", "exit 1"]
+"#;
+    let lab = Lab::new();
+    let (here, there) = (Project::empty(), Project::empty());
+    here.write(P, manifest);
+    there.write(P, manifest);
+    here.write("go", "");
+    assert_eq!(lab.run(&here, &["--push", "-t", "mix.copy"]).0, ["mix.copy", "mix.slow"]);
+    // What is slow is to be made again; only then it is known that the copy could be fetched.
+    let key = json(&here.titer(&["show", P, "mix.slow", "--json"]))[0]["key"].as_str().unwrap().to_string();
+    std::fs::remove_file(lab.dir.path().join("actions").join(&key[..2]).join(&key).join("record.json")).unwrap();
+    let mut command = there.command(&["run", P, "--json", "-j", "2", "--shared", lab.shared()]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut said = String::new();
+    while !said.contains("\"event\":\"failed\"") {
+        assert!(out.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    there.write("go", "");
+    out.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1), "{said}");
+    let summary: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    let count = |word: &str| summary[word].as_u64().unwrap();
+    assert_eq!([count("ran"), count("failed"), count("fetched"), count("unfinished")], [1, 1, 0, 1], "{said}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One object or one record on its way between the two caches, looked at while it passes.
 
+use super::super::action::to_json;
 use super::super::durable::Wait;
 use super::super::error::At;
 use super::super::object::Put;
@@ -10,6 +11,7 @@ use crate::key::{Digest, KeyDocument};
 use crate::record::{FileEntry, Record};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 /// What became of a record that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,8 +105,8 @@ impl Remote {
         Ok(())
     }
 
-    /// Sends a record whose objects are there, after what was hashed to its key.
-    pub(super) fn send_record(&self, store: &Store, record: &Record) -> Outcome<Sent> {
+    /// Sends a record whose objects are there, after what was hashed to its key. Its stage promises `outputs`.
+    pub(super) fn send_record(&self, store: &Store, record: &Record, outputs: &[(&str, &str)]) -> Outcome<Sent> {
         let key = &record.key;
         let Some(document) = store.document(key)? else {
             return Err(Trouble::Refused("its `key.json` is missing in this cache; run it again".to_string()));
@@ -117,13 +119,12 @@ impl Remote {
         {
             self.replace(&key_path, hashed.as_bytes())?;
         }
-        let text = to_json(record);
-        if self.ask(|place| place.create(&record_path(key), &text))? {
+        let path = record_path(key);
+        let text = to_json(record, Path::new(&path))?;
+        if self.ask(|place| place.create(&path, &text))? {
             return Ok(Sent::Canonical);
         }
-        let promised: Vec<(&str, &str)> =
-            record.outputs.iter().map(|output| (output.name.as_str(), output.path.as_str())).collect();
-        match self.canonical(key, &promised) {
+        match self.canonical(key, outputs) {
             Ok(Some(found)) if found == *record => Ok(Sent::Known),
             Ok(Some(found)) if self.has_all(&found)? => {
                 self.observe(key, &text)?;
@@ -131,12 +132,12 @@ impl Remote {
             }
             // It could never be fetched.
             Ok(Some(lost)) => {
-                self.observe(key, &to_json(&lost))?;
-                self.replace(&record_path(key), &text)?;
+                self.observe(key, &to_json(&lost, Path::new(&path))?)?;
+                self.replace(&path, &text)?;
                 Ok(Sent::Canonical)
             }
             Ok(None) | Err(Trouble::Refused(_)) => {
-                self.replace(&record_path(key), &text)?;
+                self.replace(&path, &text)?;
                 Ok(Sent::Canonical)
             }
             Err(trouble) => Err(trouble),
@@ -172,14 +173,6 @@ impl Remote {
         }
         Ok(())
     }
-}
-
-/// As the local cache writes records.
-fn to_json(record: &Record) -> Vec<u8> {
-    // Cannot fail: a record is plain data with string keys.
-    let mut text = serde_json::to_vec(record).unwrap_or_default();
-    text.push(b'\n');
-    text
 }
 
 fn lie(file: &FileEntry, what: &str) -> Trouble {

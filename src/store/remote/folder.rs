@@ -4,6 +4,7 @@
 //! people of the group must be able to read them, and a build without `s3` must be able to share too. There are no locks;
 //! a file is written under another name and gets its own by a rename, or by a link where it must not replace one.
 
+use super::super::file::is_absent;
 use super::backend::{Backend, Reached, Unreachable};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Write};
@@ -157,10 +158,6 @@ fn sweep(incoming: &Path, fresh: &File) {
             let _ = fs::remove_file(entry.path());
         }
     }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn unreachable(doing: &str, path: &Path, error: &io::Error) -> Unreachable {

@@ -7,7 +7,8 @@ use crate::record::{Output, Record};
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-/// Reads a record of `key`, whose outputs must have the names and paths `promised`. `Err` says what is wrong with it.
+/// Reads a record of `key`, whose outputs must have the names and paths `promised`; an imported one may have fewer. `Err`
+/// says what is wrong with it.
 pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> Result<Record, String> {
     let record = Record::parse(bytes)?;
     if record.key != *key {
@@ -15,7 +16,12 @@ pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> R
     }
     let found: Vec<(&str, &str)> =
         record.outputs.iter().map(|output| (output.name.as_str(), output.path.as_str())).collect();
-    if found != promised {
+    let is_kept = match record.run.imported {
+        None => found == promised,
+        // Of a result that was imported, some outputs may be all that there was.
+        Some(_) => is_part(&found, promised),
+    };
+    if !is_kept {
         return Err("it has other outputs than its kind of stage makes".to_string());
     }
     record.outputs.iter().try_for_each(output)?;
@@ -26,6 +32,12 @@ pub(super) fn record(bytes: &[u8], key: &Digest, promised: &[(&str, &str)]) -> R
         }
     }
     Ok(record)
+}
+
+/// Whether some of `all` are left, in their order.
+fn is_part<T: PartialEq>(some: &[T], all: &[T]) -> bool {
+    let mut all = all.iter();
+    !some.is_empty() && some.iter().all(|one| all.any(|other| other == one))
 }
 
 fn output(output: &Output) -> Result<(), String> {
@@ -57,7 +69,7 @@ fn output(output: &Output) -> Result<(), String> {
 mod tests {
     use super::super::super::tests::{committed, document, store};
     use super::*;
-    use crate::record::FileEntry;
+    use crate::record::{FileEntry, Imported};
 
     const PROMISED: &[(&str, &str)] = &[("model", "model/"), ("metrics", "metrics.jsonl")];
 
@@ -85,6 +97,24 @@ mod tests {
         assert!(verdict(|made| made.outputs[1].digest = Digest::of(b""), false).contains("`metrics`"));
         assert!(verdict(|made| drop(made.outputs.pop()), true).contains("other outputs"));
         assert!(verdict(|made| made.outputs[0].path = "elsewhere/".into(), true).contains("other outputs"));
+    }
+
+    #[test]
+    fn an_imported_record_may_have_a_part_of_the_outputs() {
+        let imported = |change: fn(&mut Vec<Output>)| {
+            let change = |made: &mut Record| {
+                made.run.imported = Some(Imported { from: "model".to_string(), note: None });
+                change(&mut made.outputs);
+            };
+            verdict(change, true)
+        };
+        assert_eq!(imported(|_| {}), "");
+        assert_eq!(imported(|outputs| outputs.truncate(1)), "");
+        assert_eq!(imported(|outputs| drop(outputs.remove(0))), "");
+        assert!(imported(Vec::clear).contains("other outputs"));
+        assert!(imported(|outputs| outputs.reverse()).contains("other outputs"));
+        assert!(imported(|outputs| outputs[1] = outputs[0].clone()).contains("other outputs"));
+        assert!(imported(|outputs| outputs[0].name = "else".to_string()).contains("other outputs"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Tests of a shared cache in a folder: what goes through, and what is refused.
 
-use super::super::tests::{OUTPUTS, commit, document};
+use super::super::tests::{OUTPUTS, commit, document, run_info};
 use super::*;
+use crate::record::{Imported, RunInfo};
 use crate::store::Committed;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -68,8 +69,12 @@ fn fetch(store: &Store) -> (Result<Option<Arc<Record>>, String>, u64) {
     }
 }
 
+fn parcel(record: &Record) -> Errand {
+    Errand::Send { record: Arc::new(record.clone()), outputs: OUTPUTS.to_vec() }
+}
+
 fn send(store: &Store, record: &Record) -> (Result<Sent, String>, u64) {
-    match exchange(store, vec![Errand::Send(Arc::new(record.clone()))]).pop().unwrap() {
+    match exchange(store, vec![parcel(record)]).pop().unwrap() {
         Told::Sent { outcome, bytes, .. } => (outcome.map_err(|trouble| trouble.to_string()), bytes),
         other => panic!("{other:?}"),
     }
@@ -247,6 +252,37 @@ fn a_record_that_could_never_be_fetched_makes_way() {
     assert_eq!(send(&lab.store("here"), &first).0, Ok(Sent::Canonical), "neither does a damaged one stay");
 }
 
+/// A result of seed 1 of which only the model was given.
+fn imported(store: &Store, weights: &str) -> Record {
+    let work = store.work_dir().unwrap();
+    fs::create_dir_all(work.path().join("model/deep")).unwrap();
+    fs::write(work.path().join("model/config.json"), "{}").unwrap();
+    fs::write(work.path().join("model/deep/weights"), weights).unwrap();
+    let run = RunInfo { imported: Some(Imported { from: "model".to_string(), note: None }), ..run_info() };
+    store.commit(work.path(), &OUTPUTS[..1], &document(1), run).unwrap().record().clone()
+}
+
+#[test]
+fn an_imported_result_is_shared_and_stays_beside_a_whole_one() {
+    let lab = Lab::new();
+    let (here, there) = (lab.store("here"), lab.store("there"));
+    let (part, whole) = (imported(&here, "weights"), made(&there, "others"));
+    let both = vec!["model".to_string(), "metrics".to_string()];
+    assert_eq!(send(&here, &part).0, Ok(Sent::Canonical));
+    assert_eq!(fetch(&lab.store("third")).0.unwrap().as_deref(), Some(&part));
+    assert_eq!(send(&here, &part).0, Ok(Sent::Known));
+    assert_eq!(send(&there, &whole).0, Ok(Sent::Observation(both.clone())));
+    assert_eq!(fetch(&lab.store("fourth")).0.unwrap().as_deref(), Some(&part), "the first one stays");
+
+    let lab = Lab::new();
+    let (here, there) = (lab.store("here"), lab.store("there"));
+    let (part, whole) = (imported(&here, "weights"), made(&there, "others"));
+    assert_eq!(send(&there, &whole).0, Ok(Sent::Canonical));
+    assert_eq!(send(&here, &part).0, Ok(Sent::Observation(both)));
+    assert_eq!(fetch(&lab.store("third")).0.unwrap().as_deref(), Some(&whole), "so it does here");
+    assert_eq!(fs::read_dir(lab.action("observations")).unwrap().count(), 1);
+}
+
 #[test]
 fn of_many_who_send_at_once_one_is_the_first() {
     for round in 0..10 {
@@ -385,8 +421,7 @@ fn an_object_of_many_results_is_carried_once() {
     let lab = Lab::new();
     let (here, there) = (lab.store("here"), lab.store("there"));
     let seeds: Vec<u32> = (1..20).collect();
-    let records: Vec<Arc<Record>> =
-        seeds.iter().map(|seed| Arc::new(commit(&here, *seed, "weights").record().clone())).collect();
+    let parcels = seeds.iter().map(|seed| parcel(commit(&here, *seed, "weights").record())).collect();
     let bytes = |told: Vec<Told>| -> u64 {
         let one = |told| match told {
             Told::Sent { outcome: Ok(_), bytes, .. } | Told::Fetched { outcome: Ok(Some(_)), bytes, .. } => bytes,
@@ -394,7 +429,7 @@ fn an_object_of_many_results_is_carried_once() {
         };
         told.into_iter().map(one).sum()
     };
-    assert_eq!(bytes(exchange(&here, records.into_iter().map(Errand::Send).collect())), 14);
+    assert_eq!(bytes(exchange(&here, parcels)), 14);
     let errand = |seed: &u32| Errand::Fetch { document: document(*seed), outputs: OUTPUTS.to_vec() };
     assert_eq!(bytes(exchange(&there, seeds.iter().map(errand).collect())), 14);
 }

@@ -29,7 +29,12 @@ pub enum Errand {
         outputs: Vec<(&'static str, &'static str)>,
     },
     /// A result, from the local cache to the shared one.
-    Send(Arc<Record>),
+    Send {
+        /// The result.
+        record: Arc<Record>,
+        /// Names and paths of the outputs that the stage promises.
+        outputs: Vec<(&'static str, &'static str)>,
+    },
 }
 
 /// What is heard of an errand, by the number that it was given under. All but `Progress` is its last word.
@@ -209,7 +214,7 @@ impl Carrier<'_> {
     fn begin(&self, bundle: &Arc<Bundle>) {
         let record = match &bundle.errand {
             Errand::Fetch { document, outputs } => self.remote.record(&document.key(), outputs),
-            Errand::Send(record) => Some(Arc::clone(record)),
+            Errand::Send { record, .. } => Some(Arc::clone(record)),
         };
         let mut seen = BTreeSet::new();
         let files = record.iter().flat_map(|record| &record.outputs).flat_map(|output| &output.files);
@@ -236,7 +241,7 @@ impl Carrier<'_> {
         };
         match bundle.errand {
             Errand::Fetch { .. } => self.remote.fetch_object(self.store, file, &told)?,
-            Errand::Send(_) => self.remote.send_object(self.store, file, &told)?,
+            Errand::Send { .. } => self.remote.send_object(self.store, file, &told)?,
         }
         // What was there already.
         self.advance(bundle, file.size - passed.into_inner().min(file.size));
@@ -263,8 +268,8 @@ impl Carrier<'_> {
             Errand::Fetch { document, .. } => {
                 Told::Fetched { id, outcome: self.keep(trouble, record, document), bytes }
             }
-            Errand::Send(record) => {
-                let outcome = trouble.map_or_else(|| self.remote.send_record(self.store, record), Err);
+            Errand::Send { record, outputs } => {
+                let outcome = trouble.map_or_else(|| self.remote.send_record(self.store, record, outputs), Err);
                 Told::Sent { id, outcome, bytes }
             }
         };
