@@ -5,23 +5,38 @@
 //! works on one position of one sequence at a time, over its real length. So what a sequence gets does not depend on
 //! which others advance with it, nor on the number of threads. Knows nothing of text or of when to stop.
 
-use super::kernels::{self, Rope, Turn};
+use super::kernels;
 use super::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use super::model::{Config, Linear, Model};
+use super::model::{self, Config, Layer, Linear, Mlp, Model, Order, Qkv, Residual};
+use super::positions::{Fading, Rope, Turn};
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::Arc;
+
+/// A norm, with what normalised rows are multiplied by.
+#[derive(Debug)]
+struct Norm {
+    factors: Vec<f32>,
+    bias: Option<Arc<Vec<f32>>>,
+}
 
 /// One block of the model. Layers that read the same input are one layer here.
 #[derive(Debug)]
 struct Block {
-    attention_norm: Arc<Vec<f32>>,
+    layer: Layer,
+    attention_norm: Option<Norm>,
     /// Queries of all heads, then keys, then values of all key-value heads.
     qkv: Linear,
+    /// Of queries and keys; as wide as all of them, or as a head.
+    qk_norms: Option<[Norm; 2]>,
     attention_out: Linear,
-    mlp_norm: Arc<Vec<f32>>,
-    /// The gate, then what it lets through.
-    gate_up: Linear,
+    attention_post_norm: Option<Norm>,
+    mlp_norm: Option<Norm>,
+    /// What goes through the activation; behind it what that lets through, where it is a gate.
+    up: Linear,
+    gated: bool,
     down: Linear,
+    mlp_post_norm: Option<Norm>,
 }
 
 /// A model that can be run but not trained.
@@ -30,10 +45,13 @@ pub struct Decoder {
     config: Config,
     /// `vocabulary × hidden`.
     embedding: Arc<Vec<f32>>,
+    positions: Option<Arc<Vec<f32>>>,
+    embedding_norm: Option<Norm>,
     blocks: Vec<Block>,
-    norm: Arc<Vec<f32>>,
+    norm: Option<Norm>,
     head: Linear,
-    rope: Rope,
+    ropes: Vec<Rope>,
+    fading: Option<Fading>,
 }
 
 /// The keys and values of one sequence's positions so far.
@@ -64,23 +82,26 @@ pub struct Advance<'a> {
 impl Decoder {
     /// Makes a model ready to run.
     pub fn new(model: Model) -> Self {
-        let Model { config, embedding, blocks, norm, head } = model;
+        let Model { config, embedding, positions, embedding_norm, blocks, norm, head } = model;
         // Taken apart block by block, so that no more than one block's weights are there twice.
-        let blocks = blocks.into_iter().map(|block| Block {
-            qkv: side_by_side(&[&block.q, &block.k, &block.v]),
-            gate_up: side_by_side(&[&block.gate, &block.up]),
-            attention_norm: block.attention_norm,
-            attention_out: block.o,
-            mlp_norm: block.mlp_norm,
-            down: block.down,
-        });
-        let rope = Rope::new(config.rope_theta, config.head_dim, config.max_positions);
-        Self { blocks: blocks.collect(), config, embedding, norm, head, rope }
+        let blocks = blocks.into_iter().zip(&config.layers).map(|(block, layer)| Block::new(block, *layer, &config));
+        let rope = |rotary| Rope::new(rotary, config.head_dim, config.max_positions);
+        Self {
+            blocks: blocks.collect(),
+            positions,
+            embedding_norm: embedding_norm.map(|norm| Norm::new(&norm, &config)),
+            norm: norm.map(|norm| Norm::new(&norm, &config)),
+            ropes: config.rotaries.iter().map(rope).collect(),
+            fading: config.alibi.as_ref().map(|alibi| Fading::new(alibi, config.max_positions)),
+            config,
+            embedding,
+            head,
+        }
     }
 
     /// Most positions that a sequence can have.
     pub fn context(&self) -> usize {
-        self.rope.positions()
+        self.config.max_positions
     }
 
     /// Rows of the embedding, and numbers in a row of logits.
@@ -95,7 +116,7 @@ impl Decoder {
     pub fn advance(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
         in_pool(|| {
             let all = self.hidden(sequences);
-            let hidden = self.norm.len();
+            let hidden = self.config.hidden_size;
             // Only the last position of each sequence is asked for.
             let mut rows = Vec::with_capacity(sequences.len() * hidden);
             let mut end = 0;
@@ -117,20 +138,29 @@ impl Decoder {
 
     /// The last block's output at every position.
     fn hidden(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
-        let hidden = self.norm.len();
-        let tokens = sequences.iter().flat_map(|sequence| sequence.tokens);
-        let mut x: Vec<f32> =
-            tokens.flat_map(|token| &self.embedding[*token as usize * hidden..][..hidden]).copied().collect();
+        let mut x = self.embedded(sequences);
         for sequence in &mut *sequences {
             sequence.cache.keys.resize_with(self.blocks.len(), Vec::new);
             sequence.cache.values.resize_with(self.blocks.len(), Vec::new);
         }
         for (index, block) in self.blocks.iter().enumerate() {
-            let qkv = apply(&block.qkv, &self.normalized(&x, &block.attention_norm));
+            let normed = self.normalized(&x, block.attention_norm.as_ref());
+            let mut qkv = apply(&block.qkv, &normed);
+            self.normalize_heads(&mut qkv, block);
             let mixed = self.attention(index, &qkv, sequences);
-            multiply(&mut x, &mixed, &block.attention_out, Write::Add);
-            let gate_up = apply(&block.gate_up, &self.normalized(&x, &block.mlp_norm));
-            multiply(&mut x, &swiglu(&gate_up, block.down.inputs), &block.down, Write::Add);
+            // In a parallel block the feed-forward layer does not see what attention adds.
+            let input = match self.config.residual {
+                Residual::Sequential => None,
+                Residual::Parallel => Some(self.normalized(&x, block.mlp_norm.as_ref()).into_owned()),
+                Residual::ParallelShared => Some(normed.into_owned()),
+            };
+            self.add(&mut x, &mixed, &block.attention_out, block.attention_post_norm.as_ref());
+            let up = match input {
+                Some(input) => apply(&block.up, &input),
+                None => apply(&block.up, &self.normalized(&x, block.mlp_norm.as_ref())),
+            };
+            let inner = self.activated(up, block);
+            self.add(&mut x, &inner, &block.down, block.mlp_post_norm.as_ref());
         }
         for sequence in sequences {
             sequence.cache.positions += sequence.tokens.len();
@@ -138,23 +168,90 @@ impl Decoder {
         x
     }
 
-    fn logits(&self, rows: &[f32]) -> Vec<f32> {
-        apply(&self.head, &self.normalized(rows, &self.norm))
+    /// The vectors of all new tokens.
+    fn embedded(&self, sequences: &[Advance<'_>]) -> Vec<f32> {
+        let hidden = self.config.hidden_size;
+        let tokens = sequences.iter().flat_map(|sequence| sequence.tokens);
+        let mut x: Vec<f32> =
+            tokens.flat_map(|token| &self.embedding[*token as usize * hidden..][..hidden]).copied().collect();
+        if let Some(scale) = self.config.embedding_scale {
+            x.iter_mut().for_each(|x| *x *= scale);
+        }
+        if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
+            let positions = sequences.iter().flat_map(|sequence| {
+                let begin = sequence.cache.positions;
+                begin..begin + sequence.tokens.len()
+            });
+            for (x, position) in x.chunks_exact_mut(hidden).zip(positions) {
+                let vector = &table[(first + position) * hidden..][..hidden];
+                x.iter_mut().zip(vector).for_each(|(x, value)| *x += value);
+            }
+        }
+        match &self.embedding_norm {
+            Some(norm) => self.normalized(&x, Some(norm)).into_owned(),
+            None => x,
+        }
     }
 
-    fn normalized(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
-        let width = weight.len();
+    fn logits(&self, rows: &[f32]) -> Vec<f32> {
+        apply(&self.head, &self.normalized(rows, self.norm.as_ref()))
+    }
+
+    /// `x` itself where there is no norm.
+    fn normalized<'a>(&self, x: &'a [f32], norm: Option<&Norm>) -> Cow<'a, [f32]> {
+        let Some(norm) = norm else { return x.into() };
+        let width = norm.factors.len();
         let mut out = vec![0.0; x.len()];
         for (out, x) in out.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            kernels::rms_norm(out, x, weight, self.config.norm_eps);
+            self.config.norm.apply(out, x, &norm.factors, self.config.norm_eps);
+        }
+        if let Some(bias) = &norm.bias {
+            kernels::add_to_rows(&mut out, bias);
+        }
+        out.into()
+    }
+
+    /// Normalises queries and keys, where the block does.
+    fn normalize_heads(&self, qkv: &mut [f32], block: &Block) {
+        let Some([of_q, of_k]) = &block.qk_norms else { return };
+        let (q_width, kv_width) = (self.config.query_width(), self.config.kv_width());
+        for row in qkv.chunks_exact_mut(q_width + 2 * kv_width) {
+            let (q, rest) = row.split_at_mut(q_width);
+            for (part, norm) in [(q, of_q), (&mut rest[..kv_width], of_k)] {
+                let normed = self.normalized(part, Some(norm)).into_owned();
+                part.copy_from_slice(&normed);
+            }
+        }
+    }
+
+    /// `x += norm(y · linear)`.
+    fn add(&self, x: &mut [f32], y: &[f32], linear: &Linear, norm: Option<&Norm>) {
+        match norm {
+            None => multiply(x, y, linear, Write::Add),
+            Some(_) => {
+                let y = apply(linear, y);
+                x.iter_mut().zip(&*self.normalized(&y, norm)).for_each(|(x, y)| *x += y);
+            }
+        }
+    }
+
+    /// What of the feed-forward layer's rows goes down again.
+    fn activated(&self, up: Vec<f32>, block: &Block) -> Vec<f32> {
+        let (activation, width) = (self.config.activation, block.down.inputs);
+        let mut out = vec![0.0; up.len() / block.up.outputs * width];
+        let rows = out.par_chunks_exact_mut(width).zip(up.par_chunks_exact(block.up.outputs)).with_min_len(16);
+        match block.gated {
+            true => rows.for_each(|(out, row)| activation.gated(out, &row[..width], &row[width..])),
+            false => rows.for_each(|(out, row)| activation.apply(out, row)),
         }
         out
     }
 
     /// Puts new keys and values into the caches; returns what the heads see at each new position, side by side.
     fn attention(&self, block: usize, qkv: &[f32], sequences: &mut [Advance<'_>]) -> Vec<f32> {
-        let (q_width, kv_width) =
-            (self.config.heads * self.config.head_dim, self.config.kv_heads * self.config.head_dim);
+        let (q_width, kv_width) = (self.config.query_width(), self.config.kv_width());
+        let layer = &self.blocks[block].layer;
+        let rope = layer.rotary.map(|index| &self.ropes[index]);
         let width = q_width + 2 * kv_width;
         let mut mixed = vec![0.0; qkv.len() / width * q_width];
         // Each sequence takes its part of both matrices along.
@@ -173,37 +270,90 @@ impl Decoder {
                 values.extend_from_slice(&row[q_width + kv_width..]);
                 keys.extend_from_slice(&row[q_width..q_width + kv_width]);
                 let new = keys.len() - kv_width;
-                self.rope.rotate(&mut keys[new..], start + offset, Turn::Forward);
+                if let Some(rope) = rope {
+                    rope.rotate(&mut keys[new..], start + offset, Turn::Forward);
+                }
             }
             let rows = qkv.par_chunks_exact(width).zip(out.par_chunks_exact_mut(q_width));
             rows.enumerate().for_each(|(offset, (row, out))| {
                 let mut queries = row[..q_width].to_vec();
-                self.rope.rotate(&mut queries, start + offset, Turn::Forward);
-                self.attend(&queries, keys, values, start + offset + 1, out);
+                if let Some(rope) = rope {
+                    rope.rotate(&mut queries, start + offset, Turn::Forward);
+                }
+                let end = start + offset + 1;
+                let first = layer.window.map_or(0, |window| end.saturating_sub(window));
+                let seen =
+                    Seen { first, keys: &keys[first * kv_width..end * kv_width], values: &values[first * kv_width..] };
+                self.attend(&queries, &seen, layer.scale, out);
             });
         });
         mixed
     }
 
-    /// What every head of one position sees of the first `positions` keys and values.
-    #[expect(clippy::cast_precision_loss, reason = "a head is far narrower than 2^24")]
-    fn attend(&self, queries: &[f32], keys: &[f32], values: &[f32], positions: usize, out: &mut [f32]) {
-        let (head_dim, kv_width) = (self.config.head_dim, self.config.kv_heads * self.config.head_dim);
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        let mut weights = vec![0.0; positions];
+    /// What every head of one position sees.
+    fn attend(&self, queries: &[f32], seen: &Seen<'_>, scale: f32, out: &mut [f32]) {
+        let (head_dim, kv_width) = (self.config.head_dim, self.config.kv_width());
+        let mut weights = vec![0.0; seen.keys.len() / kv_width];
         let heads = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
         for (head, (query, out)) in heads.enumerate() {
             let begin = head / (self.config.heads / self.config.kv_heads) * head_dim;
             let of = |matrix| head_rows(matrix, begin, head_dim, kv_width);
-            for (weight, key) in weights.iter_mut().zip(of(keys)) {
+            for (weight, key) in weights.iter_mut().zip(of(seen.keys)) {
                 *weight = kernels::dot(query, key) * scale;
             }
+            if let Some(fading) = &self.fading {
+                fading.add(&mut weights, head, seen.first);
+            }
             kernels::softmax(&mut weights);
-            for (weight, value) in weights.iter().zip(of(values)) {
+            for (weight, value) in weights.iter().zip(of(seen.values)) {
                 for (out, value) in out.iter_mut().zip(value) {
                     *out += weight * value;
                 }
             }
+        }
+    }
+}
+
+/// The keys and values that one position sees.
+struct Seen<'a> {
+    /// The position of the first of them.
+    first: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+impl Norm {
+    fn new(norm: &model::Norm, config: &Config) -> Self {
+        Self { factors: config.norm.factors(&norm.weight).into_owned(), bias: norm.bias.clone() }
+    }
+}
+
+impl Block {
+    fn new(block: model::Block<model::Norm, Linear>, layer: Layer, config: &Config) -> Self {
+        let norm = |norm: model::Norm| Norm::new(&norm, config);
+        let (qkv, qk_norms) = match block.qkv {
+            Qkv::Apart { q, k, v, norms } => {
+                (side_by_side(&[&q, &k, &v]), norms.map(|norms| [norm(norms.q), norm(norms.k)]))
+            }
+            Qkv::Fused(linear, order) => (in_parts(linear, order, config), None),
+        };
+        let (up, gated, down) = match block.mlp {
+            Mlp::Gated { gate, up, down } => (side_by_side(&[&gate, &up]), true, down),
+            Mlp::GatedFused { gate_up, down } => (gate_up, true, down),
+            Mlp::Plain { up, down } => (up, false, down),
+        };
+        Self {
+            layer,
+            attention_norm: block.attention_norm.map(norm),
+            qkv,
+            qk_norms,
+            attention_out: block.o,
+            attention_post_norm: block.attention_post_norm.map(norm),
+            mlp_norm: block.mlp_norm.map(norm),
+            up,
+            gated,
+            down,
+            mlp_post_norm: block.mlp_post_norm.map(norm),
         }
     }
 }
@@ -218,14 +368,6 @@ fn head_rows(matrix: &[f32], begin: usize, head_dim: usize, width: usize) -> imp
     matrix.chunks_exact(width).map(move |row| &row[begin..begin + head_dim])
 }
 
-/// `silu(gate) · up` for rows that hold the gate, then as many numbers to multiply.
-fn swiglu(gate_up: &[f32], width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; gate_up.len() / 2];
-    let rows = out.par_chunks_exact_mut(width).zip(gate_up.par_chunks_exact(2 * width));
-    rows.with_min_len(16).for_each(|(out, row)| kernels::swiglu(out, &row[..width], &row[width..]));
-    out
-}
-
 fn apply(linear: &Linear, x: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; x.len() / linear.inputs * linear.outputs];
     multiply(&mut out, x, linear, Write::Set);
@@ -233,10 +375,13 @@ fn apply(linear: &Linear, x: &[f32]) -> Vec<f32> {
 }
 
 fn multiply(out: &mut [f32], x: &[f32], linear: &Linear, write: Write) {
-    let Linear { inputs, outputs, weight, .. } = linear;
+    let Linear { inputs, outputs, weight, bias, .. } = linear;
     let rows = x.len() / inputs;
     let (x, weight) = (Matrix::new(x, rows, *inputs), Matrix::new(weight, *inputs, *outputs));
     matmul(MatrixMut::new(out, rows, *outputs), x, weight, 1.0, write, Threads::Pool);
+    if let Some(bias) = bias {
+        kernels::add_to_rows(out, bias);
+    }
 }
 
 /// Linear layers of the same input as one, whose outputs stand side by side.
@@ -250,7 +395,27 @@ fn side_by_side(linears: &[&Linear]) -> Linear {
         }
     }
     let name = linears.iter().map(|linear| linear.name.as_str()).collect::<Vec<_>>().join(" + ");
-    Linear { name, inputs, outputs, weight: Arc::new(weight) }
+    let bias = linears.iter().any(|linear| linear.bias.is_some()).then(|| {
+        let of = |linear: &&Linear| linear.bias.as_deref().cloned().unwrap_or_else(|| vec![0.0; linear.outputs]);
+        Arc::new(linears.iter().flat_map(of).collect())
+    });
+    Linear { name, inputs, outputs, weight: Arc::new(weight), bias }
+}
+
+/// A layer whose outputs are all queries, then all keys, then all values.
+fn in_parts(linear: Linear, order: Order, config: &Config) -> Linear {
+    if order == Order::Parts {
+        return linear;
+    }
+    let heads = order.heads(config.heads, config.kv_heads);
+    let sorted = |rows: &[f32]| {
+        let row = |row: &[f32]| -> Vec<f32> {
+            heads.iter().flat_map(|head| &row[head * config.head_dim..][..config.head_dim]).copied().collect()
+        };
+        Arc::new(rows.chunks_exact(linear.outputs).flat_map(row).collect::<Vec<f32>>())
+    };
+    let (weight, bias) = (sorted(&linear.weight), linear.bias.as_ref().map(|bias| sorted(bias)));
+    Linear { weight, bias, ..linear }
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The arithmetic of single rows: norms, rotary positions, softmax, SwiGLU, and their gradients.
+//! The arithmetic of single rows: norms, softmax, and their gradients.
 //!
 //! Each function works on the row that it is given, in an order that only the row's length fixes. So a row's bits depend
 //! neither on its neighbours nor on threads. Training and prediction share them.
+
+use std::borrow::Cow;
 
 /// Numbers that are summed side by side, so that the compiler can use vector registers.
 const LANES: usize = 16;
@@ -84,7 +86,7 @@ fn inverse_rms(x: &[f32], eps: f32) -> f32 {
 }
 
 /// RMS norm of one row: `weight · x / sqrt(mean(x²) + eps)`.
-pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     let scale = inverse_rms(x, eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
         *out = weight * (x * scale);
@@ -93,7 +95,7 @@ pub fn rms_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
 
 /// Gradient of [`rms_norm`] by `x`.
 #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
-pub fn rms_norm_backward(dx: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32], eps: f32) {
+fn rms_norm_backward(dx: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32], eps: f32) {
     let scale = inverse_rms(x, eps);
     for ((dx, grad), weight) in dx.iter_mut().zip(grad).zip(weight) {
         *dx = grad * weight;
@@ -105,80 +107,116 @@ pub fn rms_norm_backward(dx: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32]
 }
 
 /// Adds the gradient of [`rms_norm`] by its weight.
-pub fn rms_norm_weight_backward(dweight: &mut [f32], x: &[f32], grad: &[f32], eps: f32) {
+fn rms_norm_weight_backward(dweight: &mut [f32], x: &[f32], grad: &[f32], eps: f32) {
     let scale = inverse_rms(x, eps);
     for ((dweight, x), grad) in dweight.iter_mut().zip(x).zip(grad) {
         *dweight += grad * (x * scale);
     }
 }
 
-/// `out = silu(gate) · up`.
-pub fn swiglu(out: &mut [f32], gate: &[f32], up: &[f32]) {
-    for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-        *out = gate * sigmoid(*gate) * up;
-    }
-}
-
-/// Gradients of [`swiglu`] by `gate` and `up`.
-pub fn swiglu_backward(dgate: &mut [f32], dup: &mut [f32], gate: &[f32], up: &[f32], grad: &[f32]) {
-    for ((((dgate, dup), gate), up), grad) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(grad) {
-        let sigmoid = sigmoid(*gate);
-        let silu = gate * sigmoid;
-        *dup = grad * silu;
-        *dgate = grad * up * (sigmoid + silu * (1.0 - sigmoid));
-    }
-}
-
-/// Rotary positions (arXiv 2104.09864) in transformers' layout: number `i` of a head's first half turns with number `i` of
-/// its second half.
-#[derive(Clone, Debug)]
-pub struct Rope {
-    half: usize,
-    /// Cosines, then sines, per position.
-    table: Vec<f32>,
-}
-
-/// Which way [`Rope::rotate`] turns.
+/// What a norm does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Turn {
-    /// As the model does.
-    Forward,
-    /// Back: the gradient.
-    Backward,
+pub enum NormKind {
+    /// `weight · x / sqrt(mean(x²) + eps)`.
+    Rms,
+    /// The same with `1 + weight`.
+    RmsPlusOne,
+    /// `weight · (x - mean(x)) / sqrt(variance(x) + eps)`, and a bias where there is one.
+    Layer {
+        /// Whether there is one.
+        bias: bool,
+    },
 }
 
-impl Rope {
-    /// Angles for `positions` positions of heads that are `head_dim` wide (even).
-    #[expect(clippy::cast_precision_loss, reason = "positions and widths are far below 2^24")]
-    pub fn new(theta: f32, head_dim: usize, positions: usize) -> Self {
-        let half = head_dim / 2;
-        let frequencies: Vec<f32> = (0..half).map(|i| 1.0 / theta.powf((2 * i) as f32 / head_dim as f32)).collect();
-        let mut table = Vec::with_capacity(positions * head_dim);
-        for position in 0..positions {
-            table.extend(frequencies.iter().map(|frequency| (position as f32 * frequency).cos()));
-            table.extend(frequencies.iter().map(|frequency| (position as f32 * frequency).sin()));
+impl NormKind {
+    /// What a row is multiplied by: the weight of a file, or one more.
+    pub fn factors(self, weight: &[f32]) -> Cow<'_, [f32]> {
+        match self {
+            NormKind::RmsPlusOne => weight.iter().map(|weight| 1.0 + weight).collect(),
+            NormKind::Rms | NormKind::Layer { .. } => weight.into(),
         }
-        Self { half, table }
     }
 
-    /// How many positions it has angles for.
-    pub fn positions(&self) -> usize {
-        self.table.len() / (2 * self.half)
+    /// The norm of one row, without the bias; `factors` are those of [`Self::factors`].
+    #[inline]
+    pub fn apply(self, out: &mut [f32], x: &[f32], factors: &[f32], eps: f32) {
+        match self {
+            NormKind::Rms | NormKind::RmsPlusOne => rms_norm(out, x, factors, eps),
+            NormKind::Layer { .. } => layer_norm(out, x, factors, eps),
+        }
     }
 
-    /// Turns every head of a row in place.
-    pub fn rotate(&self, row: &mut [f32], position: usize, turn: Turn) {
-        let half = self.half;
-        let (cos, sin) = self.table[position * 2 * half..][..2 * half].split_at(half);
-        for head in row.chunks_exact_mut(2 * half) {
-            let (first, second) = head.split_at_mut(half);
-            for i in 0..half {
-                let sin = if turn == Turn::Forward { sin[i] } else { -sin[i] };
-                let (x, y) = (first[i], second[i]);
-                first[i] = x * cos[i] - y * sin;
-                second[i] = y * cos[i] + x * sin;
-            }
+    /// Gradient of [`Self::apply`] by `x`.
+    #[inline]
+    pub fn backward(self, dx: &mut [f32], x: &[f32], factors: &[f32], grad: &[f32], eps: f32) {
+        match self {
+            NormKind::Rms | NormKind::RmsPlusOne => rms_norm_backward(dx, x, factors, grad, eps),
+            NormKind::Layer { .. } => layer_norm_backward(dx, x, factors, grad, eps),
         }
+    }
+
+    /// Adds the gradient of [`Self::apply`] by the weight.
+    #[inline]
+    pub fn weight_backward(self, dweight: &mut [f32], x: &[f32], grad: &[f32], eps: f32) {
+        match self {
+            NormKind::Rms | NormKind::RmsPlusOne => rms_norm_weight_backward(dweight, x, grad, eps),
+            NormKind::Layer { .. } => layer_norm_weight_backward(dweight, x, grad, eps),
+        }
+    }
+}
+
+/// Mean, and `1 / sqrt(variance + eps)`.
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+fn moments(x: &[f32], eps: f32) -> (f32, f32) {
+    let width = x.len() as f32;
+    let mut sums = [0.0f32; LANES];
+    for chunk in x.chunks(LANES) {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += x;
+        }
+    }
+    let mean = sums.iter().sum::<f32>() / width;
+    let mut squares = [0.0f32; LANES];
+    for chunk in x.chunks(LANES) {
+        for (square, x) in squares.iter_mut().zip(chunk) {
+            *square += (x - mean) * (x - mean);
+        }
+    }
+    (mean, 1.0 / (squares.iter().sum::<f32>() / width + eps).sqrt())
+}
+
+fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
+    let (mean, scale) = moments(x, eps);
+    for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+        *out = weight * ((x - mean) * scale);
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
+fn layer_norm_backward(dx: &mut [f32], x: &[f32], weight: &[f32], grad: &[f32], eps: f32) {
+    let (mean, scale) = moments(x, eps);
+    let width = x.len() as f32;
+    for ((dx, grad), weight) in dx.iter_mut().zip(grad).zip(weight) {
+        *dx = grad * weight;
+    }
+    let even = dx.iter().sum::<f32>() / width;
+    let along = dx.iter().zip(x).map(|(dx, x)| dx * (x - mean)).sum::<f32>() * scale * scale / width;
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = (*dx - even - (x - mean) * along) * scale;
+    }
+}
+
+fn layer_norm_weight_backward(dweight: &mut [f32], x: &[f32], grad: &[f32], eps: f32) {
+    let (mean, scale) = moments(x, eps);
+    for ((dweight, x), grad) in dweight.iter_mut().zip(x).zip(grad) {
+        *dweight += grad * ((x - mean) * scale);
+    }
+}
+
+/// `row += bias` for every row.
+pub fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
+    for row in rows.chunks_exact_mut(bias.len()) {
+        row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);
     }
 }
 
@@ -242,40 +280,27 @@ mod tests {
     #[test]
     fn gradients_are_the_slopes() {
         let (x, weight, grad) = (wave(19, 0.1), wave(19, 1.0), wave(19, 2.0));
-        let norm = |x: &[f32], weight: &[f32]| {
-            let mut out = vec![0.0; x.len()];
-            rms_norm(&mut out, x, weight, 1e-5);
-            weighted(&out, &grad)
-        };
-        let mut dx = vec![0.0; 19];
-        rms_norm_backward(&mut dx, &x, &weight, &grad, 1e-5);
-        assert_close(&dx, &slope(&x, |x| norm(x, &weight)));
-        let mut dweight = vec![0.0; 19];
-        rms_norm_weight_backward(&mut dweight, &x, &grad, 1e-5);
-        assert_close(&dweight, &slope(&weight, |weight| norm(&x, weight)));
-
-        let glu = |gate: &[f32], up: &[f32]| {
-            let mut out = vec![0.0; gate.len()];
-            swiglu(&mut out, gate, up);
-            weighted(&out, &grad)
-        };
-        let (mut dgate, mut dup) = (vec![0.0; 19], vec![0.0; 19]);
-        swiglu_backward(&mut dgate, &mut dup, &x, &weight, &grad);
-        assert_close(&dgate, &slope(&x, |x| glu(x, &weight)));
-        assert_close(&dup, &slope(&weight, |weight| glu(&x, weight)));
+        let kinds = [NormKind::Rms, NormKind::RmsPlusOne, NormKind::Layer { bias: false }];
+        for kind in kinds {
+            let norm = |x: &[f32], weight: &[f32]| {
+                let mut out = vec![0.0; x.len()];
+                kind.apply(&mut out, x, &kind.factors(weight), 1e-5);
+                weighted(&out, &grad)
+            };
+            let mut dx = vec![0.0; 19];
+            kind.backward(&mut dx, &x, &kind.factors(&weight), &grad, 1e-5);
+            assert_close(&dx, &slope(&x, |x| norm(x, &weight)));
+            let mut dweight = vec![0.0; 19];
+            kind.weight_backward(&mut dweight, &x, &grad, 1e-5);
+            assert_close(&dweight, &slope(&weight, |weight| norm(&x, weight)));
+        }
     }
 
     #[test]
-    fn rope_turns_pairs_and_back() {
-        let rope = Rope::new(10_000.0, 8, 6);
-        assert_eq!(rope.positions(), 6);
-        let x = wave(16, 0.0);
-        let mut turned = x.clone();
-        rope.rotate(&mut turned, 5, Turn::Forward);
-        // The second pair of the second head: frequency 10000^(-2/8) = 0.1.
-        let (sin, cos) = 0.5f32.sin_cos();
-        assert_close(&[turned[9], turned[13]], &[x[9] * cos - x[13] * sin, x[13] * cos + x[9] * sin]);
-        rope.rotate(&mut turned, 5, Turn::Backward);
-        assert_close(&turned, &x);
+    fn a_layer_norm_has_mean_0_and_deviation_1() {
+        let mut out = vec![0.0; 19];
+        NormKind::Layer { bias: true }.apply(&mut out, &wave(19, 0.1), &[1.0; 19], 0.0);
+        assert!(out.iter().sum::<f32>().abs() < 1e-5);
+        assert!((out.iter().map(|x| x * x).sum::<f32>() - 19.0).abs() < 1e-4);
     }
 }

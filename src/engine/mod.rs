@@ -4,11 +4,13 @@
 //! [`matmul`], all row arithmetic through [`kernels`], and both keep a row's bits apart from its neighbours and from the
 //! number of threads. Knows no stages, manifests or caches: plain values in, models and numbers out.
 
+pub mod activation;
 pub mod decoder;
 pub mod generate;
 pub mod kernels;
 pub mod matmul;
 pub mod model;
+pub mod positions;
 pub mod prompt;
 pub mod random;
 pub mod tokenizer;

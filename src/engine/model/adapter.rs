@@ -51,6 +51,8 @@ pub struct Pair {
 pub struct Adapter {
     /// Its settings.
     pub config: AdapterConfig,
+    /// Whether its base has its matrices as `inputs × outputs` in its files (GPT-2's Conv1D); PEFT wants to know.
+    pub conv1d: bool,
     /// Its matrices by the linear layer's name in the base.
     pub pairs: BTreeMap<String, Pair>,
 }
@@ -83,7 +85,7 @@ impl Adapter {
             bail!("`{}` has a tensor `{name}`, which is no part of a LoRA adapter on linear layers", file.display());
         }
         ensure!(!pairs.is_empty(), "`{}` holds no adapter", file.display());
-        Ok(Self { config, pairs })
+        Ok(Self { config, conv1d: json["fan_in_fan_out"] == true, pairs })
     }
 
     /// Fails where the adapter stands on a linear layer that the model has not, or has in other widths.
@@ -132,16 +134,16 @@ impl Adapter {
         }
         write(&folder.join("adapter_model.safetensors"), &tensors)?;
         let path = folder.join("adapter_config.json");
-        let text = serde_json::to_string_pretty(&config_to_json(&self.config))? + "\n";
+        let text = serde_json::to_string_pretty(&config_to_json(&self.config, self.conv1d))? + "\n";
         std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
 
-fn config_to_json(config: &AdapterConfig) -> Value {
+fn config_to_json(config: &AdapterConfig, conv1d: bool) -> Value {
     json!({
         "base_model_name_or_path": null,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": conv1d,
         "inference_mode": true,
         "init_lora_weights": true,
         "lora_alpha": config.alpha,
@@ -160,7 +162,7 @@ fn config_from_json(json: &Value) -> Result<AdapterConfig> {
     let kind = &json["peft_type"];
     ensure!(kind == "LORA", "`peft_type` is `{kind}`: known is `LORA`");
     // Each of these would change what the matrices mean.
-    for setting in ["use_rslora", "use_dora", "fan_in_fan_out", "lora_bias"] {
+    for setting in ["use_rslora", "use_dora", "lora_bias"] {
         ensure!(json[setting] != true, "`{setting}` is true, which is not supported");
     }
     for setting in ["rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication"] {
@@ -203,7 +205,7 @@ mod tests {
             inputs: 6,
             outputs: 4,
         };
-        Adapter { config, pairs: [(NAME.to_string(), pair)].into() }
+        Adapter { config, conv1d: false, pairs: [(NAME.to_string(), pair)].into() }
     }
 
     #[test]
@@ -247,7 +249,7 @@ mod tests {
     fn settings_that_would_change_the_meaning_are_refused() {
         for (setting, value) in [("use_rslora", json!(true)), ("rank_pattern", json!({"a": 4})), ("bias", json!("all"))]
         {
-            let mut json = config_to_json(&adapter().config);
+            let mut json = config_to_json(&adapter().config, false);
             json[setting] = value;
             assert!(format!("{:#}", config_from_json(&json).unwrap_err()).contains(setting));
         }

@@ -1,33 +1,93 @@
-//! `config.json`: the shape of a model, in transformers' words.
+//! What a model is made of: its widths, and the description of its family, from `config.json`.
 
+use super::block::{Block, NormPlace, Part, Place};
+use super::families;
+use super::rotary::Rotary;
+use super::settings::Settings;
+use crate::engine::activation::Activation;
+use crate::engine::kernels::NormKind;
 use crate::engine::tokenizer::Tokenizer;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
-
-/// Names of a block's linear layers, in order.
-pub(super) const LINEARS: [&str; 7] = [
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-];
 
 /// Whether a target names a linear layer: by its whole name, or by the last parts of it.
 pub fn is_target(name: &str, target: &str) -> bool {
     name == target || name.strip_suffix(target).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// Shape of a Llama-family model.
+/// A linear layer of a family's blocks: its name, and whether it has a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearName {
+    /// Name of the module in transformers, within its block.
+    pub name: &'static str,
+    /// Whether it has a bias.
+    pub bias: bool,
+}
+
+/// The modules of a family, by their names in transformers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    /// What files of some makers leave out before every name.
+    pub prefix: &'static str,
+    /// Vectors of the tokens.
+    pub embedding: &'static str,
+    /// Norm of those vectors.
+    pub embedding_norm: Option<&'static str>,
+    /// Vectors of the positions, and the row of the first position.
+    pub positions: Option<(&'static str, usize)>,
+    /// What stands before a block's number.
+    pub blocks: &'static str,
+    /// A block.
+    pub block: Block<&'static str, LinearName>,
+    /// The last norm.
+    pub norm: Option<&'static str>,
+    /// From vectors to logits, where it is not the embedding.
+    pub head: LinearName,
+    /// Whether files have the matrices of blocks as `inputs × outputs` (GPT-2's Conv1D).
+    pub conv1d: bool,
+    /// How names of tensors end that stand in files but are no weights.
+    pub buffers: &'static [&'static str],
+}
+
+/// How attention and feed-forward layer stand in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// One after the other, each added to what came in.
+    Sequential,
+    /// Both on what came into the block, each behind its own norm.
+    Parallel,
+    /// The same, behind one norm.
+    ParallelShared,
+}
+
+/// What differs between the attention of blocks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Layer {
+    /// How many positions can be seen, the own one among them; all that came before, where there is no number.
+    pub window: Option<usize>,
+    /// Which of the model's rotary positions it has, if any.
+    pub rotary: Option<usize>,
+    /// What the product of query and key is multiplied by.
+    pub scale: f32,
+}
+
+/// Attention that fades with distance (ALiBi, arXiv 2108.12409).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alibi {
+    /// What a score grows by per position, by head.
+    pub slopes: Vec<f32>,
+    /// Whether slopes, positions and products are rounded to bfloat16.
+    pub rounded: bool,
+    /// What the growth is multiplied by.
+    pub scale: f32,
+}
+
+/// A model without its weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Width of a token's vector.
     pub hidden_size: usize,
-    /// Blocks.
-    pub layers: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; each serves `heads / kv_heads` query heads.
@@ -40,14 +100,43 @@ pub struct Config {
     pub vocab_size: usize,
     /// Longest text in tokens.
     pub max_positions: usize,
-    /// Base of the rotary position's wavelengths.
-    pub rope_theta: f32,
-    /// Epsilon of the RMS norms.
+    /// The blocks, in order.
+    pub layers: Vec<Layer>,
+    /// Rotary positions of the layers.
+    pub rotaries: Vec<Rotary>,
+    /// Attention that fades with distance.
+    pub alibi: Option<Alibi>,
+    /// What the norms do.
+    pub norm: NormKind,
+    /// Epsilon of the norms.
     pub norm_eps: f32,
+    /// Of the feed-forward layers.
+    pub activation: Activation,
+    /// How attention and feed-forward layer stand in a block.
+    pub residual: Residual,
+    /// What tokens' vectors are multiplied by.
+    pub embedding_scale: Option<f32>,
     /// Whether the output layer is the embedding, transposed.
     pub tie_embeddings: bool,
     /// Standard deviation of new weights.
     pub initializer_range: f64,
+    /// The modules and their names.
+    pub layout: Layout,
+    /// The contents of `config.json`.
+    source: Value,
+}
+
+/// Widths and counts that every family has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    pub hidden_size: usize,
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub intermediate_size: usize,
+    pub vocab_size: usize,
+    pub max_positions: usize,
 }
 
 impl Config {
@@ -61,53 +150,181 @@ impl Config {
 
     /// Reads the contents of a `config.json`.
     pub fn from_json(json: &Value) -> Result<Self> {
-        match json["model_type"].as_str() {
-            Some("llama") => {}
-            Some(other) => bail!("unknown `model_type` `{other}`: known is `llama`"),
-            None => bail!("`model_type` is missing"),
-        }
-        for setting in ["attention_bias", "mlp_bias"] {
-            ensure!(!json[setting].as_bool().unwrap_or(false), "`{setting}` is true, which is not supported");
-        }
-        if let Some(activation) = json["hidden_act"].as_str().filter(|activation| *activation != "silu") {
-            bail!("`hidden_act` is `{activation}`: known is `silu`");
-        }
-        let hidden_size = number(json, "hidden_size")?;
-        let heads = number(json, "num_attention_heads")?;
-        let config = Self {
-            hidden_size,
-            layers: number(json, "num_hidden_layers")?,
-            heads,
-            kv_heads: number_or(json, "num_key_value_heads", heads)?,
-            head_dim: number_or(json, "head_dim", hidden_size / heads)?,
-            intermediate_size: number(json, "intermediate_size")?,
-            vocab_size: number(json, "vocab_size")?,
-            max_positions: number_or(json, "max_position_embeddings", 2048)?,
-            rope_theta: rope_theta(json)?,
-            norm_eps: real_or(&json["rms_norm_eps"], 1e-6) as f32,
-            tie_embeddings: json["tie_word_embeddings"].as_bool().unwrap_or(false),
-            initializer_range: real_or(&json["initializer_range"], 0.02),
-        };
-        ensure!(config.head_dim.is_multiple_of(2), "`head_dim` is {}, an odd number", config.head_dim);
+        let Some(name) = json["model_type"].as_str() else { bail!("`model_type` is missing") };
+        let config = families::find(name)?(Settings(json))?;
+        let Self { heads, kv_heads, .. } = config;
         ensure!(
-            config.heads.is_multiple_of(config.kv_heads),
-            "`num_key_value_heads` {} does not divide `num_attention_heads` {heads}",
-            config.kv_heads
+            heads.is_multiple_of(kv_heads),
+            "`num_key_value_heads` {kv_heads} does not divide `num_attention_heads` {heads}"
         );
         Ok(config)
     }
 
-    /// The contents of `config.json` as transformers 5 writes them (and older ones read them), with the special tokens
-    /// of a tokenizer.
-    pub fn to_json(&self, tokenizer: &Tokenizer) -> Value {
-        json!({
+    /// A model of blocks that are all alike, with scores divided by the root of a head's width, without positions.
+    #[expect(clippy::cast_precision_loss, reason = "a head is far narrower than 2^24")]
+    pub(super) fn new(json: Settings<'_>, shape: Shape, layout: Layout, norm: NormKind, norm_eps: f64) -> Result<Self> {
+        let layer = Layer { window: None, rotary: None, scale: 1.0 / (shape.head_dim as f32).sqrt() };
+        #[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
+        let norm_eps = norm_eps as f32;
+        Ok(Self {
+            hidden_size: shape.hidden_size,
+            heads: shape.heads,
+            kv_heads: shape.kv_heads,
+            head_dim: shape.head_dim,
+            intermediate_size: shape.intermediate_size,
+            vocab_size: shape.vocab_size,
+            max_positions: shape.max_positions,
+            layers: vec![layer; shape.layers],
+            rotaries: Vec::new(),
+            alibi: None,
+            norm,
+            norm_eps,
+            activation: Activation::Silu,
+            residual: Residual::Sequential,
+            embedding_scale: None,
+            tie_embeddings: false,
+            initializer_range: json.real_or("initializer_range", 0.02)?,
+            layout,
+            source: json.0.clone(),
+        })
+    }
+
+    /// Gives all layers the same rotary positions.
+    pub(super) fn with_rotary(mut self, (rotary, positions): (Rotary, usize)) -> Self {
+        self.rotaries = vec![rotary];
+        self.max_positions = positions;
+        self.layers.iter_mut().for_each(|layer| layer.rotary = Some(0));
+        self
+    }
+
+    /// The contents of `config.json` for the weights as titer writes them: as it was read, but for their type.
+    pub fn to_json(&self) -> Value {
+        let mut json = self.source.clone();
+        if let Some(table) = json.as_object_mut() {
+            table.shift_remove("torch_dtype");
+            table.insert("dtype".to_string(), json!("float32"));
+        }
+        json
+    }
+
+    /// Names of the linear layers of the blocks, in order: those that can carry an adapter.
+    pub fn linear_names(&self) -> impl Iterator<Item = String> {
+        let linears: Vec<&str> = self.linears().into_iter().map(|(linear, _)| linear.name).collect();
+        let blocks = self.layout.blocks;
+        (0..self.layers.len())
+            .flat_map(move |block| linears.clone().into_iter().map(move |name| format!("{blocks}.{block}.{name}")))
+    }
+
+    /// Inputs and outputs of the linear layer of a name.
+    pub fn linear_widths(&self, name: &str) -> Option<(usize, usize)> {
+        let (block, name) = name.strip_prefix(self.layout.blocks)?.strip_prefix('.')?.split_once('.')?;
+        if block.parse::<usize>().ok()? >= self.layers.len() {
+            return None;
+        }
+        let (_, place) = self.linears().into_iter().find(|(linear, _)| linear.name == name)?;
+        Some(self.widths(place))
+    }
+
+    /// Fails where a target names none of the linear layers.
+    pub fn check_targets(&self, targets: &[String]) -> Result<()> {
+        ensure!(!targets.is_empty(), "an adapter without a target");
+        for target in targets {
+            if !self.linear_names().any(|name| is_target(&name, target)) {
+                let mut known: Vec<&str> = Vec::new();
+                for (linear, _) in self.linears() {
+                    let name = linear.name.rsplit('.').next().unwrap_or(linear.name);
+                    if !known.contains(&name) {
+                        known.push(name);
+                    }
+                }
+                bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
+            }
+        }
+        Ok(())
+    }
+
+    /// The linear layers of a block, in order.
+    fn linears(&self) -> Vec<(LinearName, Place)> {
+        let parts = self.layout.block.clone().parts();
+        let linear = |part| match part {
+            Part::Linear(linear, place) => Some((linear, place)),
+            Part::Norm(_) => None,
+        };
+        parts.into_iter().filter_map(linear).collect()
+    }
+
+    /// Inputs and outputs of a linear layer.
+    pub fn widths(&self, place: Place) -> (usize, usize) {
+        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let (query, kv) = (self.query_width(), self.kv_width());
+        match place {
+            Place::Q => (hidden, query),
+            Place::Kv => (hidden, kv),
+            Place::Qkv => (hidden, query + 2 * kv),
+            Place::O => (query, hidden),
+            Place::Up => (hidden, inner),
+            Place::GateUp => (hidden, 2 * inner),
+            Place::Down => (inner, hidden),
+        }
+    }
+
+    /// Width of a norm.
+    pub fn norm_width(&self, place: NormPlace) -> usize {
+        match place {
+            NormPlace::Token => self.hidden_size,
+            NormPlace::Queries => self.query_width(),
+            NormPlace::Keys => self.kv_width(),
+            NormPlace::Head => self.head_dim,
+        }
+    }
+
+    /// Width of all query heads.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Width of all key heads, and of all value heads.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// A new Llama's settings, from which its `config.json` is made.
+#[derive(Clone, Copy, Debug)]
+pub struct NewLlama {
+    /// Width of a token's vector.
+    pub hidden_size: usize,
+    /// Blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Longest text in tokens.
+    pub max_positions: usize,
+    /// Base of the rotary position's wavelengths.
+    pub rope_theta: f64,
+    /// Epsilon of the RMS norms.
+    pub norm_eps: f64,
+    /// Whether the output layer is the embedding, transposed.
+    pub tie_embeddings: bool,
+    /// Standard deviation of new weights.
+    pub initializer_range: f64,
+}
+
+impl NewLlama {
+    /// The shape of a new model, with `config.json` as transformers 5 writes it (and older ones read it).
+    pub fn config(&self, tokenizer: &Tokenizer) -> Result<Config> {
+        Config::from_json(&json!({
             "architectures": ["LlamaForCausalLM"],
             "attention_bias": false,
             "attention_dropout": 0.0,
             "bos_token_id": tokenizer.bos(),
             "dtype": "float32",
             "eos_token_id": tokenizer.eos().first(),
-            "head_dim": self.head_dim,
+            "head_dim": self.hidden_size / self.heads,
             "hidden_act": "silu",
             "hidden_size": self.hidden_size,
             "initializer_range": self.initializer_range,
@@ -124,87 +341,16 @@ impl Config {
             "rope_theta": shortest(self.rope_theta),
             "tie_word_embeddings": self.tie_embeddings,
             "use_cache": true,
-            "vocab_size": self.vocab_size,
-        })
-    }
-
-    /// Names of the linear layers of the blocks, in order: those that can carry an adapter.
-    pub fn linear_names(&self) -> impl Iterator<Item = String> {
-        (0..self.layers).flat_map(|block| LINEARS.map(|name| format!("model.layers.{block}.{name}")))
-    }
-
-    /// Inputs and outputs of the linear layer of a name.
-    pub fn linear_widths(&self, name: &str) -> Option<(usize, usize)> {
-        let (block, kind) = name.strip_prefix("model.layers.")?.split_once('.')?;
-        if block.parse::<usize>().ok()? >= self.layers {
-            return None;
-        }
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
-        match kind {
-            "self_attn.q_proj" => Some((hidden, self.query_width())),
-            "self_attn.k_proj" | "self_attn.v_proj" => Some((hidden, self.kv_width())),
-            "self_attn.o_proj" => Some((self.query_width(), hidden)),
-            "mlp.gate_proj" | "mlp.up_proj" => Some((hidden, inner)),
-            "mlp.down_proj" => Some((inner, hidden)),
-            _ => None,
-        }
-    }
-
-    /// Fails where a target names none of the linear layers.
-    pub fn check_targets(&self, targets: &[String]) -> Result<()> {
-        ensure!(!targets.is_empty(), "an adapter without a target");
-        for target in targets {
-            if !self.linear_names().any(|name| is_target(&name, target)) {
-                let known = LINEARS.map(|name| name.rsplit('.').next().unwrap_or(name));
-                bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
-            }
-        }
-        Ok(())
-    }
-
-    /// Width of all query heads.
-    pub fn query_width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    /// Width of all key heads, and of all value heads.
-    pub fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
+            "vocab_size": tokenizer.vocab_size(),
+        }))
     }
 }
 
-/// The f64 whose shortest text is the f32's: 1e-5, not 0.000009999999747.
-fn shortest(value: f32) -> f64 {
+/// The f64 whose shortest text is that of the number as f32: 1e-5, not 0.000009999999747.
+#[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
+fn shortest(value: f64) -> f64 {
+    let value = value as f32;
     value.to_string().parse().unwrap_or_else(|_| f64::from(value))
-}
-
-/// `rope_theta` stands at the top (transformers 4) or in `rope_parameters` (5). Scaled positions are refused, not ignored.
-fn rope_theta(json: &Value) -> Result<f32> {
-    for table in ["rope_parameters", "rope_scaling"] {
-        let kind = json[table]["rope_type"].as_str().or(json[table]["type"].as_str());
-        if let Some(kind) = kind.filter(|kind| *kind != "default") {
-            bail!("`{table}` asks for scaled rotary positions (`{kind}`), which are not supported");
-        }
-    }
-    let theta = [&json["rope_parameters"]["rope_theta"], &json["rope_theta"]].into_iter().find_map(Value::as_f64);
-    Ok(theta.unwrap_or(10_000.0) as f32)
-}
-
-fn number(json: &Value, setting: &str) -> Result<usize> {
-    let value = &json[setting];
-    ensure!(!value.is_null(), "`{setting}` is missing");
-    match value.as_u64().and_then(|number| usize::try_from(number).ok()) {
-        Some(number) if (1..=1 << 24).contains(&number) => Ok(number),
-        _ => bail!("`{setting}` is `{value}`: expected a whole number of 1 to {}", 1 << 24),
-    }
-}
-
-fn number_or(json: &Value, setting: &str, default: usize) -> Result<usize> {
-    if json[setting].is_null() { Ok(default) } else { number(json, setting) }
-}
-
-fn real_or(value: &Value, default: f64) -> f64 {
-    value.as_f64().unwrap_or(default)
 }
 
 #[cfg(test)]
@@ -221,21 +367,34 @@ mod tests {
     #[test]
     fn theta_is_found_at_both_places() {
         let mut json = llama();
-        assert_eq!(Config::from_json(&json).unwrap().rope_theta, 10_000.0);
-        json["rope_theta"] = json!(5e5);
-        assert_eq!(Config::from_json(&json).unwrap().rope_theta, 500_000.0);
-        json["rope_parameters"] = json!({ "rope_theta": 1e6, "rope_type": "default" });
-        assert_eq!(Config::from_json(&json).unwrap().rope_theta, 1_000_000.0);
+        // Heads of 8 numbers: the second pair's frequency is 1 / theta^(1/4).
+        let theta = |json: &Value| Config::from_json(json).unwrap().rotaries[0].frequencies[1].powi(-4).round();
+        assert_eq!(theta(&json), 10_000.0);
+        json["rope_theta"] = json!(160_000.0);
+        assert_eq!(theta(&json), 160_000.0);
+        json["rope_parameters"] = json!({ "rope_theta": 6561.0, "rope_type": "default" });
+        assert_eq!(theta(&json), 6561.0);
+    }
+
+    #[test]
+    fn a_config_is_written_as_it_was_read() {
+        let mut json = llama();
+        json["torch_dtype"] = json!("bfloat16");
+        json["of_somebody_else"] = json!([1, { "a": null }]);
+        let mut expected = json.clone();
+        expected.as_object_mut().unwrap().shift_remove("torch_dtype");
+        expected["dtype"] = json!("float32");
+        assert_eq!(Config::from_json(&json).unwrap().to_json(), expected);
     }
 
     #[test]
     fn what_is_not_supported_is_refused_by_name() {
         let cases = [
-            ("model_type", json!("mamba"), "`mamba`"),
-            ("attention_bias", json!(true), "`attention_bias`"),
-            ("hidden_act", json!("gelu"), "`gelu`"),
-            ("rope_scaling", json!({ "type": "linear", "factor": 2.0 }), "`linear`"),
-            ("rope_parameters", json!({ "rope_type": "llama3" }), "`llama3`"),
+            ("model_type", json!("lama"), "unknown `model_type` `lama`: did you mean `llama`?"),
+            ("model_type", json!("mamba"), "unknown `model_type` `mamba`: known are "),
+            ("attention_bias", json!("yes"), "`attention_bias` is `\"yes\"`"),
+            ("hidden_act", json!("tanh"), "`tanh`"),
+            ("rope_parameters", json!({ "rope_type": "spiral" }), "`spiral`"),
             ("hidden_size", json!(-3), "`hidden_size` is `-3`"),
             ("vocab_size", Value::Null, "`vocab_size` is missing"),
             ("num_key_value_heads", json!(3), "does not divide"),

@@ -1,15 +1,22 @@
-//! Models as plain numbers: their shape, their weights by name, and the folders that they are read from.
+//! Models as plain numbers: what they are made of, their weights by name, and the folders that they are read from.
 //!
-//! Weights are kept as the matrix product wants them: `inputs × outputs`, row-major (the files have them transposed).
-//! Knows neither how a model learns nor how it answers.
+//! A family (`families`) is a description: which parts of a common vocabulary (`config`, `block`, `rotary`) its blocks
+//! have, and what their modules are called in its files. Weights are kept as the matrix product wants them: `inputs ×
+//! outputs`, row-major (most files have them transposed). Knows neither how a model learns nor how it answers.
 
 mod adapter;
+mod block;
 mod config;
-mod llama;
+mod families;
+mod network;
+mod rotary;
+mod settings;
 
 pub use adapter::{Adapter, AdapterConfig, Pair};
-pub use config::{Config, is_target};
-pub use llama::{Block, Linear, Model, Parameter};
+pub use block::{Block, Mlp, NormPlace, Order, Part, Place, QkNorms, Qkv, Walk};
+pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Residual, is_target};
+pub use network::{Linear, Model, Norm, Parameter};
+pub use rotary::{Pairing, Rotary};
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.
 pub const UNCHANGED: &str = "unchanged.json";

@@ -4,11 +4,14 @@
 
 use super::batch::Batch;
 use super::ops::{
-    Add, Attention, CrossEntropy, Dropout, FrozenLinear, FrozenNorm, Lookup, LoraLinear, SelectRows, SwiGlu,
-    TrainedLinear, TrainedNorm,
+    Activate, Add, AddBias, Attention, CrossEntropy, Dropout, FrozenLinear, FrozenNorm, FusedAttention, Gated,
+    GatedFused, Lookup, LoraLinear, Norm as NormOp, Scale, SelectRows, TrainedLinear, TrainedNorm,
 };
-use crate::engine::kernels::Rope;
-use crate::engine::model::{Adapter, AdapterConfig, Block, Config, Linear, Model, Pair, is_target};
+use crate::engine::model::{
+    Adapter, AdapterConfig, Block, Config, Linear, Mlp, Model, Norm as ModelNorm, NormPlace, Pair, Place, QkNorms, Qkv,
+    Residual, Walk, is_target,
+};
+use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
 use crate::engine::weights::transpose;
 use anyhow::Result;
@@ -23,7 +26,7 @@ pub struct Parameter {
     pub name: String,
     /// Its numbers in the graph.
     pub var: Var,
-    /// Whether weight decay applies: to matrices, not to norms.
+    /// Whether weight decay applies: to matrices, not to norms and biases.
     pub decays: bool,
 }
 
@@ -34,38 +37,41 @@ impl Parameter {
     }
 }
 
-/// A vector, and whether it learns.
+/// A norm, and whether it learns.
 #[derive(Debug)]
 enum Norm {
-    Frozen(Arc<Vec<f32>>),
-    Trained(Tensor),
+    Frozen { factors: Arc<Vec<f32>>, bias: Option<Arc<Vec<f32>>> },
+    Trained { weight: Tensor, bias: Option<Tensor> },
 }
 
 /// A linear layer, and how it learns.
 #[derive(Debug)]
 enum Layer {
-    Frozen { weight: Arc<Vec<f32>>, outputs: usize },
-    Lora { weight: Arc<Vec<f32>>, a: Tensor, b: Tensor, scale: f32, dropout: f64, random: Random },
-    Trained { weight: Tensor, transposed: bool },
+    Frozen {
+        weight: Arc<Vec<f32>>,
+        bias: Option<Arc<Vec<f32>>>,
+        outputs: usize,
+    },
+    Lora {
+        weight: Arc<Vec<f32>>,
+        bias: Option<Arc<Vec<f32>>>,
+        a: Tensor,
+        b: Tensor,
+        scale: f32,
+        dropout: f64,
+        random: Random,
+    },
+    Trained {
+        weight: Tensor,
+        bias: Option<Tensor>,
+        transposed: bool,
+    },
 }
 
 #[derive(Debug)]
 enum Table {
     Frozen(Arc<Vec<f32>>),
     Trained(Tensor),
-}
-
-#[derive(Debug)]
-struct GraphBlock {
-    attention_norm: Norm,
-    q: Layer,
-    k: Layer,
-    v: Layer,
-    o: Layer,
-    mlp_norm: Norm,
-    gate: Layer,
-    up: Layer,
-    down: Layer,
 }
 
 /// What a training makes.
@@ -82,10 +88,13 @@ pub enum Trained {
 pub struct Graph {
     config: Config,
     embedding: Table,
-    blocks: Vec<GraphBlock>,
-    norm: Norm,
+    positions: Option<Table>,
+    embedding_norm: Option<Norm>,
+    blocks: Vec<Block<Norm, Layer>>,
+    norm: Option<Norm>,
     head: Layer,
-    rope: Arc<Rope>,
+    ropes: Vec<Arc<Rope>>,
+    fading: Option<Arc<Fading>>,
     parameters: Vec<Parameter>,
     goal: Goal,
 }
@@ -98,6 +107,82 @@ enum Goal {
     Adapter(AdapterConfig, Vec<(String, usize, usize)>),
 }
 
+/// Parts of a graph whose weights all learn; gives out the parameters' tensors in their order.
+struct AllLearn<I>(I);
+
+impl<I: Iterator<Item = Tensor>> AllLearn<I> {
+    fn next(&mut self) -> Tensor {
+        // The order is that of `parameters_mut`.
+        self.0.next().expect("one tensor per weight")
+    }
+
+    fn trained_norm(&mut self, norm: &ModelNorm) -> Norm {
+        Norm::Trained { weight: self.next(), bias: norm.bias.is_some().then(|| self.next()) }
+    }
+
+    fn trained_linear(&mut self, linear: &Linear) -> Layer {
+        Layer::Trained { weight: self.next(), bias: linear.bias.is_some().then(|| self.next()), transposed: false }
+    }
+}
+
+impl<I: Iterator<Item = Tensor>> Walk<&ModelNorm, &Linear> for AllLearn<I> {
+    type Norm = Norm;
+    type Linear = Layer;
+
+    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
+        Ok(self.trained_norm(norm))
+    }
+
+    fn linear(&mut self, linear: &Linear, _: Place) -> Result<Layer> {
+        Ok(self.trained_linear(linear))
+    }
+}
+
+/// Parts of a graph in which adapters learn.
+struct AdaptersLearn<'a, Start> {
+    model: &'a Model,
+    config: &'a AdapterConfig,
+    seed: u64,
+    start: Start,
+    parameters: Vec<Parameter>,
+    places: Vec<(String, usize, usize)>,
+}
+
+impl<Start: FnMut(&Linear) -> Result<Pair>> Walk<&ModelNorm, &Linear> for AdaptersLearn<'_, Start> {
+    type Norm = Norm;
+    type Linear = Layer;
+
+    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
+        let factors = match self.model.config.norm.factors(&norm.weight) {
+            std::borrow::Cow::Borrowed(_) => norm.weight.clone(),
+            std::borrow::Cow::Owned(factors) => Arc::new(factors),
+        };
+        Ok(Norm::Frozen { factors, bias: norm.bias.clone() })
+    }
+
+    fn linear(&mut self, linear: &Linear, _: Place) -> Result<Layer> {
+        let config = self.config;
+        if !config.targets.iter().any(|target| is_target(&linear.name, target)) {
+            return Ok(frozen(linear));
+        }
+        let Pair { a, b, inputs, outputs } = (self.start)(linear)?;
+        let a = Parameter::new(format!("{}.lora_A", linear.name), &[config.r, inputs], a)?;
+        let b = Parameter::new(format!("{}.lora_B", linear.name), &[outputs, config.r], b)?;
+        let layer = Layer::Lora {
+            weight: linear.weight.clone(),
+            bias: linear.bias.clone(),
+            a: a.var.as_tensor().clone(),
+            b: b.var.as_tensor().clone(),
+            scale: config.scale(),
+            dropout: config.dropout,
+            random: Random::new(self.seed, &format!("dropout {}", linear.name)),
+        };
+        self.parameters.extend([a, b]);
+        self.places.push((linear.name.clone(), inputs, outputs));
+        Ok(layer)
+    }
+}
+
 impl Graph {
     /// All weights of the model learn.
     pub fn whole(mut model: Model) -> Result<Self> {
@@ -106,34 +191,23 @@ impl Graph {
             let values = Arc::unwrap_or_clone(std::mem::take(weight.values));
             parameters.push(Parameter::new(weight.name, &weight.shape, values)?);
         }
-        let tied = model.config.tie_embeddings;
-        // The order is that of `parameters_mut`.
-        let mut tensors = parameters.iter().map(|parameter| parameter.var.as_tensor().clone());
-        let mut next = || tensors.next().expect("one tensor per weight");
-        let embedding = next();
-        let trained = |weight| Layer::Trained { weight, transposed: false };
-        let blocks = model
-            .blocks
-            .iter()
-            .map(|_| GraphBlock {
-                attention_norm: Norm::Trained(next()),
-                q: trained(next()),
-                k: trained(next()),
-                v: trained(next()),
-                o: trained(next()),
-                mlp_norm: Norm::Trained(next()),
-                gate: trained(next()),
-                up: trained(next()),
-                down: trained(next()),
-            })
-            .collect();
-        let norm = Norm::Trained(next());
-        let head = if tied { Layer::Trained { weight: embedding.clone(), transposed: true } } else { trained(next()) };
-        drop(tensors);
+        let mut learn = AllLearn(parameters.iter().map(|parameter| parameter.var.as_tensor().clone()));
+        let embedding = learn.next();
+        let positions = model.positions.as_ref().map(|_| Table::Trained(learn.next()));
+        let embedding_norm = model.embedding_norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
+        let norm = model.norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let head = match model.config.tie_embeddings {
+            true => Layer::Trained { weight: embedding.clone(), bias: None, transposed: true },
+            false => learn.trained_linear(&model.head),
+        };
         Ok(Self {
-            rope: rope(&model.config),
+            ropes: ropes(&model.config),
+            fading: fading(&model.config),
             config: model.config.clone(),
             embedding: Table::Trained(embedding),
+            positions,
+            embedding_norm,
             blocks,
             norm,
             head,
@@ -161,50 +235,24 @@ impl Graph {
         model: &Model,
         config: AdapterConfig,
         seed: u64,
-        mut start: impl FnMut(&Linear) -> Result<Pair>,
+        start: impl FnMut(&Linear) -> Result<Pair>,
     ) -> Result<Self> {
         model.config.check_targets(&config.targets)?;
-        let r = config.r;
-        let (mut parameters, mut places) = (Vec::new(), Vec::new());
-        let mut layer = |linear: &Linear| -> Result<Layer> {
-            if !config.targets.iter().any(|target| is_target(&linear.name, target)) {
-                return Ok(frozen(linear));
-            }
-            let Pair { a, b, inputs, outputs } = start(linear)?;
-            let a = Parameter::new(format!("{}.lora_A", linear.name), &[r, inputs], a)?;
-            let b = Parameter::new(format!("{}.lora_B", linear.name), &[outputs, r], b)?;
-            let layer = Layer::Lora {
-                weight: linear.weight.clone(),
-                a: a.var.as_tensor().clone(),
-                b: b.var.as_tensor().clone(),
-                scale: config.scale(),
-                dropout: config.dropout,
-                random: Random::new(seed, &format!("dropout {}", linear.name)),
-            };
-            parameters.extend([a, b]);
-            places.push((linear.name.clone(), inputs, outputs));
-            Ok(layer)
-        };
-        let mut block = |block: &Block| -> Result<GraphBlock> {
-            Ok(GraphBlock {
-                attention_norm: Norm::Frozen(block.attention_norm.clone()),
-                q: layer(&block.q)?,
-                k: layer(&block.k)?,
-                v: layer(&block.v)?,
-                o: layer(&block.o)?,
-                mlp_norm: Norm::Frozen(block.mlp_norm.clone()),
-                gate: layer(&block.gate)?,
-                up: layer(&block.up)?,
-                down: layer(&block.down)?,
-            })
-        };
-        let blocks = model.blocks.iter().map(&mut block).collect::<Result<_>>()?;
+        let (parameters, places) = (Vec::new(), Vec::new());
+        let mut learn = AdaptersLearn { model, config: &config, seed, start, parameters, places };
+        let embedding_norm = learn.optional(model.embedding_norm.as_ref())?;
+        let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
+        let norm = learn.optional(model.norm.as_ref())?;
+        let AdaptersLearn { parameters, places, .. } = learn;
         Ok(Self {
-            rope: rope(&model.config),
+            ropes: ropes(&model.config),
+            fading: fading(&model.config),
             config: model.config.clone(),
             embedding: Table::Frozen(model.embedding.clone()),
+            positions: model.positions.clone().map(Table::Frozen),
+            embedding_norm,
             blocks,
-            norm: Norm::Frozen(model.norm.clone()),
+            norm,
             head: frozen(&model.head),
             parameters,
             goal: Goal::Adapter(config, places),
@@ -236,7 +284,7 @@ impl Graph {
                     .into_iter()
                     .map(|(name, inputs, outputs)| (name, Pair { a: next(), b: next(), inputs, outputs }))
                     .collect();
-                Trained::Adapter(Adapter { config, pairs })
+                Trained::Adapter(Adapter { config, conv1d: self.config.layout.conv1d, pairs })
             }
         }
     }
@@ -251,59 +299,134 @@ impl Graph {
     }
 
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let normed = self.norm(hidden, &self.norm)?;
+        let normed = self.norm(hidden, self.norm.as_ref())?;
         linear(&normed, &self.head, &|_| None)
     }
 
     /// The vectors of all tokens after the last block: `tokens × hidden_size`.
     fn hidden(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
-        let width = self.config.hidden_size;
-        let mut x = match &self.embedding {
-            Table::Trained(table) => table.apply_op1(Lookup { ids: batch.ids.clone() })?,
-            Table::Frozen(table) => {
-                let rows = batch.ids.iter().flat_map(|id| &table[*id as usize * width..][..width]).copied().collect();
-                Tensor::from_vec::<_, f32>(rows, (batch.ids.len(), width), &Device::Cpu)?
-            }
-        };
-        let attention = Attention {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
-            offsets: batch.offsets.clone(),
-            rope: self.rope.clone(),
-        };
+        let mut x = self.embedded(batch)?;
         let tokens = |random: &Random| step.map(|step| token_generators(random.part(step), batch));
-        for block in &self.blocks {
-            let normed = self.norm(&x, &block.attention_norm)?;
-            let [q, k, v] = [&block.q, &block.k, &block.v].map(|layer| linear(&normed, layer, &tokens));
-            let seen = q?.apply_op3(&k?, &v?, attention.clone())?;
-            x = linear(&seen, &block.o, &tokens)?.apply_op2(&x, Add)?;
-            let normed = self.norm(&x, &block.mlp_norm)?;
-            let [gate, up] = [&block.gate, &block.up].map(|layer| linear(&normed, layer, &tokens));
-            let inner = gate?.apply_op2(&up?, SwiGlu)?;
-            x = linear(&inner, &block.down, &tokens)?.apply_op2(&x, Add)?;
+        for (block, layer) in self.blocks.iter().zip(&self.config.layers) {
+            let attention = Attention {
+                heads: self.config.heads,
+                kv_heads: self.config.kv_heads,
+                head_dim: self.config.head_dim,
+                offsets: batch.offsets.clone(),
+                scale: layer.scale,
+                window: layer.window,
+                rope: layer.rotary.map(|index| self.ropes[index].clone()),
+                fading: self.fading.clone(),
+            };
+            let normed = self.norm(&x, block.attention_norm.as_ref())?;
+            let seen = self.attend(&normed, &block.qkv, attention, &tokens)?;
+            let seen = linear(&seen, &block.o, &tokens)?;
+            let seen = self.norm(&seen, block.attention_post_norm.as_ref())?.apply_op2(&x, Add)?;
+            let input = match self.config.residual {
+                Residual::Sequential => self.norm(&seen, block.mlp_norm.as_ref())?,
+                Residual::Parallel => self.norm(&x, block.mlp_norm.as_ref())?,
+                Residual::ParallelShared => normed,
+            };
+            let done = self.feed_forward(&input, &block.mlp, &tokens)?;
+            x = self.norm(&done, block.mlp_post_norm.as_ref())?.apply_op2(&seen, Add)?;
         }
         Ok(x)
     }
 
-    fn norm(&self, x: &Tensor, norm: &Norm) -> Result<Tensor> {
-        let eps = self.config.norm_eps;
+    /// The vectors of all tokens before the first block.
+    fn embedded(&self, batch: &Batch) -> Result<Tensor> {
+        let width = self.config.hidden_size;
+        let mut x = rows_of(&self.embedding, batch.ids.clone(), width)?;
+        if let Some(scale) = self.config.embedding_scale {
+            x = x.apply_op1(Scale(scale))?;
+        }
+        if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
+            let rows = batch.offsets.windows(2).flat_map(|ends| (first..).take(ends[1] - ends[0]));
+            let rows = rows.map(u32::try_from).collect::<Result<Vec<u32>, _>>()?;
+            x = rows_of(table, Arc::new(rows), width)?.apply_op2(&x, Add)?;
+        }
+        self.norm(&x, self.embedding_norm.as_ref())
+    }
+
+    fn attend(&self, x: &Tensor, qkv: &Qkv<Norm, Layer>, attention: Attention, tokens: Tokens<'_>) -> Result<Tensor> {
+        Ok(match qkv {
+            Qkv::Apart { q, k, v, norms } => {
+                let [q, k, v] = [q, k, v].map(|layer| linear(x, layer, tokens));
+                let (mut q, mut k) = (q?, k?);
+                if let Some(QkNorms { q: of_q, k: of_k, .. }) = norms {
+                    (q, k) = (self.norm(&q, Some(of_q))?, self.norm(&k, Some(of_k))?);
+                }
+                q.apply_op3(&k, &v?, attention)?
+            }
+            Qkv::Fused(layer, order) => {
+                linear(x, layer, tokens)?.apply_op1(FusedAttention { attention, order: *order })?
+            }
+        })
+    }
+
+    fn feed_forward(&self, x: &Tensor, mlp: &Mlp<Layer>, tokens: Tokens<'_>) -> Result<Tensor> {
+        let activation = self.config.activation;
+        let (inner, down) = match mlp {
+            Mlp::Gated { gate, up, down } => {
+                let [gate, up] = [gate, up].map(|layer| linear(x, layer, tokens));
+                (gate?.apply_op2(&up?, Gated(activation))?, down)
+            }
+            Mlp::GatedFused { gate_up, down } => (linear(x, gate_up, tokens)?.apply_op1(GatedFused(activation))?, down),
+            Mlp::Plain { up, down } => (linear(x, up, tokens)?.apply_op1(Activate(activation))?, down),
+        };
+        linear(&inner, down, tokens)
+    }
+
+    /// `x` itself where there is no norm.
+    fn norm(&self, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+        let op = NormOp { kind: self.config.norm, eps: self.config.norm_eps };
         Ok(match norm {
-            Norm::Frozen(weight) => x.apply_op1(FrozenNorm { weight: weight.clone(), eps })?,
-            Norm::Trained(weight) => x.apply_op2(weight, TrainedNorm { eps })?,
+            None => x.clone(),
+            Some(Norm::Frozen { factors, bias }) => {
+                x.apply_op1(FrozenNorm { norm: op, factors: factors.clone(), bias: bias.clone() })?
+            }
+            Some(Norm::Trained { weight, bias }) => {
+                let normed = x.apply_op2(weight, TrainedNorm(op))?;
+                match bias {
+                    Some(bias) => normed.apply_op2(bias, AddBias)?,
+                    None => normed,
+                }
+            }
         })
     }
 }
 
-/// `tokens` makes the generators of dropout, if something is to be dropped.
-fn linear(x: &Tensor, layer: &Layer, tokens: &dyn Fn(&Random) -> Option<Vec<Random>>) -> Result<Tensor> {
+/// Makes the generators of dropout, if something is to be dropped.
+type Tokens<'a> = &'a dyn Fn(&Random) -> Option<Vec<Random>>;
+
+fn linear(x: &Tensor, layer: &Layer, tokens: Tokens<'_>) -> Result<Tensor> {
     Ok(match layer {
-        Layer::Frozen { weight, outputs } => x.apply_op1(FrozenLinear { weight: weight.clone(), outputs: *outputs })?,
-        Layer::Trained { weight, transposed } => x.apply_op2(weight, TrainedLinear { transposed: *transposed })?,
-        Layer::Lora { weight, a, b, scale, dropout, random } => {
+        Layer::Frozen { weight, bias, outputs } => {
+            x.apply_op1(FrozenLinear { weight: weight.clone(), bias: bias.clone(), outputs: *outputs })?
+        }
+        Layer::Trained { weight, bias, transposed } => {
+            let y = x.apply_op2(weight, TrainedLinear { transposed: *transposed })?;
+            match bias {
+                Some(bias) => y.apply_op2(bias, AddBias)?,
+                None => y,
+            }
+        }
+        Layer::Lora { weight, bias, a, b, scale, dropout, random } => {
             let dropout = Some(*dropout).filter(|share| *share > 0.0);
             let dropout = dropout.and_then(|share| Some(Dropout { share, tokens: tokens(random)? }));
-            x.apply_op3(a, b, LoraLinear { weight: weight.clone(), scale: *scale, dropout })?
+            let (weight, bias) = (weight.clone(), bias.clone());
+            x.apply_op3(a, b, LoraLinear { weight, bias, scale: *scale, dropout })?
+        }
+    })
+}
+
+/// Some rows of a table that is `width` wide.
+fn rows_of(table: &Table, ids: Arc<Vec<u32>>, width: usize) -> Result<Tensor> {
+    Ok(match table {
+        Table::Trained(table) => table.apply_op1(Lookup { ids })?,
+        Table::Frozen(table) => {
+            let rows = ids.iter().flat_map(|id| &table[*id as usize * width..][..width]).copied().collect();
+            Tensor::from_vec::<_, f32>(rows, (ids.len(), width), &Device::Cpu)?
         }
     })
 }
@@ -319,11 +442,16 @@ fn token_generators(random: Random, batch: &Batch) -> Vec<Random> {
 }
 
 fn frozen(linear: &Linear) -> Layer {
-    Layer::Frozen { weight: linear.weight.clone(), outputs: linear.outputs }
+    Layer::Frozen { weight: linear.weight.clone(), bias: linear.bias.clone(), outputs: linear.outputs }
 }
 
-fn rope(config: &Config) -> Arc<Rope> {
-    Arc::new(Rope::new(config.rope_theta, config.head_dim, config.max_positions))
+fn ropes(config: &Config) -> Vec<Arc<Rope>> {
+    let rope = |rotary| Arc::new(Rope::new(rotary, config.head_dim, config.max_positions));
+    config.rotaries.iter().map(rope).collect()
+}
+
+fn fading(config: &Config) -> Option<Arc<Fading>> {
+    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.max_positions)))
 }
 
 #[cfg(test)]

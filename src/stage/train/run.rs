@@ -1,7 +1,7 @@
 //! The work of a train stage: rows and a base → examples → weights → files.
 
 use super::{LossOn, Schedule, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
-use crate::engine::model::{AdapterConfig, Config, Model, UNCHANGED};
+use crate::engine::model::{AdapterConfig, Model, NewLlama, UNCHANGED};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
@@ -82,7 +82,7 @@ impl Start {
             (None, Some(architecture), Some(settings)) => {
                 ensure!(!rows.is_empty(), "there are no rows to train a tokenizer and a model on");
                 let tokenizer = train_tokenizer(recipe, settings, rows)?;
-                let model = Model::random(&new_config(architecture, tokenizer.vocab_size()), recipe.seed)?;
+                let model = Model::random(&new_llama(architecture).config(&tokenizer)?, recipe.seed)?;
                 (model, tokenizer)
             }
             _ => bail!("input `base.0` is missing"),
@@ -163,19 +163,16 @@ fn train_tokenizer(
     Tokenizer::train_bpe(texts.iter(), settings.bpe as usize)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
-fn new_config(architecture: &Architecture, vocab_size: usize) -> Config {
-    Config {
+fn new_llama(architecture: &Architecture) -> NewLlama {
+    NewLlama {
         hidden_size: architecture.hidden_size as usize,
         layers: architecture.layers as usize,
         heads: architecture.heads as usize,
         kv_heads: architecture.kv_heads.unwrap_or(architecture.heads) as usize,
-        head_dim: (architecture.hidden_size / architecture.heads) as usize,
         intermediate_size: architecture.intermediate_size as usize,
-        vocab_size,
         max_positions: architecture.max_positions as usize,
-        rope_theta: architecture.rope_theta as f32,
-        norm_eps: architecture.norm_eps as f32,
+        rope_theta: architecture.rope_theta,
+        norm_eps: architecture.norm_eps,
         tie_embeddings: architecture.tie_embeddings,
         initializer_range: architecture.initializer_range,
     }
@@ -322,7 +319,7 @@ fn leave_unchanged(recipe: &TrainRecipe, context: &Context<'_>, start: &Start, f
 /// Writes a model of its own in HF layout.
 fn save_whole(folder: &Path, model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<()> {
     tokenizer.save(folder)?;
-    write_json(&folder.join("config.json"), &model.config.to_json(tokenizer))?;
+    write_json(&folder.join("config.json"), &model.config.to_json())?;
     let generation = json!({
         "bos_token_id": tokenizer.bos(),
         "eos_token_id": tokenizer.eos().first(),

@@ -1,6 +1,7 @@
 //! Linear layers: frozen, with an adapter, trained.
 
 use super::{gradient, output, values, values_of};
+use crate::engine::kernels;
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::random::Random;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
@@ -12,11 +13,13 @@ fn multiply(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (rows, cols): (usize,
     matmul(MatrixMut::new(out, rows, cols), a, b, scale, write, Threads::Pool);
 }
 
-/// `y = x W`, where W (`inputs × outputs`) is never trained: the gradient is that of `x` alone.
+/// `y = x W + b`, where W (`inputs × outputs`) and b are never trained: the gradient is that of `x` alone.
 #[derive(Debug)]
 pub struct FrozenLinear {
     /// `inputs × outputs`.
     pub weight: Arc<Vec<f32>>,
+    /// Where there is one.
+    pub bias: Option<Arc<Vec<f32>>>,
     /// Width of `y`.
     pub outputs: usize,
 }
@@ -32,6 +35,9 @@ impl CustomOp1 for FrozenLinear {
         let mut y = vec![0.0; m * n];
         let (x, weight) = (Matrix::new(values(storage, layout)?, m, k), Matrix::new(&self.weight, k, n));
         multiply(&mut y, x, weight, (m, n), 1.0, Write::Set);
+        if let Some(bias) = &self.bias {
+            kernels::add_to_rows(&mut y, bias);
+        }
         output(y, (m, n))
     }
 
@@ -128,11 +134,13 @@ impl Dropout {
     }
 }
 
-/// `y = x W + scale · dropout(x) Aᵀ Bᵀ` with W frozen, A (`r × inputs`) and B (`outputs × r`) trained.
+/// `y = x W + b + scale · dropout(x) Aᵀ Bᵀ` with W and b frozen, A (`r × inputs`) and B (`outputs × r`) trained.
 #[derive(Debug)]
 pub struct LoraLinear {
     /// `inputs × outputs`.
     pub weight: Arc<Vec<f32>>,
+    /// Where there is one.
+    pub bias: Option<Arc<Vec<f32>>>,
     /// alpha / r.
     pub scale: f32,
     /// Absent in evaluation.
@@ -171,6 +179,9 @@ impl CustomOp3 for LoraLinear {
         multiply(&mut y, Matrix::new(x, m, k), Matrix::new(&self.weight, k, n), (m, n), 1.0, Write::Set);
         multiply(&mut u, Matrix::new(&self.dropped(x), m, k), a.t(), (m, r), 1.0, Write::Set);
         multiply(&mut y, Matrix::new(&u, m, r), b.t(), (m, n), self.scale, Write::Add);
+        if let Some(bias) = &self.bias {
+            kernels::add_to_rows(&mut y, bias);
+        }
         output(y, (m, n))
     }
 

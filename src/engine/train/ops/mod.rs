@@ -9,10 +9,10 @@ mod linear;
 mod loss;
 mod pointwise;
 
-pub use attention::Attention;
+pub use attention::{Attention, FusedAttention};
 pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
 pub use loss::{CrossEntropy, Lookup, SelectRows};
-pub use pointwise::{Add, FrozenNorm, SwiGlu, TrainedNorm};
+pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, TrainedNorm};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 use std::ops::Deref;

@@ -1,7 +1,10 @@
 //! Every operation's gradient against central differences, and what rows and threads must not change.
 
 use super::*;
-use crate::engine::kernels::Rope;
+use crate::engine::activation::Activation;
+use crate::engine::kernels::NormKind;
+use crate::engine::model::{Alibi, Order, Pairing, Rotary};
+use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
 use candle_core::{Device, Var};
 use std::sync::Arc;
@@ -43,29 +46,54 @@ fn assert_gradients(vars: &[Var], f: impl Fn(&[Var]) -> Result<Tensor>) {
 }
 
 fn attention(offsets: &[usize]) -> Attention {
-    let rope = Arc::new(Rope::new(10_000.0, 4, 200));
-    Attention { heads: 4, kv_heads: 2, head_dim: 4, offsets: Arc::new(offsets.to_vec()), rope }
+    let rotary = Rotary { frequencies: vec![1.0, 0.01], factor: 1.0, pairing: Pairing::Halves };
+    Attention {
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 4,
+        offsets: Arc::new(offsets.to_vec()),
+        scale: 0.5,
+        window: None,
+        rope: Some(Arc::new(Rope::new(&rotary, 4, 200))),
+        fading: None,
+    }
 }
 
 #[test]
 fn gradients_are_the_slopes() {
     let weight = Arc::new(numbers(&var(6, 5, 1)));
-    assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(FrozenLinear { weight: weight.clone(), outputs: 5 }));
+    assert_gradients(&[var(4, 6, 2)], |x| {
+        x[0].apply_op1(FrozenLinear { weight: weight.clone(), bias: None, outputs: 5 })
+    });
     for dropout in [None, Some(0.5)] {
         let tokens: Vec<Random> = (0..4).map(|token| Random::new(5, "dropout").part(token)).collect();
         assert_gradients(&[var(4, 6, 2), var(3, 6, 3), var(5, 3, 4)], |x| {
             let dropout = dropout.map(|share| Dropout { share, tokens: tokens.clone() });
-            x[0].apply_op3(&x[1], &x[2], LoraLinear { weight: weight.clone(), scale: 0.7, dropout })
+            x[0].apply_op3(&x[1], &x[2], LoraLinear { weight: weight.clone(), bias: None, scale: 0.7, dropout })
         });
     }
     assert_gradients(&[var(4, 6, 2), var(6, 5, 3)], |x| x[0].apply_op2(&x[1], TrainedLinear { transposed: false }));
     assert_gradients(&[var(4, 6, 2), var(5, 6, 3)], |x| x[0].apply_op2(&x[1], TrainedLinear { transposed: true }));
-    assert_gradients(&[var(4, 6, 2), var(1, 6, 3)], |x| {
-        x[0].apply_op2(&x[1].flatten_all()?, TrainedNorm { eps: 1e-5 })
-    });
-    let weight = Arc::new(numbers(&var(1, 6, 1)));
-    assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(FrozenNorm { weight: weight.clone(), eps: 1e-5 }));
-    assert_gradients(&[var(4, 6, 2), var(4, 6, 3)], |x| x[0].apply_op2(&x[1], SwiGlu));
+    for kind in [NormKind::Rms, NormKind::RmsPlusOne, NormKind::Layer { bias: true }] {
+        let norm = Norm { kind, eps: 1e-5 };
+        // Whole tokens, and heads of three numbers.
+        for width in [6, 3] {
+            assert_gradients(&[var(4, 6, 2), var(1, width, 3)], |x| {
+                x[0].apply_op2(&x[1].flatten_all()?, TrainedNorm(norm))
+            });
+            let factors = Arc::new(numbers(&var(1, width, 1)));
+            assert_gradients(&[var(4, 6, 2)], |x| {
+                x[0].apply_op1(FrozenNorm { norm, factors: factors.clone(), bias: Some(factors.clone()) })
+            });
+        }
+    }
+    for activation in [Activation::Silu, Activation::Gelu, Activation::GeluTanh] {
+        assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(Activate(activation)));
+        assert_gradients(&[var(4, 6, 2), var(4, 6, 3)], |x| x[0].apply_op2(&x[1], Gated(activation)));
+        assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(GatedFused(activation)));
+    }
+    assert_gradients(&[var(4, 6, 2), var(1, 6, 3)], |x| x[0].apply_op2(&x[1].flatten_all()?, AddBias));
+    assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(Scale(1.5)));
     assert_gradients(&[var(4, 6, 2), var(4, 6, 3)], |x| x[0].apply_op2(&x[1], Add));
     let ids = Arc::new(vec![2, 0, 2, 1]);
     assert_gradients(&[var(3, 5, 2)], |x| x[0].apply_op1(Lookup { ids: ids.clone() }));
@@ -76,6 +104,17 @@ fn gradients_are_the_slopes() {
     assert_gradients(&[var(7, 16, 2), var(7, 8, 3), var(7, 8, 4)], |x| {
         x[0].apply_op3(&x[1], &x[2], attention(&[0, 1, 5, 7]))
     });
+    let alibi = Alibi { slopes: vec![0.5, 0.25, 0.125, 0.1], rounded: false, scale: 1.0 };
+    let attention = Attention {
+        window: Some(2),
+        rope: None,
+        fading: Some(Arc::new(Fading::new(&alibi, 7))),
+        ..attention(&[0, 1, 5, 7])
+    };
+    assert_gradients(&[var(7, 16, 2), var(7, 8, 3), var(7, 8, 4)], |x| x[0].apply_op3(&x[1], &x[2], attention.clone()));
+    for order in [Order::Parts, Order::Groups] {
+        assert_gradients(&[var(7, 32, 2)], |x| x[0].apply_op1(FusedAttention { attention: attention.clone(), order }));
+    }
 }
 
 #[test]
@@ -105,7 +144,7 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     let x = Tensor::ones((100, 101), candle_core::DType::F32, &Device::Cpu).unwrap();
     let a = Tensor::ones((1, 101), candle_core::DType::F32, &Device::Cpu).unwrap();
     let b = Tensor::ones((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();
-    let op = LoraLinear { weight, scale: 1.0, dropout: Some(Dropout { share: 0.3, tokens }) };
+    let op = LoraLinear { weight, bias: None, scale: 1.0, dropout: Some(Dropout { share: 0.3, tokens }) };
     let sums = numbers(&x.apply_op3(&a, &b, op).unwrap());
     let mean = sums.iter().sum::<f32>() / 10_100.0;
     // Three standard errors of 10,100 draws: 3 · sqrt(0.3 · 0.7 / 10,100) / 0.7 = 0.02.

@@ -1,0 +1,376 @@
+//! The weights of a model: token embedding, blocks, norm, output layer.
+
+use super::block::{Block, NormPlace, Part, Place, Walk};
+use super::config::LinearName;
+use super::{Adapter, Config, UNCHANGED};
+use crate::engine::kernels::NormKind;
+use crate::engine::random::Random;
+use crate::engine::weights::{NamedTensor, Weights, transpose};
+use anyhow::{Context as _, Result, bail, ensure};
+use std::path::Path;
+use std::sync::Arc;
+
+/// A linear layer: `y = x · weight + bias`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// Name of the module in transformers: `model.layers.0.self_attn.q_proj`.
+    pub name: String,
+    /// Width of `x`.
+    pub inputs: usize,
+    /// Width of `y`.
+    pub outputs: usize,
+    /// `inputs × outputs`, row-major.
+    pub weight: Arc<Vec<f32>>,
+    /// Where there is one.
+    pub bias: Option<Arc<Vec<f32>>>,
+}
+
+/// A norm of a token's vector, or of parts of it.
+#[derive(Clone, Debug)]
+pub struct Norm {
+    /// Name of the module in transformers.
+    pub name: String,
+    /// As the files have it.
+    pub weight: Arc<Vec<f32>>,
+    /// Where there is one.
+    pub bias: Option<Arc<Vec<f32>>>,
+}
+
+/// A weight of a model, to be changed.
+#[derive(Debug)]
+pub struct Parameter<'a> {
+    /// Name of its module in transformers; with `.bias` behind it for a bias.
+    pub name: String,
+    /// Its shape in memory.
+    pub shape: Vec<usize>,
+    /// Its numbers.
+    pub values: &'a mut Arc<Vec<f32>>,
+}
+
+impl Linear {
+    fn parameters(&mut self) -> impl Iterator<Item = Parameter<'_>> {
+        let Self { name, inputs, outputs, weight, bias } = self;
+        let of_bias = bias.as_mut().map(|bias| vector(format!("{name}.bias"), bias));
+        let weight = Parameter { name: name.clone(), shape: vec![*inputs, *outputs], values: weight };
+        [weight].into_iter().chain(of_bias)
+    }
+
+    /// Its tensors as files have them; those of GPT-2 have the matrix as it is in memory.
+    fn tensors(&self, conv1d: bool) -> impl Iterator<Item = NamedTensor> {
+        let Self { name, inputs, outputs, weight, bias } = self;
+        let (shape, values) = match conv1d {
+            true => (vec![*inputs, *outputs], weight.to_vec()),
+            false => (vec![*outputs, *inputs], transpose(weight, *inputs, *outputs)),
+        };
+        let bias = bias.as_deref().map(|bias| tensor(format!("{name}.bias"), vec![*outputs], bias));
+        [NamedTensor { name: format!("{name}.weight"), shape, values }].into_iter().chain(bias)
+    }
+}
+
+impl Norm {
+    fn parameters(&mut self) -> impl Iterator<Item = Parameter<'_>> {
+        let of_bias = self.bias.as_mut().map(|bias| vector(format!("{}.bias", self.name), bias));
+        [vector(self.name.clone(), &mut self.weight)].into_iter().chain(of_bias)
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = NamedTensor> {
+        let of = |name: &str, values: &[f32]| tensor(format!("{}.{name}", self.name), vec![values.len()], values);
+        let bias = self.bias.as_deref().map(|bias| of("bias", bias));
+        [of("weight", &self.weight)].into_iter().chain(bias)
+    }
+}
+
+fn vector(name: String, values: &mut Arc<Vec<f32>>) -> Parameter<'_> {
+    Parameter { name, shape: vec![values.len()], values }
+}
+
+fn tensor(name: String, shape: Vec<usize>, values: &[f32]) -> NamedTensor {
+    NamedTensor { name, shape, values: values.to_vec() }
+}
+
+/// A model.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// Its shape.
+    pub config: Config,
+    /// Vectors of the tokens: `vocab_size × hidden_size`, row-major.
+    pub embedding: Arc<Vec<f32>>,
+    /// Vectors of the positions, where they are learned; rows as in the file.
+    pub positions: Option<Arc<Vec<f32>>>,
+    /// Norm of the sum.
+    pub embedding_norm: Option<Norm>,
+    /// The blocks, in order.
+    pub blocks: Vec<Block<Norm, Linear>>,
+    /// The last norm.
+    pub norm: Option<Norm>,
+    /// From vectors to logits. Of a tied model: the embedding, transposed.
+    pub head: Linear,
+}
+
+/// Makes weights of names.
+struct Builder<'a, Take> {
+    config: &'a Config,
+    take: Take,
+    /// What stands before the names.
+    prefix: String,
+}
+
+impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Builder<'_, Take> {
+    fn vector(&mut self, name: &str, width: usize) -> Result<Arc<Vec<f32>>> {
+        (self.take)(name, &[width]).map(Arc::new)
+    }
+
+    fn linear_of(
+        &mut self,
+        LinearName { name, bias }: LinearName,
+        widths: (usize, usize),
+        conv1d: bool,
+    ) -> Result<Linear> {
+        let (inputs, outputs) = widths;
+        let name = format!("{}{name}", self.prefix);
+        let weight = format!("{name}.weight");
+        let weight = match conv1d {
+            true => (self.take)(&weight, &[inputs, outputs])?,
+            false => transpose(&(self.take)(&weight, &[outputs, inputs])?, outputs, inputs),
+        };
+        let bias = if bias { Some(self.vector(&format!("{name}.bias"), outputs)?) } else { None };
+        Ok(Linear { name, inputs, outputs, weight: Arc::new(weight), bias })
+    }
+}
+
+impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Walk<&'static str, LinearName> for Builder<'_, Take> {
+    type Norm = Norm;
+    type Linear = Linear;
+
+    fn norm(&mut self, name: &'static str, place: NormPlace) -> Result<Norm> {
+        let name = format!("{}{name}", self.prefix);
+        let width = self.config.norm_width(place);
+        let weight = self.vector(&format!("{name}.weight"), width)?;
+        let bias = match self.config.norm {
+            NormKind::Layer { bias: true } => Some(self.vector(&format!("{name}.bias"), width)?),
+            _ => None,
+        };
+        Ok(Norm { name, weight, bias })
+    }
+
+    fn linear(&mut self, linear: LinearName, place: Place) -> Result<Linear> {
+        self.linear_of(linear, self.config.widths(place), self.config.layout.conv1d)
+    }
+}
+
+impl Model {
+    /// Reads a model from its layers: a base in HF layout, then the adapters on it, merged in order. A layer that says
+    /// that its training left the base unchanged is passed over.
+    pub fn load(layers: &[&Path]) -> Result<Self> {
+        let Some((base, adapters)) = layers.split_first() else { bail!("a model without a layer") };
+        let mut model = Self::load_base(base)?;
+        for folder in adapters {
+            if folder.join("adapter_config.json").exists() {
+                Adapter::read(folder)?.merge_into(&mut model).with_context(|| {
+                    format!("adapter `{}` does not fit its base `{}`", folder.display(), base.display())
+                })?;
+            } else if !folder.join(UNCHANGED).exists() {
+                bail!("`{}` is no adapter: it has no `adapter_config.json`", folder.display());
+            }
+        }
+        Ok(model)
+    }
+
+    fn load_base(folder: &Path) -> Result<Self> {
+        let config = Config::read(folder)?;
+        let mut weights = Weights::open_model(folder)?;
+        let layout = &config.layout;
+        // Some makers wrote only what is inside of the outermost module.
+        let whole = weights.rest().any(|(name, _)| name.starts_with(layout.prefix));
+        let model = Self::build(&config, |name, shape| {
+            let inner = name.strip_prefix(layout.prefix).filter(|_| !whole);
+            weights.take(inner.unwrap_or(name), shape)
+        })?;
+        // A tied output layer may be there a second time.
+        let tied = config.tie_embeddings.then(|| format!("{}.weight", layout.head.name));
+        weights.ignore(|name| {
+            layout.buffers.iter().any(|end| name.ends_with(end)) || tied.as_ref().is_some_and(|tied| name == tied)
+        });
+        if let Some((name, shape)) = weights.rest().next() {
+            bail!("`{}` has a tensor `{name}` {shape:?} that a model of its kind has not", folder.display());
+        }
+        Ok(model)
+    }
+
+    /// A new model: matrices of normal numbers, norms that change nothing, biases of zero. A tensor's numbers depend on
+    /// the seed and its name alone.
+    pub fn random(config: &Config, seed: u64) -> Result<Self> {
+        Self::build(config, |name, shape| {
+            let count: usize = shape.iter().product();
+            if shape.len() == 1 {
+                let zero = name.ends_with(".bias") || config.norm == NormKind::RmsPlusOne;
+                return Ok(vec![if zero { 0.0 } else { 1.0 }; count]);
+            }
+            let random = Random::new(seed, &format!("init {name}"));
+            Ok((0..count as u64).map(|index| (random.normal(index) * config.initializer_range) as f32).collect())
+        })
+    }
+
+    /// Makes a model of tensors that `take` gives by name and shape, as the files have them.
+    fn build(config: &Config, take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<Self> {
+        let (hidden, vocab, layout) = (config.hidden_size, config.vocab_size, &config.layout);
+        let mut builder = Builder { config, take, prefix: String::new() };
+        let embedding = (builder.take)(&format!("{}.weight", layout.embedding), &[vocab, hidden])?;
+        let positions = match layout.positions {
+            None => None,
+            Some((name, first)) => {
+                Some(Arc::new((builder.take)(&format!("{name}.weight"), &[config.max_positions + first, hidden])?))
+            }
+        };
+        let embedding_norm = builder.optional(layout.embedding_norm)?;
+        let mut blocks = Vec::with_capacity(config.layers.len());
+        for index in 0..config.layers.len() {
+            builder.prefix = format!("{}.{index}.", layout.blocks);
+            blocks.push(layout.block.clone().walk(&mut builder)?);
+        }
+        builder.prefix.clear();
+        let norm = builder.optional(layout.norm)?;
+        let head = if config.tie_embeddings {
+            let weight = Arc::new(transpose(&embedding, vocab, hidden));
+            Linear { name: layout.head.name.to_string(), inputs: hidden, outputs: vocab, weight, bias: None }
+        } else {
+            builder.linear_of(layout.head, (hidden, vocab), false)?
+        };
+        Ok(Self {
+            config: config.clone(),
+            embedding: Arc::new(embedding),
+            positions,
+            embedding_norm,
+            blocks,
+            norm,
+            head,
+        })
+    }
+
+    /// The tensors as files have them, in order.
+    pub fn tensors(&self) -> Vec<NamedTensor> {
+        let Self { config, embedding, positions, embedding_norm, blocks, norm, head } = self;
+        let hidden = config.hidden_size;
+        let table =
+            |name: &str, values: &[f32]| tensor(format!("{name}.weight"), vec![values.len() / hidden, hidden], values);
+        let mut tensors = vec![table(config.layout.embedding, embedding)];
+        if let (Some((name, _)), Some(positions)) = (config.layout.positions, positions) {
+            tensors.push(table(name, positions));
+        }
+        tensors.extend(embedding_norm.iter().flat_map(Norm::tensors));
+        for part in blocks.iter().flat_map(|block| block.as_ref().parts()) {
+            match part {
+                Part::Norm(norm) => tensors.extend(norm.tensors()),
+                Part::Linear(linear, _) => tensors.extend(linear.tensors(config.layout.conv1d)),
+            }
+        }
+        tensors.extend(norm.iter().flat_map(Norm::tensors));
+        if !config.tie_embeddings {
+            tensors.extend(head.tensors(false));
+        }
+        tensors
+    }
+
+    /// Every weight that a training of the whole model changes, in order, as it is kept in memory. The output layer of a
+    /// tied model is not among them: it is the embedding's copy.
+    pub fn parameters_mut(&mut self) -> Vec<Parameter<'_>> {
+        let Self { config, embedding, positions, embedding_norm, blocks, norm, head } = self;
+        fn table<'a>(name: &str, values: &'a mut Arc<Vec<f32>>, hidden: usize) -> Parameter<'a> {
+            Parameter { name: name.to_string(), shape: vec![values.len() / hidden, hidden], values }
+        }
+        let hidden = config.hidden_size;
+        let mut list = vec![table(config.layout.embedding, embedding, hidden)];
+        if let (Some((name, _)), Some(positions)) = (config.layout.positions, positions) {
+            list.push(table(name, positions, hidden));
+        }
+        list.extend(embedding_norm.iter_mut().flat_map(Norm::parameters));
+        for part in blocks.iter_mut().flat_map(|block| block.as_mut().parts()) {
+            match part {
+                Part::Norm(norm) => list.extend(norm.parameters()),
+                Part::Linear(linear, _) => list.extend(linear.parameters()),
+            }
+        }
+        list.extend(norm.iter_mut().flat_map(Norm::parameters));
+        if !config.tie_embeddings {
+            list.extend(head.parameters());
+        }
+        list
+    }
+
+    /// The linear layers of the blocks, in order: those that can carry an adapter.
+    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
+            Part::Linear(linear, _) => Some(linear),
+            Part::Norm(_) => None,
+        })
+    }
+
+    /// The same, to be changed.
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
+            Part::Linear(linear, _) => Some(linear),
+            Part::Norm(_) => None,
+        })
+    }
+
+    /// Fails where a token has no row in the embedding, or a text has more tokens than the model has positions.
+    pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
+        let rows = self.config.vocab_size;
+        ensure!(ids.len() <= self.config.max_positions, "a text of {} tokens is too long for the model", ids.len());
+        match ids.iter().find(|id| **id as usize >= rows) {
+            Some(id) => bail!("token {id} has no row in the embedding of {rows} rows: tokenizer and model do not fit"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::weights::write;
+
+    fn config(tie_embeddings: bool) -> Config {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "intermediate_size": 12, "vocab_size": 16, "tie_word_embeddings": tie_embeddings,
+        });
+        Config::from_json(&json).unwrap()
+    }
+
+    #[test]
+    fn tensors_survive_the_way_through_a_model() {
+        for tied in [true, false] {
+            let model = Model::random(&config(tied), 3).unwrap();
+            let tensors = model.tensors();
+            let again = Model::build(&model.config, |name, shape| {
+                let tensor = tensors.iter().find(|tensor| tensor.name == name).context(name.to_string())?;
+                assert_eq!(tensor.shape, shape, "{name}");
+                Ok(tensor.values.clone())
+            });
+            assert_eq!(again.unwrap().tensors(), tensors);
+            assert_eq!(tensors.len(), 1 + 2 * 9 + 1 + usize::from(!tied));
+        }
+    }
+
+    #[test]
+    fn missing_and_unknown_tensors_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let config_json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "intermediate_size": 12, "vocab_size": 16, "tie_word_embeddings": true,
+        });
+        std::fs::write(folder.path().join("config.json"), config_json.to_string()).unwrap();
+        let file = folder.path().join("model.safetensors");
+        let error = |tensors: &[NamedTensor]| {
+            write(&file, tensors).unwrap();
+            Model::load(&[folder.path()]).map(|_| ()).map_err(|error| format!("{error:#}"))
+        };
+        let mut tensors = Model::random(&config(true), 3).unwrap().tensors();
+        assert_eq!(error(&tensors), Ok(()));
+        tensors[2].name = "model.layers.0.self_attn.q_proj.bias".to_string();
+        assert!(error(&tensors).unwrap_err().contains("no tensor `model.layers.0.self_attn.q_proj.weight`"));
+        tensors = Model::random(&config(true), 3).unwrap().tensors();
+        tensors.push(NamedTensor { name: "model.extra".into(), shape: vec![1], values: vec![0.0] });
+        assert!(error(&tensors).unwrap_err().contains("`model.extra` [1]"));
+    }
+}

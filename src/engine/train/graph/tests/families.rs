@@ -1,0 +1,243 @@
+//! Every family against transformers and PEFT: all folders of `TITER_GOLDEN_ENGINE`, else of `tests/golden/engine`.
+
+use super::*;
+use crate::engine::decoder::{Advance, Cache, Decoder};
+use crate::engine::generate::{Limits, StopReason, generate};
+use crate::engine::weights::{NamedTensor, Weights};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::path::Path;
+
+fn all() -> Vec<Golden> {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine");
+    let root = std::env::var_os("TITER_GOLDEN_ENGINE").map_or_else(own, PathBuf::from);
+    let entries = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("reference.safetensors").exists()).collect();
+    folders.sort();
+    assert!(!folders.is_empty(), "no reference in {}", root.display());
+    folders.into_iter().map(Golden::at).collect()
+}
+
+/// What was measured, and by how much it may be off.
+struct Report {
+    family: String,
+    wrong: String,
+}
+
+impl Report {
+    /// Notes an error that is too large, or no number.
+    fn check(&mut self, what: &str, error: f64, limit: f64) {
+        if error.is_nan() || error > limit {
+            writeln!(self.wrong, "{}: {what} is off by {error:.1e}, more than {limit:.0e}", self.family).unwrap();
+        }
+    }
+}
+
+impl Golden {
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.file).unwrap().tensor(name).is_ok()
+    }
+
+    fn ids_of(&self, name: &str) -> Vec<u32> {
+        self.bytes(name).into_iter().map(|id| u32::try_from(i64::from_le_bytes(id)).unwrap()).collect()
+    }
+
+    fn config(&self) -> Value {
+        serde_json::from_slice(&std::fs::read(self.folder.join("config.json")).unwrap()).unwrap()
+    }
+
+    fn report(&self) -> Report {
+        Report { family: self.folder.file_name().unwrap().to_string_lossy().into_owned(), wrong: String::new() }
+    }
+
+    /// Row by row, from where its text begins.
+    fn rows_from_starts(&self) -> Vec<Vec<u32>> {
+        let rows = self.examples();
+        rows.iter().zip(self.ids_of("starts")).map(|(row, start)| row.ids[start as usize..].to_vec()).collect()
+    }
+
+    /// PEFT's values were computed in training mode: with torch's own dropout where a base has some.
+    fn is_deterministic_in_training(&self) -> bool {
+        let names = ["dropout", "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"];
+        let config = self.config();
+        names.iter().all(|name| config[name].as_f64().unwrap_or(0.0) == 0.0)
+    }
+}
+
+/// The distance from the first of `expected`; a copy of a reference may hold fewer rows.
+fn from_first(actual: &[f32], expected: &[f32]) -> f64 {
+    assert!(!expected.is_empty() && expected.len() <= actual.len());
+    f64::from(distance(&actual[..expected.len()], expected))
+}
+
+fn finish(reports: impl Iterator<Item = Report>) {
+    let wrong: String = reports.map(|report| report.wrong).collect();
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+fn all_logits(decoder: &Decoder, rows: &[Vec<u32>]) -> Vec<f32> {
+    let mut caches = vec![Cache::default(); rows.len()];
+    let mut rows: Vec<Advance<'_>> =
+        caches.iter_mut().zip(rows).map(|(cache, tokens)| Advance { cache, tokens }).collect();
+    decoder.advance_all(&mut rows)
+}
+
+#[test]
+fn answers_are_those_of_transformers() {
+    finish(all().iter().map(|golden| {
+        let mut report = golden.report();
+        let (decoder, tokenizer) = (Decoder::new(golden.model()), Tokenizer::load(&golden.folder).unwrap());
+        let rows: Vec<Vec<u32>> = golden.examples().into_iter().map(|row| row.ids).collect();
+        report.check("logits", from_first(&all_logits(&decoder, &rows), &golden.floats("logits")), 1e-4);
+
+        let starts = golden.rows_from_starts();
+        let together = all_logits(&decoder, &starts);
+        let mut begin = 0;
+        for (index, row) in starts.iter().enumerate() {
+            let end = begin + row.len() * decoder.vocab_size();
+            let name = format!("logits_row{index}");
+            if golden.has(&name) {
+                let alone = all_logits(&decoder, std::slice::from_ref(row));
+                assert!(alone == together[begin..end], "{}: row {index} depends on the others", report.family);
+                report.check(&name, from_first(&alone, &golden.floats(&name)), 1e-4);
+            }
+            begin = end;
+        }
+
+        let limits = Limits { max_new_tokens: 24, stop: &[], batch_size: 3 };
+        for (index, answer) in generate(&decoder, &tokenizer, &starts, limits, |_, _| {}).unwrap().iter().enumerate() {
+            let mut expected = golden.ids_of(&format!("greedy_row{index}"));
+            let ended = expected.pop_if(|token| *token == 2).is_some();
+            let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
+            report.check(&format!("the answer to row {index}"), f64::from(u8::from(!right)), 0.0);
+        }
+        report
+    }));
+}
+
+#[test]
+fn pieces_and_steps_give_the_same_bits() {
+    for golden in all() {
+        let (decoder, rows) = (Decoder::new(golden.model()), golden.rows_from_starts());
+        let row = &rows[0];
+        let whole = all_logits(&decoder, std::slice::from_ref(row));
+        let (mut cache, mut logits) = (Cache::default(), Vec::new());
+        for tokens in [&row[..1], &row[1..9], &row[9..10], &row[10..]] {
+            logits.extend(decoder.advance_all(&mut [Advance { cache: &mut cache, tokens }]));
+        }
+        let bits = |logits: &[f32]| logits.iter().map(|logit| logit.to_bits()).collect::<Vec<_>>();
+        assert!(bits(&whole) == bits(&logits), "{}", golden.report().family);
+    }
+}
+
+#[test]
+fn losses_and_logits_of_a_training_are_those_of_transformers() {
+    finish(all().iter().map(|golden| {
+        let mut report = golden.report();
+        let whole = Graph::whole(golden.model()).unwrap();
+        report.check("logits", from_first(&logits(&whole, &golden.batch()), &golden.floats("logits")), 1e-4);
+        let expected = f64::from(golden.floats("loss")[0]);
+        let loss = evaluate(&whole, &golden.examples(), 3).unwrap();
+        report.check("loss", (loss / expected - 1.0).abs(), 1e-5);
+        report
+    }));
+}
+
+#[test]
+fn adapters_are_those_of_peft() {
+    finish(all().iter().map(|golden| {
+        let mut report = golden.report();
+        let (graph, batch) = (golden.lora(), golden.batch());
+        let actual = logits(&graph, &batch);
+        let mut merged = golden.model();
+        golden.adapter().merge_into(&mut merged).unwrap();
+        let rows: Vec<Vec<u32>> = golden.examples().into_iter().map(|row| row.ids).collect();
+        report.check("merged", from_first(&all_logits(&Decoder::new(merged), &rows), &actual), 1e-4);
+        if !golden.is_deterministic_in_training() {
+            return report;
+        }
+        report.check("logits", from_first(&actual, &golden.floats("lora_logits")), 1e-4);
+        let loss = graph.loss(&batch, 1.0 / batch.labels.len() as f64, Some(0)).unwrap();
+        let expected = f64::from(golden.floats("lora_loss")[0]);
+        report.check("loss", (f64::from(loss.to_scalar::<f32>().unwrap()) / expected - 1.0).abs(), 1e-5);
+        let grads = loss.backward().unwrap();
+        for parameter in graph.parameters() {
+            let expected = golden.floats(&format!("grad.base_model.model.{}.weight", parameter.name));
+            let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
+            let error = distance(&numbers(grads.get(&parameter.var).unwrap()), &expected) / largest;
+            report.check(&format!("the gradient of {}", parameter.name), f64::from(error), 1e-4);
+        }
+        let expected: Vec<f64> = golden.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect();
+        for (step, (loss, expected)) in losses(&graph, &golden.examples()).iter().zip(&expected).enumerate() {
+            report.check(&format!("the loss of step {step}"), (loss / expected - 1.0).abs(), 1e-4);
+        }
+        report
+    }));
+}
+
+/// The losses of twenty steps.
+fn losses(graph: &Graph, examples: &[Example]) -> Vec<f64> {
+    let config = TrainConfig {
+        batch_size: 4,
+        micro_batch_size: 4,
+        rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
+        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
+        max_grad_norm: 1.0,
+        seed: 1,
+        evaluate_every: 1,
+        patience: None,
+        keep_best: false,
+    };
+    let mut losses = Vec::new();
+    train(graph, examples, &[], &config, &mut |moment| {
+        if let Moment::Step { loss, .. } = moment {
+            losses.push(*loss);
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(losses.len(), 20);
+    losses
+}
+
+#[test]
+fn models_and_adapters_are_written_as_they_were_read() {
+    for golden in all() {
+        let family = golden.report().family;
+        let model = golden.model();
+        let mut file = Weights::open_model(&golden.folder).unwrap();
+        let mut tensors = model.tensors();
+        tensors.sort_by(|a, b| a.name.cmp(&b.name));
+        let shapes: Vec<(String, Vec<usize>)> =
+            file.rest().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
+        let written: Vec<(String, Vec<usize>)> =
+            tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
+        assert_eq!(written, shapes, "{family}");
+        for NamedTensor { name, shape, values } in &tensors {
+            assert!(file.take(name, shape).unwrap() == *values, "{family}: {name}");
+        }
+        assert_eq!(model.config.to_json(), golden.config(), "{family}");
+
+        let folder = tempfile::tempdir().unwrap();
+        golden.adapter().save(folder.path()).unwrap();
+        let open = |folder: &Path| Weights::open(&[folder.join("adapter_model.safetensors")]).unwrap();
+        let (mut old, mut new) = (open(&golden.folder.join("adapter")), open(folder.path()));
+        let shapes: Vec<(String, Vec<usize>)> =
+            old.rest().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
+        for (name, shape) in shapes {
+            assert!(old.take(&name, &shape).unwrap() == new.take(&name, &shape).unwrap(), "{family}: {name}");
+        }
+        assert_eq!(new.rest().next(), None, "{family}");
+        assert_eq!(Adapter::read(folder.path()).unwrap(), golden.adapter(), "{family}");
+    }
+}
+
+#[test]
+fn all_weights_of_every_family_learn_along_their_slopes() {
+    for golden in all() {
+        let family = golden.report().family;
+        let graph = Graph::whole(golden.model()).unwrap();
+        assert_eq!(graph.parameters().len(), golden.model().tensors().len(), "{family}");
+        super::assert_slopes(&graph, &golden.batch(), &family);
+    }
+}
