@@ -36,7 +36,10 @@ pub(super) fn audit(
     let picked = pick(project, selectors)?;
     let resolver = project.resolver();
     let wanted = Wanted { target: selectors.to_vec(), force: Vec::new() };
-    let (plan, _) = project.plan(&resolver, &wanted)?;
+    let (mut plan, _) = project.plan(&resolver, &wanted)?;
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+        (plan, _) = project.plan(&resolver, &wanted)?;
+    }
     let mut findings: BTreeMap<usize, Finding> = BTreeMap::new();
     let mut candidates = Candidates::new();
     for (node, status) in plan.entries.iter().filter(|(node, _)| picked.contains(node)) {

@@ -10,7 +10,7 @@ use crate::diff::{
     Comparison, Difference, FileDifference, Metric, Side, Sides, compare, compare_all, files, of_pipeline, of_run,
 };
 use crate::journal::RunSummary;
-use crate::key::Change;
+use crate::key::{Change, Digest};
 use crate::store::Store;
 use anyhow::anyhow;
 use serde_json::{Value as Json, json};
@@ -34,19 +34,20 @@ pub(super) fn diff(what: &[String], overrides: &Overrides, caching: &Caching, as
         [manifest] if overrides.asked().is_as_written() => {
             let runs = Runs::of(caching, manifest.as_ref())?;
             let run = runs.find("last")?;
-            (Set::of_run(&runs.store, &run)?, Set::of_project(&load(manifest, overrides)?))
+            (Set::of_run(runs.store, &run)?, Set::of_project(load(manifest, overrides)?))
         }
-        [manifest] => (Set::of_project(&load(manifest, &unchanged)?), Set::of_project(&load(manifest, overrides)?)),
+        [manifest] => (Set::of_project(load(manifest, &unchanged)?), Set::of_project(load(manifest, overrides)?)),
         [old, new] => {
             // A run is looked for in the cache of the manifest that it is compared with.
             let manifest = [old, new].into_iter().find(|text| is_manifest(text));
             let set = |text: &String| -> Result<Set, Failure> {
                 if is_manifest(text) {
-                    return Ok(Set::of_project(&load(text, overrides)?));
+                    return Ok(Set::of_project(load(text, overrides)?));
                 }
                 let folder = manifest.map_or_else(|| caching.here(), |manifest| caching.of(manifest.as_ref()))?;
                 let runs = Runs::all(caching, &folder)?;
-                Ok(Set::of_run(&runs.store, &runs.find(text)?)?)
+                let run = runs.find(text)?;
+                Ok(Set::of_run(runs.store, &run)?)
             };
             (set(old)?, set(new)?)
         }
@@ -61,46 +62,66 @@ struct Set {
     /// What messages call it.
     name: String,
     sides: Sides,
-    /// The manifests' texts by path.
-    texts: Vec<(String, String)>,
+    texts: Vec<Text>,
     /// Where results are.
-    cache: PathBuf,
+    store: Store,
+}
+
+/// What a manifest said.
+struct Text {
+    path: String,
+    digest: Digest,
+    /// None if it is gone from the cache, or damaged.
+    text: Option<String>,
+}
+
+impl Text {
+    fn new(path: String, text: &str) -> Self {
+        Self { path, digest: Digest::of(text.as_bytes()), text: Some(text.to_string()) }
+    }
+
+    /// That of a run, which the cache may have lost.
+    fn kept(store: &Store, path: &str, digest: Digest) -> Self {
+        let bytes = std::fs::read(store.path(&digest)).ok().filter(|bytes| Digest::of(bytes) == digest);
+        Self { path: path.to_string(), digest, text: bytes.and_then(|bytes| String::from_utf8(bytes).ok()) }
+    }
 }
 
 impl Set {
-    fn of_run(store: &Store, run: &RunSummary) -> anyhow::Result<Self> {
-        let text = |digest| std::fs::read_to_string(store.path(digest)).unwrap_or_default();
-        let texts = run.manifests.iter().map(|(path, digest)| (path.clone(), text(digest))).collect();
-        let sides = of_run(store, run)?;
+    fn of_run(store: Store, run: &RunSummary) -> anyhow::Result<Self> {
+        let texts = run.manifests.iter().map(|(path, digest)| Text::kept(&store, path, *digest)).collect();
+        let sides = of_run(&store, run)?;
         store.take_warnings().into_iter().for_each(out::warn);
         let sides = sides.ok_or_else(|| {
             anyhow!("the plan of run `{}` is gone from the cache or damaged: of what it was made is not known", run.id)
         })?;
-        Ok(Self { name: format!("run {}", run.id), sides, texts, cache: store.root().into() })
+        Ok(Self { name: format!("run {}", run.id), sides, texts, store })
     }
 
-    fn of_project(project: &Project) -> Self {
+    fn of_project(project: Project) -> Self {
         let sides = of_pipeline(&project.pipeline, &project.resolver());
         project.tell_warnings();
         let overrides = project.overrides.asked().words();
         let name = [vec![project.manifest.display().to_string()], overrides].concat().join(" ");
-        let texts = project.texts().map(|(path, text)| (path, text.to_string())).collect();
-        Self { name, sides, texts, cache: project.store.root().into() }
+        let texts = project.texts().map(|(path, text)| Text::new(path, text)).collect();
+        Self { name, sides, texts, store: project.store }
     }
 }
 
 fn sets(old: &Set, new: &Set, as_json: bool) -> anyhow::Result<()> {
-    let (old_store, new_store) = (Store::open(&old.cache)?, Store::open(&new.cache)?);
-    let comparison = compare_all((&old_store, &old.sides), (&new_store, &new.sides))?;
-    let texts = text_changes(old, new);
+    let comparison = compare_all((&old.store, &old.sides), (&new.store, &new.sides))?;
+    let texts = text_changes(&old.texts, &new.texts);
     if as_json {
-        let texts: BTreeMap<&String, &String> = texts.iter().map(|(path, change)| (path, change)).collect();
         out::json(&json!({ "old": old.name, "new": new.name, "manifests": texts, "instances": comparison }));
         return Ok(());
     }
     out::say(format!("{} → {}", styled(BOLD, &old.name), styled(BOLD, &new.name)));
     for (path, change) in texts {
-        out::say(styled(BOLD, path));
+        out::say(styled(BOLD, &path));
+        let Some(change) = change else {
+            out::say(format!("  the text of `{path}` is gone from the cache"));
+            continue;
+        };
         for line in change.lines() {
             let style = match line.bytes().next() {
                 Some(b'+') => GOOD,
@@ -118,21 +139,29 @@ fn sets(old: &Set, new: &Set, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What differs in the manifests' texts, by path. Two lone manifests are compared whatever they are called.
-fn text_changes(old: &Set, new: &Set) -> Vec<(String, String)> {
-    if let ([(_, old)], [(path, new)]) = (old.texts.as_slice(), new.texts.as_slice()) {
-        return change(path, old, new).into_iter().collect();
+/// What differs in the manifests' texts, by path; none where a text is gone. Two lone manifests are compared whatever they
+/// are called.
+fn text_changes(old: &[Text], new: &[Text]) -> BTreeMap<String, Option<String>> {
+    if let ([old], [new]) = (old, new) {
+        return change(Some(old), Some(new)).map(|change| (new.path.clone(), change)).into_iter().collect();
     }
-    let text = |texts: &'_ [(String, String)], path: &String| {
-        texts.iter().find(|(name, _)| name == path).map(|(_, text)| text.clone()).unwrap_or_default()
-    };
-    let paths: BTreeSet<&String> = old.texts.iter().chain(&new.texts).map(|(path, _)| path).collect();
-    paths.into_iter().filter_map(|path| change(path, &text(&old.texts, path), &text(&new.texts, path))).collect()
+    let find = |texts: &'_ [Text], path: &str| texts.iter().position(|text| text.path == path);
+    let paths: BTreeSet<&String> = old.iter().chain(new).map(|text| &text.path).collect();
+    let changes = paths.into_iter().filter_map(|path| {
+        let (old, new) = (find(old, path).map(|at| &old[at]), find(new, path).map(|at| &new[at]));
+        Some((path.clone(), change(old, new)?))
+    });
+    changes.collect()
 }
 
-fn change(path: &str, old: &str, new: &str) -> Option<(String, String)> {
-    let text = TextDiff::from_lines(old, new).unified_diff().context_radius(1).to_string();
-    (old != new).then(|| (path.to_string(), text))
+/// How a text became another; a manifest that one side has not is empty there. None if they are equal.
+fn change(old: Option<&Text>, new: Option<&Text>) -> Option<Option<String>> {
+    if old.map(|text| text.digest) == new.map(|text| text.digest) {
+        return None;
+    }
+    let lines = |text: Option<&Text>| text.map_or(Some(String::new()), |text| text.text.clone());
+    let lines = lines(old).zip(lines(new));
+    Some(lines.map(|(old, new)| TextDiff::from_lines(&old, &new).unified_diff().context_radius(1).to_string()))
 }
 
 /// A comparison as a person reads it; instances of one stage that differ in the same way share a line.

@@ -16,7 +16,7 @@ use crate::row;
 use crate::settings::Bytes;
 use crate::stage::Kind;
 use crate::stage::import::{Given, check};
-use crate::store::{Committed, Watch, view};
+use crate::store::{Committed, view};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -36,7 +36,7 @@ pub(super) fn import(
     let id = project.pipeline.instances[node].id.to_string();
     let document = document(project, selector, node)?;
     let key = document.key();
-    let Some(_claim) = project.store.claim(&key, &mut Watch::default()).map_err(anyhow::Error::from)? else {
+    let Some(_claim) = project.store.claim_in_time(&key).map_err(anyhow::Error::from)? else {
         return Err(anyhow::anyhow!("`{id}` is being made by another titer: wait for it, or stop it").into());
     };
     let work = project.store.work_dir().map_err(anyhow::Error::from)?;

@@ -31,7 +31,7 @@ pub(super) struct Options {
 enum State {
     /// It reads what is not there yet: its key is not known.
     Waits(String),
-    /// Its key is known; nobody has begun with it.
+    /// Its key is known; nobody has begun with it. A log that is there is that of a try before.
     Queued,
     /// Somebody is making it.
     Runs,
@@ -65,6 +65,8 @@ struct Tail {
     /// What its state was when the person was told.
     state: Option<State>,
     watch: Watch,
+    /// Of those who count on its key.
+    watches: BTreeMap<String, Watch>,
     reader: Reader,
 }
 
@@ -75,6 +77,7 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
         key: None,
         state: None,
         watch: Watch::default(),
+        watches: BTreeMap::new(),
         reader: Reader::default(),
     };
     let mut tails: Vec<Tail> = project.select(selector)?.into_iter().map(new).collect();
@@ -100,21 +103,22 @@ fn print(project: &Project, selector: &str, tails: &mut [Tail], options: Options
     for tail in tails {
         let state = tail.look(&project.store, &waits)?;
         let own = tail.key.filter(|key| project.store.log_path(key).exists());
-        let before = last.get(&tail.id).copied().filter(|_| matches!(state, State::Waits(_) | State::Queued));
-        let lines = match own.or(before) {
-            Some(key) => tail.reader.last(&project.store.log_path(&key), options.lines)?,
+        let is_before = matches!(state, State::Waits(_) | State::Queued);
+        let shown = own.or_else(|| last.get(&tail.id).copied().filter(|_| is_before));
+        let lines = match &shown {
+            Some(key) => tail.reader.last(&project.store.log_path(key), options.lines)?,
             None => Vec::new(),
         };
         if voice.as_json {
             answers.push(json!({
                 "instance": tail.id, "key": tail.key.map(|key| key.to_string()), "state": state.word(),
-                "of_the_run_before": own.is_none() && before.is_some(), "log": lines,
+                "of_the_run_before": is_before && shown.is_some(), "log": lines,
             }));
             continue;
         }
-        let note = match (own, before) {
-            (None, Some(_)) => Some(format!("{}; this is the log of the run before", describe(&state))),
-            (None, None) if state != State::Done => Some(describe(&state)),
+        let note = match shown {
+            Some(_) if is_before => Some(format!("{}; this is the log of the run before", describe(&state))),
+            None if state != State::Done => Some(describe(&state)),
             _ if lines.is_empty() => Some("it said nothing".to_string()),
             _ => None,
         };
@@ -140,7 +144,7 @@ fn follow(
     loop {
         for tail in tails.iter_mut().filter(|tail| !tail.state.as_ref().is_some_and(State::is_ended)) {
             let state = tail.look(&project.store, &waits)?;
-            if let Some(key) = tail.key {
+            if let Some(key) = tail.key.filter(|_| state != State::Queued) {
                 let path = project.store.log_path(&key);
                 let lines = match &tail.state {
                     Some(State::Runs | State::Queued) => tail.reader.more(&path)?,
@@ -198,7 +202,9 @@ impl Tail {
         if store.get(key)?.is_some_and(|record| store.complete(&record)) {
             return Ok(State::Done);
         }
-        Ok(if store.log_path(key).exists() { State::Unfinished } else { State::Queued })
+        // One that failed before is tried again by a process that counts on it.
+        let is_over = store.log_path(key).exists() && !store.is_relied_on(key, &mut self.watches)?;
+        Ok(if is_over { State::Unfinished } else { State::Queued })
     }
 }
 

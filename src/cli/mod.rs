@@ -159,7 +159,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { what } => runs::show(&what, &caching, json),
         Command::Log { manifest, selector, follow, lines } => {
-            log::log(&load(&manifest)?, &selector, log::Options { follow, lines }, json)
+            log::log(&load_for(&manifest, Share::Leave)?, &selector, log::Options { follow, lines }, json)
         }
         Command::Set { path, changes } => set::set(&path, &changes, json),
         Command::Import { manifest, selector, from, note } => {

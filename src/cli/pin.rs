@@ -29,7 +29,13 @@ pub(super) fn pin(
         picked.extend(project.select(selector)?);
     }
     let all = graph.closure(&picked.iter().copied().collect::<Vec<_>>());
-    let plan = plan::plan(&project.resolver(), &all, &BTreeSet::new()).map_err(|problems| project.failure(problems))?;
+    let made_plan =
+        || plan::plan(&project.resolver(), &all, &BTreeSet::new()).map_err(|problems| project.failure(problems));
+    let mut plan = made_plan()?;
+    // A pin keeps what is there: until it stands, this process does.
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+        plan = made_plan()?;
+    }
     let mut pins = Vec::new();
     let mut bytes = BTreeMap::new();
     for root in &picked {

@@ -34,6 +34,8 @@ pub(super) enum Share {
     Push,
     /// Fetches.
     Pull,
+    /// Nothing: it is not asked.
+    Leave,
 }
 
 impl Share {
@@ -47,6 +49,7 @@ impl Share {
         let written = || settings.shared.as_ref();
         let address = match (called, written()) {
             (Some("none" | ""), _) | (None, None) => return Ok(None),
+            _ if self == Self::Leave => return Ok(None),
             // What is called is relative to here, what is written to the project.
             (Some(text), _) => Address::parse(text, Path::new(""))
                 .map_err(|problem| Diagnostic::new(format!("`--shared` (or TITER_SHARED): {problem}"))),
@@ -55,7 +58,7 @@ impl Share {
             }
         }?;
         let (pulls, pushes) = match self {
-            Self::AsWritten => (settings.pull, settings.push),
+            Self::AsWritten | Self::Leave => (settings.pull, settings.push),
             Self::Write => (settings.pull, true),
             Self::Push => (false, true),
             Self::Pull => (true, false),

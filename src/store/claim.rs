@@ -51,6 +51,8 @@ impl Drop for Claim {
 pub struct Watch {
     /// Owner and heartbeat, and since when they are the same.
     seen: Option<(String, Instant)>,
+    /// Whether it was seen to beat.
+    has_changed: bool,
 }
 
 impl Watch {
@@ -58,7 +60,8 @@ impl Watch {
     fn changes(&mut self, now: String, patience: Duration) -> bool {
         match &self.seen {
             Some((before, since)) if *before == now => since.elapsed() < patience,
-            _ => {
+            before => {
+                self.has_changed = before.is_some();
                 self.seen = Some((now, Instant::now()));
                 true
             }
@@ -100,12 +103,21 @@ impl Store {
         }
     }
 
-    /// Claims something within the time after which a dead owner is known to be dead. `None`: its owner lives.
-    pub(super) fn claim_in_time(&self, name: &str) -> Result<Option<Claim>> {
+    /// Claims a key within the time after which a dead owner is known to be dead. `None`: its owner lives.
+    ///
+    /// # Errors
+    /// As [`Store::claim`].
+    pub fn claim_in_time(&self, key: &Digest) -> Result<Option<Claim>> {
+        self.claim_named_in_time(&key.to_string())
+    }
+
+    /// As [`Store::claim_in_time`], for something that has a name among the claims.
+    pub(super) fn claim_named_in_time(&self, name: &str) -> Result<Option<Claim>> {
         let (mut watch, begun) = (Watch::default(), Instant::now());
         loop {
             let claim = self.claim_named(name, &mut watch)?;
-            if claim.is_some() || begun.elapsed() > self.settings.patience + Duration::from_secs(1) {
+            let is_over = watch.has_changed || begun.elapsed() > self.settings.patience + Duration::from_secs(1);
+            if claim.is_some() || is_over {
                 return Ok(claim);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -265,6 +277,20 @@ mod tests {
         assert!(one.claim(&key(), &mut Watch::default()).unwrap().is_none());
         drop(second);
         assert!(one.claim(&key(), &mut Watch::default()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_dead_owner_elsewhere_is_waited_for_and_a_live_one_is_known_by_its_heart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (live, two) =
+            (open(&folder, true, Duration::from_millis(200)), open(&folder, true, Duration::from_millis(200)));
+        write_new(&folder.path().join("claims").join(key().to_string()), "elsewhere.1.gone 0").unwrap();
+        let claim = live.claim_in_time(&key()).unwrap();
+        assert!(claim.is_some());
+        assert!(two.claim_in_time(&key()).unwrap().is_none());
+        // It does not take all of the time.
+        let patient = open(&folder, true, Duration::from_secs(100_000));
+        assert!(patient.claim_in_time(&key()).unwrap().is_none());
     }
 
     #[test]

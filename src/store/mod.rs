@@ -252,7 +252,14 @@ impl Store {
         }
         let Ok(temporary) = self.temporary() else { return };
         stats.map(|mut stats| stats.save(&self.stat_path(), &temporary));
-        sound.map(|mut sound| sound.save(&self.sound_path(), &temporary));
+        sound.map(|mut sound| {
+            let path = self.sound_path();
+            // Objects go in sweeps only: otherwise there is no need to look for each.
+            if self.was_swept_since(&path) {
+                sound.forget(|object| self.path(object).exists());
+            }
+            sound.save(&path, &temporary)
+        });
     }
 
     /// Keeps the answer (one line) to a question, for [`recall`], as long as nothing changes of the facts that it rests

@@ -13,6 +13,7 @@ use super::error::{At, Result};
 use super::stat::Stat;
 use super::{Store, file, lock, make_folder};
 use crate::key::Digest;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,35 @@ impl Store {
     /// Whether results may have gone since the cache was opened.
     pub fn was_swept(&self) -> bool {
         last_sweep(&self.root) != self.swept
+    }
+
+    /// Whether results may have gone since a file was written.
+    pub(super) fn was_swept_since(&self, path: &Path) -> bool {
+        let written = |path: &Path| fs::symlink_metadata(path).and_then(|metadata| metadata.modified()).ok();
+        written(&self.root.join(SWEPT)).zip(written(path)).is_some_and(|(swept, file)| swept >= file)
+    }
+
+    /// Whether a live process counts on a key; ask again later with the same `watches`.
+    ///
+    /// # Errors
+    /// If the cache cannot be read.
+    pub fn is_relied_on(&self, key: &Digest, watches: &mut BTreeMap<String, Watch>) -> Result<bool> {
+        let folder = self.root.join("roots");
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if file::is_absent(&error) => return Ok(false),
+            Err(error) => return Err(error).at("read", &folder),
+        };
+        for entry in entries {
+            let path = entry.at("read", &folder)?.path();
+            let text = file::read_if_there(&path)?.unwrap_or_default();
+            let Some(owner) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let counts = Relied::parse(&String::from_utf8_lossy(&text)).keys.contains(key);
+            if counts && self.is_alive(owner, watches.entry(owner.to_string()).or_default()) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn add_root(&self, lines: &str) -> Result<()> {
@@ -181,6 +211,23 @@ mod tests {
         let other = Store::open(store.root()).unwrap();
         drop(store);
         assert!(roots(&other).is_empty());
+    }
+
+    #[test]
+    fn a_key_is_relied_on_as_long_as_a_process_lives_that_counts_on_it() {
+        let (_folder, store) = store();
+        let (key, mut watches) = (Digest::of(b"a"), BTreeMap::new());
+        let settings = Settings { patience: Duration::ZERO, ..Settings::default() };
+        let other = Store::open_with(store.root(), settings).unwrap();
+        assert!(!other.is_relied_on(&key, &mut watches).unwrap());
+        store.rely_on([key]).unwrap();
+        let mut is_relied_on = |key: &Digest| other.is_relied_on(key, &mut watches).unwrap();
+        assert!(is_relied_on(&key) && !is_relied_on(&Digest::of(b"b")));
+        drop(store);
+        assert!(!is_relied_on(&key));
+        fs::write(other.root().join("roots/elsewhere.1.x"), format!("key {key}\n")).unwrap();
+        assert!(is_relied_on(&key), "seen for the first time");
+        assert!(!is_relied_on(&key), "its heart has not beaten since");
     }
 
     #[test]

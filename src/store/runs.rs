@@ -27,7 +27,10 @@ impl Store {
         match RunSummary::parse(&bytes) {
             Ok(summary) => Ok(Some(summary)),
             Err(reason) => {
-                self.warn(format!("the run's summary `{}` is not used: {reason}", path.display()));
+                self.warn(format!(
+                    "the run's summary `{}` is not used, and may be removed: {reason}",
+                    path.display()
+                ));
                 Ok(None)
             }
         }
@@ -174,7 +177,8 @@ mod tests {
         store.write_run(&RunSummary { id: "1".into(), ..RunSummary::begin("p", "p.toml", Asked::default()) }).unwrap();
         fs::write(folder.path().join("runs/1.json"), "{\"format\":1").unwrap();
         assert_eq!(store.run("1").unwrap(), None);
-        assert!(store.take_warnings()[0].contains("runs/1.json"));
+        let warned = &store.take_warnings()[0];
+        assert!(warned.contains("runs/1.json") && warned.contains("may be removed"), "{warned}");
     }
 
     #[test]

@@ -64,7 +64,12 @@ impl Sound {
         self.changed |= self.entries.insert(digest, entry) != Some(entry);
     }
 
-    /// Writes what is known to `path`, if it has changed.
+    /// Forgets objects that are not there any more.
+    pub(super) fn forget(&mut self, is_there: impl Fn(&Digest) -> bool) {
+        self.entries.retain(|digest, _| is_there(digest));
+    }
+
+    /// Writes what is known to `path`.
     pub(super) fn save(&mut self, path: &Path, temporary: &Path) -> Result<()> {
         let text = serde_json::to_vec(&self.entries).map_err(io::Error::other).at("write", path)?;
         file::replace(path, &text, temporary)?;

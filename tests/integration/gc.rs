@@ -100,6 +100,54 @@ fn a_pinned_table_stays_with_all_that_it_was_made_of() {
 }
 
 #[test]
+fn instances_that_the_manifest_has_no_more_go() {
+    let project = Project::answers();
+    project.run();
+    project.edit("pipelines/p.toml", "n = [2, 3, 5]", "n = [2, 5]");
+    project.run();
+    assert_eq!(instances(&gc(&project, &[])), NOTHING, "the first run is one of the last five");
+    let gone = instances(&gc(&project, &["--keep-runs", "1"]));
+    assert_eq!(gone.len(), 3 + 1, "{gone:?}");
+    assert_eq!(gone[..2], ["aggregate.table", "mix.rows[n=3]"]);
+}
+
+/// What a command says if a sweep takes the result of an instance after the command has planned.
+fn swept_meanwhile(project: &Project, args: &[&str], instance: &str) -> (i32, String) {
+    let log = project.titer(&["log", "pipelines/p.toml", instance, "--json"]).out;
+    let key = serde_json::from_str::<serde_json::Value>(&log).unwrap()[0]["key"].as_str().unwrap().to_string();
+    let mark = project.path("cache/sweep");
+    // Of a host whose processes are not seen, so that it is waited for.
+    std::os::unix::fs::symlink("elsewhere.1.x", &mark).unwrap();
+    let mut child = project.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let relies = || {
+        let lists = std::fs::read_dir(project.path("cache/roots")).into_iter().flatten().flatten();
+        lists.into_iter().any(|list| std::fs::read_to_string(list.path()).is_ok_and(|text| text.contains("run ")))
+    };
+    while !relies() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::fs::remove_dir_all(project.path("cache/actions").join(&key[..2]).join(&key)).unwrap();
+    project.write("cache/swept", "");
+    std::fs::remove_file(&mark).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout) + &text(&output.stderr))
+}
+
+#[test]
+fn pins_and_audits_see_what_a_collector_took_meanwhile() {
+    let project = Project::answers();
+    project.run();
+    let scores = ["audit", "pipelines/p.toml", "score.quality[n=2]"];
+    let (code, said) = swept_meanwhile(&project, &scores, "mix.rows[n=2]");
+    assert!(code == 2 && said.contains("nothing of it is in the cache"), "{said}");
+    project.run();
+    let (code, said) = swept_meanwhile(&project, &["pin", "pipelines/p.toml", "aggregate"], "mix.rows[n=2]");
+    assert!(code == 2 && said.contains("`mix.rows[n=2]` is not made yet"), "{said}");
+    assert!(!project.path("cache/pins").exists() || tree(&project.path("cache/pins")).is_empty());
+}
+
+#[test]
 fn without_a_cache_none_is_made() {
     let project = Project::answers();
     for command in ["gc", "verify"] {

@@ -205,6 +205,40 @@ fn two_runs_are_compared_by_keys_texts_and_metrics() {
 }
 
 #[test]
+fn a_text_that_is_gone_or_damaged_is_said_to_be_gone() {
+    let project = Project::answers();
+    project.run();
+    let digest = titer::key::Digest::of(project.read(M).as_bytes()).to_string();
+    project.edit(M, "n = [2, 3, 5]", "n = [2, 3]");
+    project.run();
+    let object = project.path("cache/objects").join(&digest[..2]).join(digest);
+    std::fs::remove_file(&object).unwrap();
+    for damaged in [None, Some("titer = 1\n")] {
+        damaged.iter().for_each(|text| std::fs::write(&object, text).unwrap());
+        let shown = text(&project, &["diff", "last~1", "last"]);
+        assert!(shown.contains("the text of `pipelines/p.toml` is gone from the cache"), "{shown}");
+        assert!(!shown.contains("+n ="), "{shown}");
+        let found = json(&project, &["diff", "last~1", M]);
+        assert_eq!(found["manifests"], serde_json::json!({ M: null }));
+    }
+    assert_eq!(json(&project, &["diff", "last~1", "last~1"])["manifests"], serde_json::json!({}), "it is the same");
+}
+
+#[test]
+fn a_comparison_opens_its_caches_as_it_is_told() {
+    let project = Project::answers();
+    project.run();
+    let host = std::fs::read_dir(project.path("cache/local")).unwrap().next().unwrap().unwrap().file_name();
+    // With locks it would be known to be dead, and taken away.
+    let other = format!("cache/work/{}.4194304.x.lock", host.to_str().unwrap());
+    project.write(&other, "1");
+    for what in [&["diff", M][..], &["diff", "last", "last"], &["diff", M, M]] {
+        text(&project, &[what, &["--no-locks"]].concat());
+        assert!(project.path(&other).exists(), "{what:?}");
+    }
+}
+
+#[test]
 fn manifests_are_compared_with_each_other_with_their_last_run_and_with_overrides() {
     let project = Project::answers();
     let more = "{ path = \"data/more.jsonl\" }";

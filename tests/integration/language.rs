@@ -88,6 +88,61 @@ fn an_imported_result_is_used_and_said_to_be_one() {
 }
 
 #[test]
+fn the_claim_of_a_dead_process_of_another_host_stops_no_import() {
+    let project = Project::answers();
+    project.write("rows.jsonl", MADE);
+    let key = state_of(&project, "mix.rows[n=2]").1;
+    let claim = project.path(&format!("cache/claims/{key}"));
+    std::os::unix::fs::symlink("elsewhere.1.gone 0", &claim).unwrap();
+    let output = project.titer(&["import", P, "mix.rows[n=2]", "rows.jsonl", "--patience", "300ms"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    // One that lives.
+    let store = titer::store::Store::open(&project.path("cache")).unwrap();
+    let key = state_of(&project, "mix.rows[n=3]").1.parse().unwrap();
+    let _claim = store.claim_in_time(&key).unwrap().unwrap();
+    project.refuses(&["import", P, "mix.rows[n=3]", "rows.jsonl"], 2, &["is being made by another titer"]);
+}
+
+/// The state of an instance and its key, as `log` tells them.
+fn state_of(project: &Project, selector: &str) -> (String, String) {
+    let output = project.titer(&["log", P, selector, "--json"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let told: serde_json::Value = serde_json::from_str(&output.out).unwrap();
+    let text = |name: &str| told[0][name].as_str().unwrap().to_string();
+    (text("state"), text("key"))
+}
+
+#[test]
+fn what_failed_before_is_queued_again_while_a_process_counts_on_it() {
+    let project = talking();
+    let (state, key) = state_of(&project, "mix.a[n=1]");
+    assert_eq!(state, "queued");
+    project.write(&format!("cache/logs/{key}.log"), "of the first try\n");
+    assert_eq!(state_of(&project, "mix.a[n=1]").0, "unfinished");
+    let store = titer::store::Store::open(&project.path("cache")).unwrap();
+    store.rely_on([key.parse().unwrap()]).unwrap();
+    assert_eq!(state_of(&project, "mix.a[n=1]").0, "queued");
+    let said = project.titer(&["log", P, "mix.a[n=1]"]);
+    assert!(said.out == "of the first try\n" && said.err.contains("this is the log of the run before"), "{said:?}");
+    // It is waited for until it ends; what it said before is not its log.
+    let mut command = project.command(&["log", P, "mix.a[n=1]", "-f"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    let mut told = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(follower.stderr.take().unwrap()), &mut told).unwrap();
+    assert!(told.contains("has not begun"), "{told}");
+    drop(store);
+    assert_eq!(String::from_utf8(follower.wait_with_output().unwrap().stdout).unwrap(), "");
+}
+
+#[test]
+fn a_log_is_told_without_the_shared_cache() {
+    let project = Project::answers();
+    project.refuses(&["plan", P, "--shared", "gs://lab"], 2, &["is no shared cache"]);
+    project.refuses(&["log", P, "mix.rows[n=2]", "--shared", "gs://lab"], 0, &["has not begun"]);
+}
+
+#[test]
 fn what_cannot_be_imported() {
     let project = Project::answers();
     project.write("rows.jsonl", MADE);

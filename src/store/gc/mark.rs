@@ -110,18 +110,18 @@ impl Needed {
             None => Timestamp::MAX,
         };
         let mut kept = vec![false; runs.len()];
-        let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&str, Count> = BTreeMap::new();
         for (run, kept) in runs.iter().zip(&mut kept) {
-            let is_among_the_last = match run.source {
+            let place = match &run.source {
                 // It tells of the latest run of each instance, which need not be one run.
-                Source::Latest | Source::Unread => policy.keep_runs.is_some_and(|number| number > 0),
-                Source::Summary(..) | Source::Killed(_) => {
-                    let place = seen.entry(&run.pipeline).or_default();
-                    *place += 1;
-                    policy.keep_runs.is_some_and(|number| *place <= number)
-                }
+                Source::Latest => 1,
+                // Whose it is is not known.
+                Source::Unread(_) if policy.history => runs.iter().filter(|other| other.is_told_after(run)).count() + 1,
+                Source::Unread(_) => 1,
+                Source::Summary(_, plan) => counts.entry(&run.pipeline).or_default().place(plan.as_deref()),
+                Source::Killed(_) => counts.entry(&run.pipeline).or_default().place(None),
             };
-            *kept = is_among_the_last || run.at >= since;
+            *kept = policy.keep_runs.is_some_and(|number| place <= number) || run.at >= since;
         }
         let mut keys = live.keys.clone();
         keys.extend(store.pins()?.iter().map(|pin| pin.key));
@@ -138,6 +138,29 @@ impl Needed {
     /// Whether the results of a key must stay.
     pub(super) fn keeps(&self, key: &Digest, action: &Action) -> bool {
         self.keys.contains(key) || action.made >= self.since
+    }
+}
+
+/// The runs of a pipeline that were counted so far, the latest first.
+#[derive(Default)]
+struct Count<'a> {
+    all: usize,
+    /// Those of one plan in a row, which keep the same results, count as one.
+    distinct: usize,
+    plan: Option<&'a str>,
+}
+
+impl<'a> Count<'a> {
+    /// The place of the next run. One that repeats a plan adds nothing to what the later one keeps: its summary stays only
+    /// if it is among the last ones itself.
+    fn place(&mut self, plan: Option<&'a str>) -> usize {
+        self.all += 1;
+        if plan.is_some() && plan == self.plan {
+            return self.all;
+        }
+        self.distinct += 1;
+        self.plan = plan.or(self.plan);
+        self.distinct
     }
 }
 

@@ -27,17 +27,24 @@ pub(super) struct PastRun {
     pub(super) source: Source,
 }
 
+impl PastRun {
+    /// Whether a summary tells of this run, and it is later than another.
+    pub(super) fn is_told_after(&self, other: &Self) -> bool {
+        matches!(self.source, Source::Summary(..)) && self.at > other.at
+    }
+}
+
 /// Who tells of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Source {
-    /// The pipeline's latest keys.
+    /// The pipeline's latest keys, where no summary tells more.
     Latest,
     /// A summary, and the name of its plan.
     Summary(PathBuf, Option<String>),
     /// A process that was killed.
     Killed(PathBuf),
     /// A summary that is not understood.
-    Unread,
+    Unread(PathBuf),
 }
 
 /// What gc reads of a run's summary.
@@ -90,6 +97,7 @@ impl Store {
     pub(super) fn past_runs(&self) -> Result<Vec<PastRun>> {
         let mut runs = Vec::new();
         let mut plans: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        let mut told: BTreeMap<String, Timestamp> = BTreeMap::new();
         for entry in entries(&self.root.join("runs"))? {
             let path = entry.path();
             let Some(bytes) = file::read_if_there(&path)? else { continue };
@@ -99,7 +107,7 @@ impl Store {
                     keys.extend(self.plan_keys(&name.to_string())?);
                 }
                 let (at, named) = (written(&path), keys.clone());
-                runs.push(PastRun { pipeline: String::new(), at, keys, named, source: Source::Unread });
+                runs.push(PastRun { pipeline: String::new(), at, keys, named, source: Source::Unread(path) });
                 continue;
             };
             let at = summary.started.parse().unwrap_or_else(|_| written(&path));
@@ -110,12 +118,21 @@ impl Store {
                     None => plans.entry(name.clone()).or_insert(self.plan_keys(name)?).clone(),
                 },
             };
+            if !keys.is_empty() {
+                let last = told.entry(summary.pipeline.clone()).or_insert(Timestamp::MIN);
+                *last = (*last).max(written(&path));
+            }
             let (named, source) = (digests(&bytes), Source::Summary(path, summary.plan));
             runs.push(PastRun { pipeline: summary.pipeline, at, keys, named, source });
         }
         for entry in entries(&self.root.join("pipelines"))? {
             let path = entry.path();
             let Some(pipeline) = pipeline_of(&entry) else { continue };
+            // A run writes its summary after these keys, among which instances stay that the manifest has no more. Newer
+            // ones come of an import, or of a run without a summary.
+            if told.get(&pipeline).is_some_and(|told| *told >= written(&path)) {
+                continue;
+            }
             let keys = digests(&file::read_if_there(&path)?.unwrap_or_default());
             runs.push(PastRun { pipeline, at: written(&path), keys, named: BTreeSet::new(), source: Source::Latest });
         }
@@ -236,16 +253,19 @@ mod tests {
         write("pipelines/bad.json", format!("{{\"mix.x\": \"{}\", \"mix", keys[1]));
         store.rely_on([keys[3]]).unwrap();
 
-        let runs: Vec<PastRun> =
-            store.past_runs().unwrap().into_iter().filter(|run| run.source != Source::Unread).collect();
+        let (unread, runs): (Vec<PastRun>, Vec<PastRun>) =
+            store.past_runs().unwrap().into_iter().partition(|run| matches!(run.source, Source::Unread(_)));
         let told: Vec<(&str, Vec<Digest>)> =
             runs.iter().map(|run| (run.pipeline.as_str(), run.keys.iter().copied().collect())).collect();
-        assert_eq!(told.len(), 5);
-        assert_eq!(told[2..4], [("a/b", vec![keys[1]]), ("a/b", vec![keys[1]])], "the older ones come last");
-        assert!(told[..2].contains(&("a/b", vec![keys[0]])) && told[..2].contains(&("a/b", vec![keys[2]])));
-        assert_eq!(told[4], ("bad", vec![keys[1]]));
-        let unread = store.past_runs().unwrap().into_iter().find(|run| run.source == Source::Unread).unwrap();
-        assert_eq!(unread.keys, BTreeSet::from([keys[3]]));
+        let summaries = [("a/b", vec![keys[1]]), ("a/b", vec![keys[1]])];
+        assert_eq!(told[..3], [&[("a/b", vec![keys[2]])], &summaries[..]].concat(), "the older ones come last");
+        assert_eq!(told[3..], [("bad", vec![keys[1]])], "the summaries tell more than the latest keys");
+        assert_eq!(unread.iter().map(|run| &run.keys).collect::<Vec<_>>(), [&BTreeSet::from([keys[3]])]);
+        // Time is coarse.
+        std::thread::sleep(std::time::Duration::from_millis(25));
+        store.set_last_run("a/b", &BTreeMap::from([("mix.x".to_string(), keys[3])])).unwrap();
+        let latest = store.past_runs().unwrap().into_iter().find(|run| run.source == Source::Latest);
+        assert_eq!(latest.unwrap().keys, BTreeSet::from([keys[3]]), "an import, of which no summary tells");
         let live = store.live().unwrap();
         assert_eq!(live.keys, BTreeSet::from([keys[3]]), "a live process is no run yet");
     }

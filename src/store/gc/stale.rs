@@ -7,7 +7,7 @@ use crate::key::Digest;
 use crate::store::Store;
 use crate::store::claim::{owner, read};
 use crate::store::error::Result;
-use crate::store::file;
+use crate::store::{file, snapshot};
 use crate::store::work::{Held, LOCK, held};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -45,6 +45,8 @@ pub enum What {
     Run,
     /// A plan that no summary names.
     Plan,
+    /// What a host remembered of a run with nothing to do.
+    Snapshot,
     /// What a collector that was stopped had moved.
     Trash,
 }
@@ -60,6 +62,7 @@ impl What {
             Self::Quarantine => "damaged files in quarantine",
             Self::Run => "summaries of runs",
             Self::Plan => "plans of runs",
+            Self::Snapshot => "memories of runs with nothing to do",
             Self::Trash => "folders of a gc that was stopped",
         }
     }
@@ -159,6 +162,11 @@ impl Store {
         }
         paths.extend(self.trash()?.into_iter().map(|path| (What::Trash, path)));
         paths.extend(self.old_runs(policy, needed)?);
+        for host in entries(&self.root.join("local"))? {
+            let snapshots = entries(&host.path().join(snapshot::FOLDER))?.into_iter().map(|entry| entry.path());
+            let old = snapshots.filter(|path| self.is_old(path, policy.grace));
+            paths.extend(old.map(|path| (What::Snapshot, path)));
+        }
         Ok(paths.into_iter().map(|(what, path)| Leftover::new(what, path)).collect())
     }
 
@@ -196,17 +204,23 @@ impl Store {
         let mut named: BTreeSet<&str> = BTreeSet::new();
         // By size alone nothing is known of runs.
         let judges = policy.keep_runs.is_some() || policy.older_than.is_some();
+        let mut is_understood = true;
         for (run, kept) in needed.runs.iter().zip(&needed.kept) {
             match &run.source {
                 Source::Summary(path, _) if policy.history && judges && !kept => old.push((What::Run, path.clone())),
+                // A young one may be about to be written.
+                Source::Unread(path) if policy.history && judges && !kept && self.is_old(path, policy.grace) => {
+                    old.push((What::Run, path.clone()));
+                }
                 Source::Summary(_, plan) => named.extend(plan.as_deref()),
                 Source::Killed(path) if run.keys.is_empty() || (judges && !kept) => {
                     old.push((What::Roots, path.clone()))
                 }
-                Source::Killed(_) | Source::Latest | Source::Unread => {}
+                Source::Unread(_) => is_understood = false,
+                Source::Killed(_) | Source::Latest => {}
             }
         }
-        if needed.runs.iter().any(|run| run.source == Source::Unread) {
+        if !is_understood {
             return Ok(old);
         }
         for entry in entries(&self.root.join("plans"))? {

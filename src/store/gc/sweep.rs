@@ -9,7 +9,7 @@ use crate::store::claim::write_new;
 use crate::store::error::{At, Result, StoreError};
 use crate::store::roots::{SWEEP, who};
 use crate::store::{Store, file, make_folder};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,7 +24,7 @@ impl Store {
     /// Another collector is at work; the cache cannot be written; this process stood still for too long.
     pub fn free(&self, policy: &Policy, shown: &Survey) -> Result<Survey> {
         self.must_be_writable()?;
-        let Some(_turn) = self.claim_in_time("gc")? else {
+        let Some(_turn) = self.claim_named_in_time("gc")? else {
             return Err(StoreError::Busy(self.root.clone()));
         };
         let left = self.trash()?.into_iter().map(|path| Leftover::new(What::Trash, path)).collect::<Vec<_>>();
@@ -32,11 +32,20 @@ impl Store {
         std::thread::sleep(policy.wait.unwrap_or(if self.has_guests()? { HIDDEN } else { Duration::ZERO }));
         let mut going = self.survey(policy)?;
         going.restrict_to(shown);
-        if let Err(error) = sweep.fill(&going).and_then(|()| sweep.look_again(policy)) {
-            sweep.restore(|_, _| true, |_| true)?;
-            return Err(error);
-        }
+        let looked = sweep.fill(&going).and_then(|()| sweep.look_again(policy));
+        let (needed, actions) = match looked {
+            Ok(looked) => looked,
+            Err(error) => {
+                sweep.restore(|_, _| true, |_| true)?;
+                return Err(error);
+            }
+        };
+        let (keys, objects) = sweep.taken()?;
+        going.keep_to(&keys, &objects);
         sweep.end()?;
+        let paths: BTreeSet<&Path> = shown.leftovers.iter().map(|leftover| leftover.path.as_path()).collect();
+        going.leftovers = self.leftovers(policy, &needed, &actions, &going.results)?;
+        going.leftovers.retain(|leftover| paths.contains(leftover.path.as_path()));
         going.leftovers.iter().for_each(Leftover::remove);
         going.leftovers.extend(left);
         Ok(going)
@@ -53,6 +62,20 @@ impl Survey {
         // An object that only one of two results needs, of which one was not seen, stays.
         self.results.iter_mut().for_each(|result| result.objects.retain(|object| objects.contains(object)));
         self.orphans.retain(|(object, _)| objects.contains(object));
+    }
+
+    /// Takes out what did not go in the end. Of the objects the lengths are known.
+    fn keep_to(&mut self, keys: &BTreeSet<Digest>, objects: &BTreeMap<Digest, u64>) {
+        let before = self.results.len();
+        self.results.retain(|result| keys.contains(&result.key));
+        self.kept_results += before - self.results.len();
+        for result in &mut self.results {
+            result.objects.retain(|object| objects.contains_key(object));
+            result.bytes = result.objects.iter().filter_map(|object| objects.get(object)).sum();
+        }
+        self.orphans.retain(|(object, _)| objects.contains_key(object));
+        let orphans = self.orphans.iter().map(|(_, bytes)| bytes);
+        self.kept = self.size - self.results.iter().map(|result| &result.bytes).chain(orphans).sum::<u64>();
     }
 }
 
@@ -108,21 +131,30 @@ impl<'a> Sweep<'a> {
         Ok(())
     }
 
-    /// Finds once more what is needed, and takes it out of the trash.
-    fn look_again(&self, policy: &Policy) -> Result<()> {
+    /// Finds once more what is needed, and takes it out of the trash. Returns it, and all results that stay.
+    fn look_again(&self, policy: &Policy) -> Result<(Needed, BTreeMap<Digest, Action>)> {
         let needed = Needed::find(self.store, policy)?;
-        let mut objects = needed.objects.clone();
-        objects.extend(self.store.actions()?.into_values().flat_map(|action| action.objects));
+        let mut actions = self.store.actions()?;
         for bin in &self.bins {
             for (key, path) in contents(&bin.join("actions"))? {
                 let action = Action::read(&path)?;
                 if needed.keeps(&key, &action) {
-                    objects.extend(action.objects);
+                    actions.entry(key).or_insert(action);
                 }
             }
         }
+        let mut objects = needed.objects.clone();
+        objects.extend(actions.values().flat_map(|action| &action.objects));
         self.restore(|key, action| needed.keeps(key, action), |object| objects.contains(object))?;
-        if self.is_on() { Ok(()) } else { Err(StoreError::Overtaken) }
+        if self.is_on() { Ok((needed, actions)) } else { Err(StoreError::Overtaken) }
+    }
+
+    /// What lies in the trash of this sweep: keys, and objects with their lengths.
+    fn taken(&self) -> Result<(BTreeSet<Digest>, BTreeMap<Digest, u64>)> {
+        let keys = contents(&self.bins[0].join("actions"))?.into_iter().map(|(key, _)| key).collect();
+        let length = |path: &Path| fs::symlink_metadata(path).map_or(0, |metadata| metadata.len());
+        let objects = contents(&self.bins[0].join("objects"))?;
+        Ok((keys, objects.into_iter().map(|(object, path)| (object, length(&path))).collect()))
     }
 
     /// Takes things out of the trash: objects first.
@@ -171,4 +203,29 @@ impl Drop for Sweep<'_> {
 fn contents(folder: &Path) -> Result<Vec<(Digest, PathBuf)>> {
     let named = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
     Ok(entries(folder)?.into_iter().filter_map(named).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{cache, is_there, last_run, policy};
+    use super::*;
+
+    #[test]
+    fn what_is_put_back_does_not_count_as_freed() {
+        let (_folder, store, keys) = cache(&[(1, "one"), (2, "two"), (3, "two")]);
+        let mut going = store.survey(&policy()).unwrap();
+        assert_eq!((going.results.len(), going.kept_results, going.bytes()), (3, 0, 6));
+        let sweep = Sweep::begin(&store).unwrap();
+        sweep.fill(&going).unwrap();
+        // Written by a process that did not see the mark in time.
+        last_run(&store, &keys[..2]);
+        let (_, actions) = sweep.look_again(&policy()).unwrap();
+        assert!(actions.keys().eq([keys[0].min(keys[1]), keys[0].max(keys[1])].iter()));
+        let (taken, objects) = sweep.taken().unwrap();
+        going.keep_to(&taken, &objects);
+        sweep.end().unwrap();
+        assert_eq!(going.results.iter().map(|result| result.key).collect::<Vec<_>>(), [keys[2]]);
+        assert_eq!((going.kept_results, going.kept, going.bytes()), (2, 6, 0), "its object is that of another");
+        assert!(is_there(&store, &keys[0]) && is_there(&store, &keys[1]) && !is_there(&store, &keys[2]));
+    }
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 /// No record is too young, no mark is waited for.
-fn policy() -> Policy {
+pub(super) fn policy() -> Policy {
     Policy { grace: Duration::ZERO, wait: Some(Duration::ZERO), ..Policy::default() }
 }
 
@@ -28,7 +28,7 @@ fn made(store: &Store, seed: u32, content: &str) -> Digest {
 }
 
 /// A cache whose results nobody relies on any more: a process made them, and has ended.
-fn cache(results: &[(u32, &str)]) -> (tempfile::TempDir, Store, Vec<Digest>) {
+pub(super) fn cache(results: &[(u32, &str)]) -> (tempfile::TempDir, Store, Vec<Digest>) {
     let (folder, first) = store();
     let keys = results.iter().map(|(seed, content)| made(&first, *seed, content)).collect();
     let root = first.root().to_path_buf();
@@ -37,7 +37,7 @@ fn cache(results: &[(u32, &str)]) -> (tempfile::TempDir, Store, Vec<Digest>) {
     (folder, Store::open(&root).unwrap(), keys)
 }
 
-fn is_there(store: &Store, key: &Digest) -> bool {
+pub(super) fn is_there(store: &Store, key: &Digest) -> bool {
     store.get(key).unwrap().is_some_and(|record| store.complete(&record))
 }
 
@@ -49,7 +49,7 @@ fn collect(store: &Store, policy: &Policy) -> Survey {
     done
 }
 
-fn last_run(store: &Store, keys: &[Digest]) {
+pub(super) fn last_run(store: &Store, keys: &[Digest]) {
     let keys: BTreeMap<String, Digest> = keys.iter().enumerate().map(|(i, key)| (format!("mix.m{i}"), *key)).collect();
     store.set_last_run("p", &keys).unwrap();
 }
@@ -103,8 +103,8 @@ fn the_last_runs_of_each_pipeline_keep_what_they_used() {
         store.survey(policy).unwrap().results.iter().map(|result| result.key).collect()
     };
     let keep = |keep_runs| Policy { keep_runs, ..policy() };
-    assert_eq!(goes(&keep(Some(3))), []);
-    assert_eq!(goes(&keep(Some(1))).len(), 2, "the last one, and the latest keys of each instance");
+    assert_eq!(goes(&keep(Some(3))), [keys[3]], "what only the latest keys of each instance name");
+    assert_eq!(goes(&keep(Some(1))).len(), 3);
     assert!(!goes(&keep(Some(1))).contains(&keys[2]));
     assert_eq!(goes(&keep(Some(0))).len(), 4);
     // By age: all were made just now.
@@ -114,11 +114,82 @@ fn the_last_runs_of_each_pipeline_keep_what_they_used() {
     for key in &keys {
         age(&store.action(key).join("record.json"), Duration::from_secs(10 * 86_400));
     }
-    assert_eq!(goes(&since(1)).len(), 3, "the keys of `pipelines/` were written today");
+    assert_eq!(goes(&since(1)).len(), 4);
     summary(&store, "2", &jiff::Timestamp::now().to_string(), &keys[..1]);
     assert!(!goes(&since(1)).contains(&keys[0]), "used today");
     assert!(!goes(&since(11)).contains(&keys[1]), "made within the time");
-    assert_eq!(goes(&Policy { keep_runs: Some(2), ..since(1) }).len(), 1, "either keeps");
+    let either = Policy { keep_runs: Some(2), ..since(1) };
+    assert_eq!(goes(&either).len(), 2, "either keeps");
+    std::thread::sleep(Duration::from_millis(25));
+    last_run(&store, &[keys[3], keys[0]]);
+    assert_eq!(goes(&either), [keys[1]], "keys that no summary was written after: an import");
+}
+
+#[test]
+fn runs_with_nothing_to_do_count_as_the_one_before() {
+    let (_folder, store, keys) = cache(&[(1, "a"), (2, "b")]);
+    let run = |day: u32, key: &Digest| summary(&store, &day.to_string(), &format!("2026-01-0{day}T00:00:00Z"), &[*key]);
+    run(1, &keys[0]);
+    (2..9).for_each(|day| run(day, &keys[1]));
+    let keep = |keep_runs| Policy { keep_runs: Some(keep_runs), ..policy() };
+    assert!(store.survey(&keep(2)).unwrap().is_empty());
+    assert_eq!(store.survey(&keep(1)).unwrap().results.len(), 1);
+    // The first one is the second of its kind; of those that repeat each other the last two stay.
+    let done = collect(&store, &Policy { history: true, ..keep(2) });
+    assert_eq!(done.leftovers.iter().map(|one| one.what).collect::<Vec<_>>(), [What::Run; 5]);
+    assert!(["1", "7", "8"].iter().all(|id| store.root().join(format!("runs/{id}.json")).exists()));
+    assert!(store.survey(&keep(2)).unwrap().is_empty());
+}
+
+#[test]
+fn a_summary_that_is_not_understood_goes_with_the_history() {
+    let (_folder, store, keys) = cache(&[(1, "a")]);
+    summary(&store, "1", "2026-01-01T00:00:00Z", &keys);
+    for name in ["runs/odd.json", "plans/alone.json"] {
+        fs::write(store.root().join(name), "{").unwrap();
+        age(&store.root().join(name), Duration::from_secs(86_400));
+    }
+    let kinds = |policy: &Policy| -> Vec<What> {
+        store.survey(policy).unwrap().leftovers.iter().map(|one| one.what).collect()
+    };
+    let history = Policy { history: true, keep_runs: Some(1), ..policy() };
+    assert_eq!(kinds(&Policy { history: false, ..history.clone() }), [], "it may name the plan");
+    assert_eq!(kinds(&history), [], "it is the last run");
+    summary(&store, "2", "2999-01-01T00:00:00Z", &keys);
+    assert_eq!(kinds(&Policy { grace: Duration::from_secs(100_000), ..history.clone() }), [What::Run], "a young one");
+    assert_eq!(kinds(&history), [What::Run, What::Run, What::Plan]);
+}
+
+#[test]
+fn what_a_host_knows_of_objects_goes_with_them() {
+    let (_folder, first) = store();
+    let root = first.root().to_path_buf();
+    made(&first, 1, "a");
+    first.save();
+    let knows = |store: &Store, content: &str| {
+        let digest = Digest::of(content.as_bytes()).to_string();
+        fs::read_to_string(store.local().join("objects.json")).unwrap().contains(&digest)
+    };
+    assert!(knows(&first, "a"));
+    drop(first);
+    std::thread::sleep(Duration::from_millis(25));
+    let second = Store::open(&root).unwrap();
+    assert_eq!(collect(&second, &policy()).results.len(), 1);
+    made(&second, 2, "b");
+    second.save();
+    assert!(knows(&second, "b") && !knows(&second, "a"));
+}
+
+#[test]
+fn only_what_was_shown_goes() {
+    let (_folder, store, _) = cache(&[(1, "a")]);
+    let shown = store.survey(&policy()).unwrap();
+    let log = store.log_path(&Digest::of(b"gone"));
+    fs::write(&log, "").unwrap();
+    age(&log, Duration::from_secs(10));
+    let done = store.free(&policy(), &shown).unwrap();
+    assert!(done.results.len() == 1 && done.leftovers.is_empty() && log.exists(), "{done:?}");
+    assert_eq!(collect(&store, &policy()).leftovers.len(), 1);
 }
 
 #[test]
@@ -176,7 +247,7 @@ fn what_a_killed_process_needed_counts_as_a_run() {
     assert!(dead.exists());
     // Newer runs take its place.
     for id in ["1", "2", "3", "4", "5"] {
-        summary(&store, id, "2999-01-01T00:00:00Z", &[]);
+        summary(&store, id, "2999-01-01T00:00:00Z", &[Digest::of(id.as_bytes())]);
     }
     assert_eq!(collect(&store, &policy()).results.len(), 1);
     assert!(!dead.exists());
@@ -239,6 +310,7 @@ fn leftovers_go_too() {
         write(format!("claims/{}", keys[1])),
         write("work/elsewhere.1.gone.work/job/half".into()),
         write("plans/alone.json".into()),
+        write(format!("local/elsewhere/snapshots/{}", keys[1])),
         write("trash/elsewhere.1.gone/objects/x".into()),
     ];
     let stay = [write(format!("logs/{}.log", keys[0])), write("quarantine/objects-ab.1".into())];
