@@ -27,10 +27,7 @@ impl Store {
         match RunSummary::parse(&bytes) {
             Ok(summary) => Ok(Some(summary)),
             Err(reason) => {
-                self.warn(format!(
-                    "the run's summary `{}` is not used, and may be removed: {reason}",
-                    path.display()
-                ));
+                self.warn(format!("the run's summary `{}` is not used, and may be removed: {reason}", path.display()));
                 Ok(None)
             }
         }

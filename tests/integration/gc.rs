@@ -65,9 +65,10 @@ fn gc_says_what_would_go_and_frees_it_only_when_told() {
 fn runs_that_history_tells_of_keep_their_results() {
     let project = renewed();
     let gone = instances(&gc(&project, &[]));
-    // As the history writes it: the first run, of which nothing is left in `pipelines/`.
-    let key = &gc(&project, &[])["results"][0]["key"];
-    project.write("cache/plans/abc.json", &serde_json::json!({ "instances": { "mix.rows[n=3]": key } }).to_string());
+    // As the history writes it: a run of what is in `pipelines/`, and of one instance more.
+    let mut keys: serde_json::Value = serde_json::from_str(&project.read("cache/pipelines/answers.json")).unwrap();
+    keys["mix.rows[n=3]"] = gc(&project, &[])["results"][0]["key"].clone();
+    project.write("cache/plans/abc.json", &serde_json::json!({ "instances": keys }).to_string());
     let run = serde_json::json!({ "pipeline": "answers", "started": "2026-01-01T00:00:00Z", "plan": "abc" });
     project.write("cache/runs/20260101T000000Z-abcdef.json", &run.to_string());
     assert_eq!(instances(&gc(&project, &[])).len(), gone.len() - 1);

@@ -124,15 +124,19 @@ fn what_failed_before_is_queued_again_while_a_process_counts_on_it() {
     assert_eq!(state_of(&project, "mix.a[n=1]").0, "queued");
     let said = project.titer(&["log", P, "mix.a[n=1]"]);
     assert!(said.out == "of the first try\n" && said.err.contains("this is the log of the run before"), "{said:?}");
-    // It is waited for until it ends; what it said before is not its log.
+    // It is waited for as long as the process lives.
     let mut command = project.command(&["log", P, "mix.a[n=1]", "-f"]);
     command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
     let mut follower = command.spawn().unwrap();
     let mut told = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(follower.stderr.take().unwrap()), &mut told).unwrap();
+    let mut notes = std::io::BufReader::new(follower.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut notes, &mut told).unwrap();
     assert!(told.contains("has not begun"), "{told}");
     drop(store);
-    assert_eq!(String::from_utf8(follower.wait_with_output().unwrap().stdout).unwrap(), "");
+    told.clear();
+    std::io::BufRead::read_line(&mut notes, &mut told).unwrap();
+    assert!(told.contains("did not finish"), "{told}");
+    assert!(follower.wait().unwrap().success());
 }
 
 #[test]

@@ -149,9 +149,8 @@ fn a_summary_that_is_not_understood_goes_with_the_history() {
         fs::write(store.root().join(name), "{").unwrap();
         age(&store.root().join(name), Duration::from_secs(86_400));
     }
-    let kinds = |policy: &Policy| -> Vec<What> {
-        store.survey(policy).unwrap().leftovers.iter().map(|one| one.what).collect()
-    };
+    let kinds =
+        |policy: &Policy| -> Vec<What> { store.survey(policy).unwrap().leftovers.iter().map(|one| one.what).collect() };
     let history = Policy { history: true, keep_runs: Some(1), ..policy() };
     assert_eq!(kinds(&Policy { history: false, ..history.clone() }), [], "it may name the plan");
     assert_eq!(kinds(&history), [], "it is the last run");
