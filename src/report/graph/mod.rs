@@ -1,6 +1,6 @@
 //! A graph of boxes as SVG text: what is read on the left, its readers on the right.
 //!
-//! The layout ([`layout`]) is the classical one in layers: every box stands in the column after those that it reads, long
+//! The layout (`layout`) is the classical one in layers: every box stands in the column after those that it reads, long
 //! edges pass the columns between in lanes of their own, and the order within a column is the one with few crossings. So
 //! no edge runs through a box. Written by hand, as no crate draws this with the bytes alike on every machine and text that
 //! a viewer can search.

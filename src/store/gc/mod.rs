@@ -1,10 +1,10 @@
 //! The collector: frees what nobody needs any more, beside running processes.
 //!
 //! Needed is what the last runs of each pipeline used, what was used within an age, what is pinned, and what live
-//! processes rely on ([`super::roots`]). The rest goes, in this order, so that a kill at any moment loses nothing:
+//! processes rely on (`store::roots`). The rest goes, in this order, so that a kill at any moment loses nothing:
 //!
 //! 1. a mark is set (`sweep`): from now on, who would rely on something more waits;
-//! 2. what is needed is found ([`mark`]);
+//! 2. what is needed is found (`mark`);
 //! 3. records, then objects, that are not are moved to `trash/`;
 //! 4. what is needed is found again: what became so meanwhile (of a process that did not see the mark in time, on a
 //!    network file system) goes back;

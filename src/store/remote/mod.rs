@@ -13,7 +13,7 @@
 //! a record finds all that it names. There are no locks.
 //!
 //! Nothing that comes from there is believed. An object is hashed while it arrives and refused at the first byte too
-//! many; a record must be of its key and promise what the stage promises ([`inspect`]). What is refused is made here, and
+//! many; a record must be of its key and promise what the stage promises (`inspect`). What is refused is made here, and
 //! the local cache never sees it. That a record maps a key to the *right* bytes cannot be seen: who may write to a shared
 //! cache is trusted.
 //!
