@@ -242,14 +242,16 @@ fn after_a_failure_nothing_more_is_fetched() {
     let manifest = r#"titer = 1
 name = "c"
 [mix.slow]
-command = ["sh", "-c", "while [ ! -e go ]; do sleep 0.02; done; echo '{\"a\":1}' > \"$TITER_OUTPUT/train.jsonl\""]
+command = ["sh", "-c", "touch begun; while [ ! -e go ]; do sleep 0.02; done; echo '{\"a\":1}' > \"$TITER_OUTPUT/train.jsonl\""]
+threads = 1
 
 [mix.copy]
 command = ["cp", "{input.of}", "{output}/train.jsonl"]
 inputs = { of = "mix.slow" }
 
 [mix.bad]
-command = ["sh", "-c", "exit 1"]
+command = ["sh", "-c", "while [ ! -e begun ]; do sleep 0.02; done; exit 1"]
+threads = 1
 "#;
     let lab = Lab::new();
     let (here, there) = (Project::empty(), Project::empty());
