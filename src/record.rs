@@ -44,17 +44,22 @@ impl Record {
 
     /// Reads a record; `Err` says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        /// What every version of a record has.
-        #[derive(Deserialize)]
-        struct Any {
-            format: u32,
-        }
-        let format = serde_json::from_slice::<Any>(bytes).map_err(|error| error.to_string())?.format;
-        if format != FORMAT {
-            return Err(format!("it has format {format}, this titer reads format {FORMAT}"));
-        }
-        serde_json::from_slice(bytes).map_err(|error| error.to_string())
+        read_format(bytes, FORMAT)
     }
+}
+
+/// Reads something with a `format`, of which this program knows one; `Err` says what is wrong with it.
+pub(crate) fn read_format<T: for<'de> Deserialize<'de>>(bytes: &[u8], known: u32) -> Result<T, String> {
+    /// What every version has.
+    #[derive(Deserialize)]
+    struct Any {
+        format: u32,
+    }
+    let format = serde_json::from_slice::<Any>(bytes).map_err(|error| error.to_string())?.format;
+    if format != known {
+        return Err(format!("it has format {format}, this titer reads format {known}"));
+    }
+    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// One output: a file, or a folder with all that is in it.

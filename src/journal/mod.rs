@@ -8,7 +8,7 @@ mod git;
 pub use git::{Revision, revision};
 
 use crate::key::{Digest, canonical};
-use crate::record::Machine;
+use crate::record::{Machine, read_format};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -233,7 +233,7 @@ impl RunSummary {
 
     /// Reads a summary; `Err` says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        read(bytes)
+        read_format(bytes, FORMAT)
     }
 }
 
@@ -262,21 +262,8 @@ impl PlanDocument {
 
     /// Reads a document; `Err` says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
-        read(bytes)
+        read_format(bytes, FORMAT)
     }
-}
-
-/// Reads what has a `format`.
-fn read<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, String> {
-    #[derive(Deserialize)]
-    struct Any {
-        format: u32,
-    }
-    let format = serde_json::from_slice::<Any>(bytes).map_err(|error| error.to_string())?.format;
-    if format != FORMAT {
-        return Err(format!("it has format {format}, this titer reads format {FORMAT}"));
-    }
-    serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// The name of a run: its start in UTC, then six characters that keep runs of one second in order (four) and runs of one
