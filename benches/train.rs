@@ -44,7 +44,7 @@ fn measure(name: &str, graph: &Graph, batch_size: usize, threads: usize, steps: 
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build()?;
     let (started, mut tokens) = (Instant::now(), 0);
     pool.install(|| {
-        train(graph, &examples(2000), &[], &config, &mut |moment| {
+        train(graph, &examples(2000), &[], &config, None, &mut |moment: &Moment| {
             if let Moment::Step { tokens: seen, .. } = moment {
                 tokens += seen;
             }

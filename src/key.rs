@@ -156,6 +156,13 @@ impl KeyDocument {
         canonical(&serde_json::to_value(self).unwrap_or_default())
     }
 
+    /// A digest of everything but the input of this role: equal for all work that differs in nothing else.
+    pub fn scope(&self, role: &str) -> Digest {
+        let mut rest = self.clone();
+        rest.inputs.retain(|input| input.role != role);
+        rest.key()
+    }
+
     /// BLAKE3 of [`KeyDocument::canonical`].
     pub fn key(&self) -> Digest {
         Digest::of(self.canonical().as_bytes())

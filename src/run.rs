@@ -311,7 +311,8 @@ impl Runner<'_> {
             gpus: self.options.limits.gpus.is_some().then(|| grant.gpus.clone()),
             requests_per_second: instance.demands.network.and_then(|slots| self.options.limits.rate(slots)),
         };
-        match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
+        let is_forced = self.options.forced.contains(&node);
+        match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement, is_forced) {
             Ok(()) => {
                 self.schedule.start(node, grant);
                 let cards = placement.gpus.as_deref().unwrap_or_default();

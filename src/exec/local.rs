@@ -135,7 +135,7 @@ impl Local {
         Ok(Worker { child, stdin, stdout, log })
     }
 
-    /// Asks a job to end. A command can write down what it has; a worker has nothing to write.
+    /// Asks a job to end, so that it can write down what it has.
     pub fn ask_to_end(&self, node: usize) {
         self.groups.signal(node, Signal::TERM);
     }

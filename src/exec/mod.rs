@@ -15,7 +15,7 @@ pub use local::{Local, Report};
 pub use secrets::Secrets;
 pub use worker::serve;
 
-use crate::stage::{Cause, Context, Hints, Input, Progress, Recipe};
+use crate::stage::{Cause, Context, Earlier, Hints, Input, Progress, Recipe};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -33,6 +33,9 @@ pub struct Job {
     pub inputs: Vec<Input>,
     /// The folder for the outputs; exists and is empty.
     pub output: PathBuf,
+    /// What earlier attempts left.
+    #[serde(default)]
+    pub earlier: Earlier,
     /// The project's root, where commands are run.
     pub root: PathBuf,
 }
@@ -91,7 +94,8 @@ pub fn write_job(job: &Job, path: &Path) -> anyhow::Result<()> {
 impl Job {
     /// Does the job in this process.
     fn execute(&self, events: &dyn crate::stage::Events) -> anyhow::Result<()> {
-        let context = Context { inputs: &self.inputs, output: &self.output, hints: &self.hints, events };
+        let Self { inputs, output, hints, earlier, .. } = self;
+        let context = Context { inputs, output, hints, earlier, events };
         crate::stage::execute(&self.recipe, &context)
     }
 }

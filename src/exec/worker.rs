@@ -6,13 +6,15 @@ use anyhow::Context as _;
 use std::cell::RefCell;
 use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Serves until `jobs` ends.
 ///
 /// # Errors
 /// Only if the parent cannot be spoken to any more; a job's failure is an event.
 pub fn serve(jobs: impl BufRead, events: impl Write) -> anyhow::Result<()> {
-    let out = Lines { out: RefCell::new(events) };
+    let out = Lines { out: RefCell::new(events), ending: Arc::default() };
     for path in jobs.lines() {
         let path = path.context("reading the next job")?;
         out.send(&match run(&path, &out) {
@@ -33,9 +35,14 @@ fn shortened(message: &str) -> String {
     shown
 }
 
-fn run(path: &str, out: &dyn Events) -> anyhow::Result<()> {
+fn run<W: Write>(path: &str, out: &Lines<W>) -> anyhow::Result<()> {
     let text = std::fs::read(path).with_context(|| format!("reading the job file `{path}`"))?;
     let job: Job = serde_json::from_slice(&text).with_context(|| format!("reading the job file `{path}`"))?;
+    if job.recipe.goes_on() {
+        // A second job of such a kind would find the handler in its place.
+        let ending = Arc::clone(&out.ending);
+        let _ = ctrlc::set_handler(move || ending.store(true, Ordering::SeqCst));
+    }
     // A panic is a bug of titer, not of the person, and must not take other jobs of this worker with it.
     std::panic::catch_unwind(AssertUnwindSafe(|| job.execute(out))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
@@ -46,6 +53,8 @@ fn run(path: &str, out: &dyn Events) -> anyhow::Result<()> {
 
 struct Lines<W: Write> {
     out: RefCell<W>,
+    /// Set when the work is asked to end.
+    ending: Arc<AtomicBool>,
 }
 
 impl<W: Write> std::fmt::Debug for Lines<W> {
@@ -81,6 +90,10 @@ impl<W: Write> Events for Lines<W> {
 
     fn log(&self, message: String) {
         self.say(&Event::Log(message));
+    }
+
+    fn is_asked_to_end(&self) -> bool {
+        self.ending.load(Ordering::SeqCst)
     }
 }
 

@@ -49,6 +49,11 @@ impl Runner<'_> {
         for node in self.running.keys().copied().collect::<Vec<_>>() {
             match self.schedule.state(node) {
                 State::Running if self.is_nearly_done(node) => waited_for += 1,
+                // It writes down where it stands.
+                State::Running if self.pipeline.instances[node].recipe.goes_on() => {
+                    self.workers.ask_to_end(node);
+                    waited_for += 1;
+                }
                 State::Running => self.workers.end(node),
                 // It rests after a failure: nothing is there to be stopped.
                 State::Resting => self.schedule.queue(node, 0),

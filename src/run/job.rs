@@ -6,7 +6,7 @@ use crate::manifest::Instance;
 use crate::plan::{Material, Place};
 use crate::record::{FileEntry, Machine, RunInfo};
 use crate::settings::Bytes;
-use crate::stage::{Input, Progress};
+use crate::stage::{Earlier, Input, Progress, Recipe};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
 use std::collections::BTreeSet;
@@ -89,6 +89,7 @@ impl Running {
         workers: &Local,
         root: &Path,
         placement: &Placement,
+        is_forced: bool,
     ) -> anyhow::Result<()> {
         verify(&self.materials, store)?;
         let work = store.work_dir()?;
@@ -108,6 +109,7 @@ impl Running {
             hints: instance.hints.clone(),
             inputs,
             output,
+            earlier: if is_forced { Earlier::default() } else { self.earlier(&instance.recipe, store)? },
             root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
@@ -135,6 +137,14 @@ impl Running {
         });
         let work = self.started.as_ref().map(|started| started.work.path()).unwrap_or(Path::new(""));
         workers.start(node, &job, work, placement)
+    }
+
+    /// Where earlier attempts left what they had.
+    fn earlier(&self, recipe: &Recipe, store: &Store) -> anyhow::Result<Earlier> {
+        let absolute = |path: PathBuf| std::path::absolute(path).context("finding the cache");
+        let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
+        let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
+        Ok(Earlier { unfinished, rows })
     }
 
     /// How often it was started.

@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod command;
 pub mod demands;
+mod earlier;
 #[cfg(test)]
 mod heard;
 pub mod import;
@@ -22,11 +23,12 @@ pub mod train;
 
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
+pub use earlier::Earlier;
 pub use kind::Kind;
 pub use reference::{InputSource, Reference, is_name, parse_pins};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Setting, Table, schema};
+use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
 use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +100,16 @@ impl Recipe {
         }
     }
 
+    /// Whether work that is stopped keeps where it stands, so that a later attempt goes on there.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Recipe::Train(_))
+    }
+
+    /// The role of the rows of which each is worked on by itself, at a price that is worth keeping the answer.
+    pub fn rows_role(&self) -> Option<&'static str> {
+        matches!(self, Recipe::Predict(_)).then_some("data")
+    }
+
     /// Whether a crash or an out-of-memory kill is likely enough that each job gets a fresh worker process.
     pub fn is_heavy(&self) -> bool {
         matches!(self, Recipe::Train(_) | Recipe::Predict(_))
@@ -109,6 +121,9 @@ impl Recipe {
 pub struct Hints {
     /// Rows that are generated together.
     pub batch_size: Option<u32>,
+    /// Time between two checkpoints of a training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Seconds>,
     /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
@@ -251,6 +266,8 @@ pub struct Context<'a> {
     pub output: &'a Path,
     /// How, as far as it does not matter.
     pub hints: &'a Hints,
+    /// What earlier attempts left.
+    pub earlier: &'a Earlier,
     /// Where progress and warnings go.
     pub events: &'a dyn Events,
 }
@@ -286,6 +303,10 @@ pub trait Events: fmt::Debug {
     fn warn(&self, message: String);
     /// A line for the stage's log.
     fn log(&self, message: String);
+    /// Whether the work is asked to end: what can go on another time keeps where it stands, and fails.
+    fn is_asked_to_end(&self) -> bool {
+        false
+    }
 }
 
 /// How far a stage's work is.

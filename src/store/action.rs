@@ -124,7 +124,10 @@ impl Store {
             });
         }
         put.sync()?;
-        self.commit_record(Record { format: record::FORMAT, key: document.key(), outputs: kept, run }, document, wait)
+        let record = Record { format: record::FORMAT, key: document.key(), outputs: kept, run };
+        let committed = self.commit_record(record, document, wait)?;
+        self.forget_unfinished(&document.key())?;
+        Ok(committed)
     }
 
     pub(super) fn commit_record(&self, record: Record, document: &KeyDocument, wait: Wait) -> Result<Committed> {

@@ -20,6 +20,8 @@
 //! pins/KEY.json                             what never goes
 //! trash/                                    what a `gc` is about to delete
 //! logs/KEY.log                              what a stage said
+//! unfinished/KEY/                           where the work of a key stood when it was stopped
+//! rows/SCOPE/                               answers to single rows, of all work that differs in its rows only
 //! ```
 //!
 //! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
@@ -30,6 +32,7 @@ mod action;
 mod check;
 mod claim;
 mod durable;
+mod earlier;
 mod error;
 mod file;
 mod format;

@@ -2,7 +2,7 @@
 
 use crate::project::{Project, ran, tree};
 use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 const MANIFEST: &str = r#"titer = 1
@@ -113,26 +113,74 @@ fn a_changed_base_reaches_the_predictions() {
     assert_eq!(ran.iter().filter(|name| name.starts_with("predict")).count(), 2, "{ran:?}");
 }
 
-#[test]
-fn an_interrupted_training_leaves_nothing_behind() {
+/// The project with a base that trains for so many epochs, two steps each, and keeps a checkpoint at each.
+fn long(epochs: u32) -> Project {
     let project = project();
-    project.edit(
-        "pipelines/p.toml",
-        "epochs = 2\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
-        "epochs = 10000\nbatch_size = 8\nmicro_batch_size = 4\nlearning_rate = 1e-2\n\n[train.adapter]",
-    );
-    let child =
-        project.command(&["run", "pipelines/p.toml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
-    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    project.edit("pipelines/p.toml", "epochs = 2\n", &format!("epochs = {epochs}\ncheckpoint_every = 0\n"));
+    project
+}
+
+/// Starts the training of the base; returns once it has kept a checkpoint after the given step.
+fn begin(project: &Project, step: u64) -> Child {
+    let run = project.command(&["run", "pipelines/p.toml", "-t", "train.base"]).stdout(Stdio::piped()).spawn().unwrap();
     let start = Instant::now();
-    let output = child.wait_with_output().unwrap();
+    while checkpoint(project).is_none_or(|at| at <= step) {
+        assert!(start.elapsed() < Duration::from_secs(60), "no checkpoint after step {step}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    run
+}
+
+/// The step of the one checkpoint that there is.
+fn checkpoint(project: &Project) -> Option<u64> {
+    let folder = std::fs::read_dir(project.path("cache/unfinished")).ok()?.next()?.ok()?.path();
+    let valid = std::fs::read(folder.join("checkpoint.json")).ok()?;
+    serde_json::from_slice::<serde_json::Value>(&valid).unwrap()["step"].as_u64()
+}
+
+#[test]
+fn a_training_that_was_interrupted_or_killed_goes_on_and_ends_with_the_same_bytes() {
+    let whole = long(400);
+    whole.run_with(&["-t", "train.base"]);
+    let expected = results(&whole);
+    assert!(checkpoint(&whole).is_none());
+
+    let project = long(400);
+    let signal = |run: &Child, signal| {
+        rustix::process::kill_process(rustix::process::Pid::from_raw(run.id().cast_signed()).unwrap(), signal).unwrap();
+    };
+    let mut run = begin(&project, 3);
+    signal(&run, rustix::process::Signal::KILL);
+    run.wait().unwrap();
+    let killed_at = checkpoint(&project).unwrap();
+    let run = begin(&project, killed_at + 3);
+    signal(&run, rustix::process::Signal::INT);
+    let start = Instant::now();
+    let output = run.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{output:?}");
-    assert!(start.elapsed() < Duration::from_secs(20), "the worker is not waited for");
+    assert!(start.elapsed() < Duration::from_secs(8), "work that keeps where it stands ends at once");
     assert!(!project.path("out/tiny/train.base").exists());
+    let stopped_at = checkpoint(&project).unwrap();
+    assert!(stopped_at > killed_at + 3);
     let status = project.titer(&["status", "pipelines/p.toml"]);
     assert!(status.out.contains("train.base") && status.out.contains("1 will run"), "{status:?}");
+
+    assert_eq!(project.run_with(&["-t", "train.base"]), ["train.base"]);
+    assert_eq!(results(&project), expected);
+    assert!(checkpoint(&project).is_none(), "it is done with");
+    let log = project.titer(&["log", "pipelines/p.toml", "train.base"]);
+    assert!(log.out.contains(&format!("going on after step {stopped_at}")), "{log:?}");
+}
+
+#[test]
+fn a_forced_training_and_an_audit_begin_at_the_beginning() {
+    let project = long(400);
+    let mut run = begin(&project, 3);
+    run.kill().unwrap();
+    run.wait().unwrap();
+    project.run_with(&["-t", "train.base", "--force", "train.base"]);
+    let log = project.titer(&["log", "pipelines/p.toml", "train.base"]);
+    assert!(!log.out.contains("going on"), "{log:?}");
 }
 
 #[test]

@@ -35,6 +35,17 @@ impl Parameter {
         let var = Var::from_vec(values, shape, &Device::Cpu)?;
         Ok(Self { name, var, decays: shape.len() > 1 })
     }
+
+    /// Gives it other numbers.
+    pub(super) fn set(&self, values: &[f32]) -> Result<()> {
+        Ok(self.var.set(&Tensor::from_slice(values, self.var.shape(), self.var.device())?)?)
+    }
+
+    /// Its numbers.
+    pub(super) fn values(&self) -> Vec<f32> {
+        // It is made of a vector of f32 a few lines above.
+        self.var.flatten_all().and_then(|flat| flat.to_vec1()).expect("parameters are f32 on the CPU")
+    }
 }
 
 /// A norm, and whether it learns.

@@ -3,18 +3,21 @@
 //! The same seed gives the same bytes, with any number of threads. Knows no files and no clock.
 
 mod batch;
+mod checkpoint;
 mod graph;
 pub mod ops;
 mod optimizer;
 
 pub use batch::{Batch, Example};
+pub use checkpoint::State;
 pub use graph::{Graph, Parameter, Trained};
 pub use optimizer::{AdamW, Decay, LearningRate};
 
 use crate::engine::random::Random;
 use anyhow::{Result, ensure};
 use candle_core::Tensor;
-use optimizer::{Moments, clip_factor, norm};
+use checkpoint::Best;
+use optimizer::{clip_factor, norm};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,55 +93,69 @@ pub fn steps_per_epoch(rows: usize, batch_size: usize) -> u64 {
     rows.div_ceil(batch_size.max(1)) as u64
 }
 
-/// Trains the parameters of `graph`. Rows without a label are passed over. Fails where no row has one, where a token does
-/// not fit the model, and where a loss or a gradient is no finite number.
+/// Looks at a training while it goes on. A function of moments is one that never keeps anything.
+pub trait Watcher {
+    /// Hears what happened.
+    fn saw(&mut self, moment: &Moment) -> Result<()>;
+
+    /// May keep where the training stands, between two steps.
+    fn between(&mut self, state: &State) -> Result<()>;
+}
+
+impl<F: FnMut(&Moment) -> Result<()>> Watcher for F {
+    fn saw(&mut self, moment: &Moment) -> Result<()> {
+        self(moment)
+    }
+
+    fn between(&mut self, _: &State) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Trains the parameters of `graph`, from the beginning or from where an earlier attempt stood: the result is the same,
+/// bit for bit. Rows without a label are passed over. Fails where no row has one, where a token does not fit the model,
+/// and where a loss or a gradient is no finite number.
 pub fn train(
     graph: &Graph,
     examples: &[Example],
     validation: &[Example],
     config: &TrainConfig,
-    observe: &mut dyn FnMut(&Moment) -> Result<()>,
+    state: Option<State>,
+    watcher: &mut dyn Watcher,
 ) -> Result<Outcome> {
     let rows: Vec<(u64, &Example)> = (0..).zip(examples).filter(|(_, example)| example.labels() > 0).collect();
     ensure!(!rows.is_empty(), "no row has a token to learn: every answer is empty, or cut off");
-    let mut learner = Learner::new(graph, config);
     let per_epoch = steps_per_epoch(rows.len(), config.batch_size);
     let order = Random::new(config.seed, "order of rows");
-    let mut best: Option<Best> = None;
-    let mut failures = 0;
+    let mut learner = Learner::new(graph, config, state)?;
     let mut epoch_order = Vec::new();
-    for step in 0..config.rate.steps {
-        if step % per_epoch == 0 {
+    while learner.state.step < config.rate.steps {
+        let step = learner.state.step;
+        if step % per_epoch == 0 || epoch_order.is_empty() {
             epoch_order = order.part(step / per_epoch).permutation(rows.len());
         }
         let begin = usize::try_from(step % per_epoch)? * config.batch_size;
         let batch: Vec<(u64, &Example)> =
             epoch_order[begin..].iter().take(config.batch_size).map(|index| rows[*index]).collect();
-        let (loss, grad_norm) = learner.step(step, &batch)?;
-        let done = step + 1;
+        let (loss, grad_norm) = learner.step(&batch)?;
+        let done = learner.state.step;
         #[expect(clippy::cast_precision_loss, reason = "rows and epochs are far below 2^53")]
         let epoch = (step / per_epoch) as f64 + (begin + batch.len()) as f64 / rows.len() as f64;
         let tokens = batch.iter().map(|(_, example)| example.ids.len() as u64).sum();
-        observe(&Moment::Step { step: done, epoch, loss, learning_rate: config.rate.at(step), grad_norm, tokens })?;
+        let learning_rate = config.rate.at(step);
+        watcher.saw(&Moment::Step { step: done, epoch, loss, learning_rate, grad_norm, tokens })?;
         let last = done == config.rate.steps;
-        if validation.is_empty() || !(last || done % config.evaluate_every.max(1) == 0) {
-            continue;
+        if !validation.is_empty() && (last || done % config.evaluate_every.max(1) == 0) {
+            let loss = evaluate(graph, validation, config.micro_batch_size)?;
+            let best = learner.judge(loss);
+            watcher.saw(&Moment::Evaluation { step: done, epoch, loss, best })?;
+            if !last && config.patience.is_some_and(|patience| learner.state.failures >= patience) {
+                return Ok(learner.outcome(true));
+            }
         }
-        let loss = evaluate(graph, validation, config.micro_batch_size)?;
-        let improved = best.as_ref().is_none_or(|best| loss < best.loss);
-        observe(&Moment::Evaluation { step: done, epoch, loss, best: improved })?;
-        if improved {
-            let values = if config.keep_best { learner.values.clone() } else { Vec::new() };
-            best = Some(Best { loss, step: done, values });
-            failures = 0;
-        } else {
-            failures += 1;
-        }
-        if !last && config.patience.is_some_and(|patience| failures >= patience) {
-            return Ok(learner.outcome(done, best, true));
-        }
+        watcher.between(&learner.state)?;
     }
-    Ok(learner.outcome(config.rate.steps, best, false))
+    Ok(learner.outcome(false))
 }
 
 /// The mean loss over all labels of some rows.
@@ -158,30 +175,30 @@ pub fn evaluate(graph: &Graph, examples: &[Example], micro_batch_size: usize) ->
     Ok(loss)
 }
 
-/// The best evaluation so far.
-struct Best {
-    loss: f64,
-    step: u64,
-    values: Vec<Vec<f32>>,
-}
-
-/// Parameters and what the optimiser remembers of them.
+/// The parameters on their way.
 struct Learner<'a> {
     graph: &'a Graph,
     config: &'a TrainConfig,
-    values: Vec<Vec<f32>>,
-    moments: Vec<Moments>,
+    state: State,
 }
 
 impl<'a> Learner<'a> {
-    fn new(graph: &'a Graph, config: &'a TrainConfig) -> Self {
-        let values: Vec<Vec<f32>> = graph.parameters().iter().map(|parameter| numbers(&parameter.var)).collect();
-        let moments = values.iter().map(|values| Moments::new(values.len())).collect();
-        Self { graph, config, values, moments }
+    fn new(graph: &'a Graph, config: &'a TrainConfig, state: Option<State>) -> Result<Self> {
+        let state = match state {
+            None => State::first(graph),
+            Some(state) => {
+                for (parameter, values) in graph.parameters().iter().zip(&state.values) {
+                    parameter.set(values)?;
+                }
+                state
+            }
+        };
+        Ok(Self { graph, config, state })
     }
 
     /// One step of the optimiser; returns the loss, and the gradients' norm before clipping.
-    fn step(&mut self, step: u64, rows: &[(u64, &Example)]) -> Result<(f64, f64)> {
+    fn step(&mut self, rows: &[(u64, &Example)]) -> Result<(f64, f64)> {
+        let step = self.state.step;
         let labels: usize = rows.iter().map(|(_, example)| example.labels()).sum();
         #[expect(clippy::cast_precision_loss, reason = "labels are far below 2^53")]
         let scale = 1.0 / labels as f64;
@@ -209,15 +226,29 @@ impl<'a> Learner<'a> {
         }
         let factor = clip_factor(norm, self.config.max_grad_norm);
         let rate = self.config.rate.at(step);
-        let state = self.values.iter_mut().zip(&mut self.moments).zip(&mut grads);
+        let state = self.state.values.iter_mut().zip(&mut self.state.moments).zip(&mut grads);
         for (parameter, ((values, moments), grad)) in self.graph.parameters().iter().zip(state) {
             if factor < 1.0 {
                 grad.iter_mut().for_each(|value| *value *= factor);
             }
             moments.step(values, grad, rate, step + 1, &self.config.adam, parameter.decays);
-            parameter.var.set(&Tensor::from_slice(values, parameter.var.shape(), parameter.var.device())?)?;
+            parameter.set(values)?;
         }
+        self.state.step += 1;
         Ok((loss, norm))
+    }
+
+    /// Takes note of an evaluation; returns whether it is the best so far.
+    fn judge(&mut self, loss: f64) -> bool {
+        let improved = self.state.best.as_ref().is_none_or(|best| loss < best.loss);
+        if improved {
+            let values = if self.config.keep_best { self.state.values.clone() } else { Vec::new() };
+            self.state.best = Some(Best { loss, step: self.state.step, values });
+            self.state.failures = 0;
+        } else {
+            self.state.failures += 1;
+        }
+        improved
     }
 
     /// Adds the gradients of one micro-batch. A parameter that the loss does not reach is a mistake in the graph, and
@@ -236,19 +267,15 @@ impl<'a> Learner<'a> {
         Ok(())
     }
 
-    fn outcome(self, steps: u64, best: Option<Best>, stopped_early: bool) -> Outcome {
+    fn outcome(self, stopped_early: bool) -> Outcome {
+        let State { step: steps, values, best, .. } = self.state;
         let lowest = best.as_ref().map(|best| (best.loss, best.step));
         let (values, kept_step) = match best {
             Some(best) if self.config.keep_best => (best.values, best.step),
-            _ => (self.values, steps),
+            _ => (values, steps),
         };
         Outcome { values, steps, kept_step, best: lowest, stopped_early }
     }
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f32> {
-    // A parameter is made of a vector of f32 a few lines of code away.
-    tensor.flatten_all().and_then(|flat| flat.to_vec1()).expect("parameters are f32 on the CPU")
 }
 
 #[cfg(test)]

@@ -55,10 +55,12 @@ pub struct AdamW {
 }
 
 /// What AdamW remembers of one parameter.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    first: Vec<f32>,
-    second: Vec<f32>,
+    /// Running mean of the gradient.
+    pub first: Vec<f32>,
+    /// Running mean of its square.
+    pub second: Vec<f32>,
 }
 
 /// Numbers of one piece of work.

@@ -49,7 +49,7 @@ fn run(graph: &Graph, config: &TrainConfig) -> (Outcome, Vec<Moment>) {
         moments.push(moment.clone());
         Ok(())
     };
-    let outcome = train(graph, &examples(40, 1), &examples(10, 2), config, &mut observe).unwrap();
+    let outcome = train(graph, &examples(40, 1), &examples(10, 2), config, None, &mut observe).unwrap();
     (outcome, moments)
 }
 
@@ -103,12 +103,75 @@ fn patience_ends_a_training_and_the_best_weights_are_kept() {
     assert_eq!((outcome.kept_step, outcome.steps), (step, step + 3));
     let graph = adapter_graph(0.0);
     for (parameter, values) in graph.parameters().iter().zip(&outcome.values) {
-        let tensor = Tensor::from_slice(values, parameter.var.shape(), parameter.var.device()).unwrap();
-        parameter.var.set(&tensor).unwrap();
+        parameter.set(values).unwrap();
     }
     assert_eq!(evaluate(&graph, &examples(10, 2), 3).unwrap(), lowest);
     let steps = moments.iter().filter(|moment| matches!(moment, Moment::Step { .. })).count();
     assert_eq!(steps as u64, outcome.steps);
+}
+
+/// Keeps the file of every state, with a note.
+struct Keeper<'a> {
+    graph: &'a Graph,
+    path: std::path::PathBuf,
+    files: Vec<Vec<u8>>,
+    moments: Vec<Moment>,
+}
+
+impl Watcher for Keeper<'_> {
+    fn saw(&mut self, moment: &Moment) -> Result<()> {
+        self.moments.push(moment.clone());
+        Ok(())
+    }
+
+    fn between(&mut self, state: &State) -> Result<()> {
+        state.write(self.graph, format!("{} moments", self.moments.len()).as_bytes(), &self.path)?;
+        self.files.push(std::fs::read(&self.path)?);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_training_goes_on_from_any_checkpoint_with_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    // Dropout, an epoch's end in the middle (5 steps), evaluations that improve and that do not, the best weights kept.
+    let rate = LearningRate { peak: 0.3, warmup: 2, steps: 13, decay: Decay::Cosine };
+    let config = TrainConfig { rate, evaluate_every: 2, patience: Some(3), ..config(13) };
+    let new = || adapter_graph(0.1);
+    let graph = new();
+    let keeper = || Keeper { graph: &graph, path: folder.path().join("state"), files: vec![], moments: vec![] };
+    let (mut whole, rows, validation) = (keeper(), examples(40, 1), examples(10, 2));
+    let outcome = train(&graph, &rows, &validation, &config, None, &mut whole).unwrap();
+    let is_best =
+        |best| whole.moments.iter().any(|moment| matches!(moment, Moment::Evaluation { best: b, .. } if *b == best));
+    assert!(is_best(true) && is_best(false), "{:?}", whole.moments);
+    for file in &whole.files {
+        let graph = new();
+        let (state, notes) = State::read(&graph, file).unwrap();
+        let before = std::str::from_utf8(&notes).unwrap().split(' ').next().unwrap().parse::<usize>().unwrap();
+        let mut moments = Vec::new();
+        let mut observe = |moment: &Moment| {
+            moments.push(moment.clone());
+            Ok(())
+        };
+        let again = train(&graph, &rows, &validation, &config, Some(state), &mut observe).unwrap();
+        assert_eq!(again, outcome);
+        assert_eq!(moments, whole.moments[before..]);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_graph_or_of_nothing_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, graph) = (folder.path().join("state"), adapter_graph(0.0));
+    State::first(&graph).write(&graph, b"", &path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(State::read(&graph, &bytes).unwrap().0, State::first(&graph));
+    let error = State::read(&Graph::whole(model()).unwrap(), &bytes).unwrap_err();
+    assert!(format!("{error:#}").contains("it has no tensor `first moment "), "{error:#}");
+    crate::engine::weights::write(&path, &[]).unwrap();
+    assert!(State::read(&graph, &std::fs::read(&path).unwrap()).is_err());
+    assert!(State::read(&graph, &bytes[..bytes.len() / 2]).is_err());
 }
 
 #[test]
@@ -135,7 +198,8 @@ fn every_row_is_seen_once_per_epoch() {
 fn divergence_stops_with_the_step() {
     let rate = LearningRate { peak: 1e30, warmup: 0, steps: 50, decay: Decay::Constant };
     let graph = Graph::whole(model()).unwrap();
-    let error = train(&graph, &examples(8, 1), &[], &TrainConfig { rate, ..config(50) }, &mut |_| Ok(()));
+    let error =
+        train(&graph, &examples(8, 1), &[], &TrainConfig { rate, ..config(50) }, None, &mut |_: &Moment| Ok(()));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("step 2") && error.contains("learning_rate"), "{error}");
 }
@@ -143,12 +207,13 @@ fn divergence_stops_with_the_step() {
 #[test]
 fn rows_without_answers_are_passed_over() {
     let silent = Example { ids: vec![1, 2, 3], counted: 3..3 };
-    let none = train(&adapter_graph(0.0), std::slice::from_ref(&silent), &[], &config(3), &mut |_| Ok(()));
+    let none =
+        train(&adapter_graph(0.0), std::slice::from_ref(&silent), &[], &config(3), None, &mut |_: &Moment| Ok(()));
     assert!(none.unwrap_err().to_string().contains("no row has a token to learn"));
     let mut rows = examples(3, 1);
     rows.push(silent);
     let mut tokens = 0;
-    train(&adapter_graph(0.0), &rows, &[], &config(1), &mut |moment| {
+    train(&adapter_graph(0.0), &rows, &[], &config(1), None, &mut |moment: &Moment| {
         if let Moment::Step { tokens: seen, .. } = moment {
             tokens += seen;
         }

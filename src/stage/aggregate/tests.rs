@@ -3,8 +3,8 @@
 use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
-use crate::stage::Hints;
 use crate::stage::heard::Heard;
+use crate::stage::{Earlier, Hints};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tempfile::TempDir;
@@ -50,7 +50,13 @@ fn aggregate(settings: &str, inputs: &Json) -> anyhow::Result<TempDir> {
     let hints = Hints::default();
     execute(
         &recipe(settings),
-        &Context { inputs: &inputs, output: output.path(), hints: &hints, events: &Heard::default() },
+        &Context {
+            inputs: &inputs,
+            output: output.path(),
+            hints: &hints,
+            earlier: &Earlier::default(),
+            events: &Heard::default(),
+        },
     )?;
     Ok(output)
 }

@@ -3,9 +3,9 @@
 use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
-use crate::stage::Hints;
 use crate::stage::Kind;
 use crate::stage::heard::Heard;
+use crate::stage::{Earlier, Hints};
 use tempfile::TempDir;
 
 /// The scorers' names and recipes that `text` describes, or the rendered problems.
@@ -67,8 +67,13 @@ fn answers(folder: &TempDir, rows: &str) -> Input {
 fn score(scorer: &str, rows: &str) -> anyhow::Result<(String, String)> {
     let (folder, output) = (TempDir::new()?, TempDir::new()?);
     let inputs = [answers(&folder, rows)];
-    let context =
-        Context { inputs: &inputs, output: output.path(), hints: &Hints::default(), events: &Heard::default() };
+    let context = Context {
+        inputs: &inputs,
+        output: output.path(),
+        hints: &Hints::default(),
+        earlier: &Earlier::default(),
+        events: &Heard::default(),
+    };
     let recipes = scorers(&format!("scorers = [\"{scorer}\"]")).map_err(anyhow::Error::msg)?;
     execute(&recipes[0].1, &context)?;
     let read = |name: &str| std::fs::read_to_string(output.path().join(name));

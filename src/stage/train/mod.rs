@@ -2,6 +2,8 @@
 //!
 //! Knows settings, columns, files and progress; what a model is and how it learns is the engine's.
 
+#[cfg(feature = "candle")]
+mod checkpoint;
 mod recipe;
 #[cfg(feature = "candle")]
 mod run;
@@ -12,10 +14,10 @@ pub use recipe::{
 };
 
 use super::prompt::check_rows;
-use super::{Context, Form, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
+use super::{Context, Form, Hints, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row;
-use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
+use crate::settings::{At, Decode, Schema, Seconds, Value, ValueKind, schema};
 
 crate::form! {
     /// Rows (and a base) → an adapter or a model.
@@ -27,6 +29,9 @@ crate::form! {
         validation: Option<At<InputSource>>,
         /// What the training begins from: a model's folder, a train stage, or a list of a model and the adapters on it.
         base: Option<Layers>,
+        /// Time between two checkpoints, from which a stopped training goes on; by default a minute, or longer where
+        /// writing takes long.
+        checkpoint_every: Option<Seconds>,
     }
 }
 
@@ -64,12 +69,13 @@ impl Decode for DataForm {
 
 /// What a train stage says → what is done, and with what.
 pub(super) fn stage(form: TrainForm, span: Span, problems: &mut Problems) -> Option<Stage> {
-    let TrainForm { recipe, data, validation, base } = form;
+    let TrainForm { recipe, data, validation, base, checkpoint_every } = form;
     let mut inputs = data_inputs(data, validation, problems)?;
     let base = base.map_or(Vec::new(), |layers| layers.inputs("base"));
     let recipe = check_combination(recipe, span, !base.is_empty(), inputs.len() > 1, problems)?;
     inputs.extend(base);
-    Some(Stage::new(Recipe::Train(Box::new(recipe)), inputs))
+    let hints = Hints { checkpoint_every, ..Hints::default() };
+    Some(Stage { hints, ..Stage::new(Recipe::Train(Box::new(recipe)), inputs) })
 }
 
 /// The rows to train on and, where there are any, those to evaluate on.

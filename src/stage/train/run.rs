@@ -1,11 +1,13 @@
 //! The work of a train stage: rows and a base → examples → weights → files.
 
+use super::checkpoint::{Keeper, Notes};
 use super::{LossOn, Schedule, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
 use crate::engine::model::{AdapterConfig, Model, NewLlama, UNCHANGED};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
-    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, TrainConfig, Trained, steps_per_epoch, train,
+    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, steps_per_epoch,
+    train,
 };
 use crate::engine::weights::write;
 use crate::row::{self, Row};
@@ -16,7 +18,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time between two words about progress.
@@ -53,9 +55,12 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
             Graph::adapter(&model, config, recipe.seed)?
         }
     };
-    let mut diary = Diary::new(context, config.rate.steps)?;
-    let mut outcome = train(&graph, &examples, &validation, &config, &mut |moment| diary.note(moment))?;
-    diary.finish()?;
+    let keeper = Keeper::new(context);
+    let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
+    let diary = Diary::new(context, config.rate.steps, &noted)?;
+    let mut watcher = Companion { graph: &graph, keeper, diary };
+    let mut outcome = train(&graph, &examples, &validation, &config, state, &mut watcher)?;
+    watcher.diary.finish()?;
     let sizes = Sizes { weights, trained: outcome.values.iter().map(Vec::len).sum(), rows: learning };
     write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
     match graph.finish(std::mem::take(&mut outcome.values)) {
@@ -211,6 +216,23 @@ fn train_config(recipe: &TrainRecipe, rows: usize) -> TrainConfig {
     }
 }
 
+/// Goes along with a training.
+struct Companion<'a> {
+    graph: &'a Graph,
+    keeper: Keeper<'a>,
+    diary: Diary<'a>,
+}
+
+impl Watcher for Companion<'_> {
+    fn saw(&mut self, moment: &Moment) -> anyhow::Result<()> {
+        self.diary.note(moment)
+    }
+
+    fn between(&mut self, state: &State) -> anyhow::Result<()> {
+        self.keeper.between(self.graph, state, &mut self.diary)
+    }
+}
+
 /// Writes `metrics.jsonl` and says how far the training is. Times go to the events alone: outputs must not hold any.
 struct Diary<'a> {
     context: &'a Context<'a>,
@@ -222,8 +244,10 @@ struct Diary<'a> {
 }
 
 impl<'a> Diary<'a> {
-    fn new(context: &'a Context<'a>, steps: u64) -> anyhow::Result<Self> {
-        let metrics = create_metrics(context)?;
+    /// `noted` is what an earlier attempt had written.
+    fn new(context: &'a Context<'a>, steps: u64, noted: &[u8]) -> anyhow::Result<Self> {
+        let mut metrics = create_metrics(context)?;
+        metrics.write_all(noted).context("cannot write `metrics.jsonl`")?;
         Ok(Self { context, metrics, steps, started: Instant::now(), said: None, tokens: 0 })
     }
 
@@ -264,8 +288,20 @@ impl<'a> Diary<'a> {
     }
 }
 
+impl Notes for Diary<'_> {
+    fn so_far(&mut self) -> anyhow::Result<Vec<u8>> {
+        self.metrics.flush().context("cannot write `metrics.jsonl`")?;
+        let path = metrics_path(self.context);
+        fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))
+    }
+}
+
+fn metrics_path(context: &Context<'_>) -> PathBuf {
+    context.output.join("metrics.jsonl")
+}
+
 fn create_metrics(context: &Context<'_>) -> anyhow::Result<BufWriter<File>> {
-    let path = context.output.join("metrics.jsonl");
+    let path = metrics_path(context);
     Ok(BufWriter::new(File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?))
 }
 

@@ -8,7 +8,7 @@ use crate::store::Store;
 use crate::store::claim::{owner, read};
 use crate::store::error::Result;
 use crate::store::work::{Held, LOCK, held};
-use crate::store::{file, snapshot};
+use crate::store::{earlier, file, snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use std::time::{Duration, SystemTime};
 
 /// A process of which nothing can be seen but that its heart has not beaten for so long is dead.
 const DAY: Duration = Duration::from_secs(86_400);
+/// What work left to later work is kept for so long after it was used last, unless a policy names another age.
+const MONTH: Duration = Duration::from_secs(30 * 86_400);
 
 /// A file or folder that would go.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +49,10 @@ pub enum What {
     Plan,
     /// What a host remembered of a run with nothing to do.
     Snapshot,
+    /// Where work stood that was stopped.
+    Unfinished,
+    /// Answers to single rows.
+    Rows,
     /// What a collector that was stopped had moved.
     Trash,
 }
@@ -63,6 +69,8 @@ impl What {
             Self::Run => "summaries of runs",
             Self::Plan => "plans of runs",
             Self::Snapshot => "memories of runs with nothing to do",
+            Self::Unfinished => "checkpoints of unfinished work",
+            Self::Rows => "collections of answers to rows",
             Self::Trash => "folders of a gc that was stopped",
         }
     }
@@ -162,6 +170,16 @@ impl Store {
         }
         paths.extend(self.trash()?.into_iter().map(|path| (What::Trash, path)));
         paths.extend(self.old_runs(policy, needed)?);
+        for (what, folder) in [(What::Unfinished, earlier::UNFINISHED), (What::Rows, earlier::ROWS)] {
+            let age = policy.older_than.unwrap_or(MONTH).max(policy.grace);
+            let folders = entries(&self.root.join(folder))?.into_iter().map(|entry| entry.path());
+            let is_old = |folder: &PathBuf| {
+                // The young end of what is in it: a folder does not change with its files.
+                let files = entries(folder).unwrap_or_default();
+                self.is_old(folder, age) && files.iter().all(|file| self.is_old(&file.path(), age))
+            };
+            paths.extend(folders.filter(is_old).map(|path| (what, path)));
+        }
         for host in entries(&self.root.join("local"))? {
             let snapshots = entries(&host.path().join(snapshot::FOLDER))?.into_iter().map(|entry| entry.path());
             let old = snapshots.filter(|path| self.is_old(path, policy.grace));

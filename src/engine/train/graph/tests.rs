@@ -154,7 +154,7 @@ fn twenty_steps_of_lora_are_those_of_peft() {
             keep_best: false,
         };
         let mut losses = Vec::new();
-        train(&golden.lora(), &golden.examples(), &[], &config, &mut |moment| {
+        train(&golden.lora(), &golden.examples(), &[], &config, None, &mut |moment: &Moment| {
             if let Moment::Step { loss, .. } = moment {
                 losses.push(*loss);
             }
@@ -202,7 +202,7 @@ fn twenty_steps_of_a_real_checkpoint_are_those_of_peft() {
         keep_best: false,
     };
     let (mut losses, mut last) = (Vec::new(), 0.0);
-    train(&graph, &examples, &examples, &config, &mut |moment| {
+    train(&graph, &examples, &examples, &config, None, &mut |moment: &Moment| {
         match moment {
             Moment::Step { loss, .. } => losses.push(*loss),
             Moment::Evaluation { loss, .. } => last = *loss,

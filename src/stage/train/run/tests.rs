@@ -5,7 +5,7 @@ use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::settings::parse;
 use crate::stage::heard::Heard;
-use crate::stage::{Hints, Input, Kind, Recipe};
+use crate::stage::{Earlier, Hints, Input, Kind, Recipe};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -48,7 +48,12 @@ fn rows(folder: &Path, count: usize) -> PathBuf {
 fn run(recipe: &TrainRecipe, inputs: &[Input], output: &Path) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
     fs::create_dir_all(output).unwrap();
     let (hints, events) = (Hints::default(), Heard::default());
-    execute(recipe, &Context { inputs, output, hints: &hints, events: &events })?;
+    execute(recipe, &Context { inputs, output, hints: &hints, earlier: &Earlier::default(), events: &events })?;
+    Ok((files(output), events))
+}
+
+/// The bytes of a stage's files.
+fn files(output: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     for folder in [output.to_path_buf(), output.join("model")] {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
@@ -56,7 +61,52 @@ fn run(recipe: &TrainRecipe, inputs: &[Input], output: &Path) -> anyhow::Result<
             files.insert(name, fs::read(entry.path()).unwrap());
         }
     }
-    Ok((files, events))
+    files
+}
+
+#[test]
+fn a_stopped_training_goes_on_where_it_stood_and_writes_the_same_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let inputs = [input("data", rows(folder.path(), 10)), input("validation", rows(folder.path(), 3))];
+    let (expected, _) = run(&new_model(), &inputs, &folder.path().join("whole")).unwrap();
+    let unfinished = folder.path().join("unfinished");
+    let earlier = Earlier { unfinished: Some(unfinished.clone()), rows: None };
+    let hints = Hints::default();
+    let attempt = |name: &str, patience: u32| {
+        let (output, events) = (folder.path().join(name), Heard::default());
+        fs::create_dir(&output).unwrap();
+        events.patience.set(patience);
+        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier: &earlier, events: &events };
+        (execute(&new_model(), &context).map(|()| files(&output)), events)
+    };
+    // Of twelve steps five, then three more, then the rest.
+    let (stopped, _) = attempt("first", 5);
+    assert_eq!(format!("{:#}", stopped.unwrap_err()), "asked to end after step 5");
+    assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 2);
+    let (stopped, heard) = attempt("second", 3);
+    assert_eq!(format!("{:#}", stopped.unwrap_err()), "asked to end after step 8");
+    assert_eq!(heard.log.borrow()[0], "going on after step 5");
+    assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 2);
+    let (done, heard) = attempt("third", 0);
+    assert_eq!(heard.log.borrow()[0], "going on after step 8");
+    assert!(done.unwrap() == expected);
+
+    // One that was damaged, or is of another program, or is none, is not relied on in silence.
+    let valid = fs::read_to_string(unfinished.join("checkpoint.json")).unwrap();
+    fs::write(unfinished.join("checkpoint.json"), valid.replace(env!("CARGO_PKG_VERSION"), "0.0.1")).unwrap();
+    let (done, heard) = attempt("fourth", 0);
+    assert!(done.unwrap() == expected);
+    assert!(heard.warnings.borrow()[0].contains("computed by titer 0.0.1"), "{:?}", heard.warnings);
+    let file = fs::read_dir(&unfinished).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| path.extension().unwrap() == "safetensors").unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let (done, heard) = attempt("fifth", 0);
+    assert!(done.unwrap() == expected);
+    assert!(heard.warnings.borrow()[0].contains("is damaged"), "{:?}", heard.warnings);
+    fs::write(unfinished.join("checkpoint.json"), "{").unwrap();
+    assert!(attempt("sixth", 0).0.unwrap() == expected);
 }
 
 #[test]

@@ -189,7 +189,7 @@ fn losses(graph: &Graph, examples: &[Example]) -> Vec<f64> {
         keep_best: false,
     };
     let mut losses = Vec::new();
-    train(graph, examples, &[], &config, &mut |moment| {
+    train(graph, examples, &[], &config, None, &mut |moment: &Moment| {
         if let Moment::Step { loss, .. } = moment {
             losses.push(*loss);
         }

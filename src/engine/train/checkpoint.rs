@@ -1,0 +1,172 @@
+//! Where a training stands between two steps, and the file that it survives in.
+//!
+//! All that a step depends on is in it: the parameters' numbers, the optimiser's moments, the number of the step (which
+//! fixes the order of rows, the learning rate and every number of dropout), and what the evaluations have shown. So an
+//! attempt that goes on from it gives the bits that one without a break gives.
+
+use super::graph::Graph;
+use super::optimizer::Moments;
+use anyhow::{Context as _, Result, ensure};
+use safetensors::tensor::{Dtype, SafeTensors, View};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Where a training stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Steps done.
+    pub step: u64,
+    /// The parameters' numbers, in their order.
+    pub(super) values: Vec<Vec<f32>>,
+    /// What the optimiser remembers of each.
+    pub(super) moments: Vec<Moments>,
+    /// The best evaluation.
+    pub(super) best: Option<Best>,
+    /// Evaluations in a row that failed to improve on it.
+    pub(super) failures: u32,
+}
+
+/// The best evaluation so far.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Best {
+    pub(super) loss: f64,
+    pub(super) step: u64,
+    /// The parameters' numbers then, where they are kept.
+    pub(super) values: Vec<Vec<f32>>,
+}
+
+/// What of a state is no tensor.
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    step: u64,
+    failures: u32,
+    /// The bits of the loss: a text of decimal digits would have to be read with care.
+    best: Option<(u64, u64)>,
+    keeps_best: bool,
+}
+
+/// Name of the tensor that holds the caller's notes.
+const NOTES: &str = "notes";
+/// Name of the entry that holds [`Counts`].
+const COUNTS: &str = "counts";
+
+impl State {
+    /// Before the first step.
+    pub(super) fn first(graph: &Graph) -> Self {
+        let values: Vec<Vec<f32>> = graph.parameters().iter().map(super::Parameter::values).collect();
+        let moments = values.iter().map(|values| Moments::new(values.len())).collect();
+        Self { step: 0, values, moments, best: None, failures: 0 }
+    }
+
+    /// Writes it as a safetensors file, with `notes` of the caller's.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write(&self, graph: &Graph, notes: &[u8], path: &Path) -> Result<()> {
+        let best = self.best.as_ref();
+        let keeps_best = best.is_some_and(|best| !best.values.is_empty());
+        let counts = Counts {
+            step: self.step,
+            failures: self.failures,
+            best: best.map(|best| (best.loss.to_bits(), best.step)),
+            keeps_best,
+        };
+        let mut tensors = vec![(NOTES.to_string(), Part::bytes(notes))];
+        for (index, parameter) in graph.parameters().iter().enumerate() {
+            let mut add =
+                |what: &str, values| tensors.push((format!("{what} {}", parameter.name), Part::numbers(values)));
+            add("value", &self.values[index]);
+            add("first moment", &self.moments[index].first);
+            add("second moment", &self.moments[index].second);
+            if let Some(best) = best.filter(|_| keeps_best) {
+                add("best value", &best.values[index]);
+            }
+        }
+        let metadata = Some([(COUNTS.to_string(), serde_json::to_string(&counts)?)].into());
+        safetensors::serialize_to_file(tensors, metadata, path)
+            .with_context(|| format!("cannot write `{}`", path.display()))
+    }
+
+    /// Reads what [`State::write`] wrote of the same graph, and the caller's notes.
+    ///
+    /// # Errors
+    /// The bytes are no such file, or one of another graph.
+    pub fn read(graph: &Graph, bytes: &[u8]) -> Result<(Self, Vec<u8>)> {
+        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+        let counts = metadata.metadata().as_ref().and_then(|map| map.get(COUNTS)).context("it is no checkpoint")?;
+        let counts: Counts = serde_json::from_str(counts)?;
+        let file = SafeTensors::deserialize(bytes)?;
+        let tensors: BTreeMap<&str, &[u8]> = file.iter().map(|(name, view)| (name, view.data())).collect();
+        let take = |what: &str| -> Result<Vec<Vec<f32>>> {
+            let numbers = graph.parameters().iter().map(|parameter| {
+                let name = format!("{what} {}", parameter.name);
+                let bytes = tensors.get(name.as_str()).with_context(|| format!("it has no tensor `{name}`"))?;
+                let count = parameter.var.elem_count();
+                ensure!(bytes.len() == count * size_of::<f32>(), "its tensor `{name}` has not {count} numbers");
+                Ok(bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+            });
+            numbers.collect()
+        };
+        let moments = take("first moment")?.into_iter().zip(take("second moment")?);
+        let best_values = if counts.keeps_best { take("best value")? } else { Vec::new() };
+        let state = Self {
+            step: counts.step,
+            values: take("value")?,
+            moments: moments.map(|(first, second)| Moments { first, second }).collect(),
+            best: counts.best.map(|(loss, step)| Best { loss: f64::from_bits(loss), step, values: best_values }),
+            failures: counts.failures,
+        };
+        Ok((state, tensors.get(NOTES).copied().unwrap_or_default().to_vec()))
+    }
+}
+
+/// A tensor on its way into the file: one is copied at a time, not all of them together.
+struct Part<'a> {
+    content: Content<'a>,
+    shape: [usize; 1],
+}
+
+#[derive(Clone, Copy)]
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    Numbers(&'a [f32]),
+}
+
+impl<'a> Part<'a> {
+    fn bytes(bytes: &'a [u8]) -> Self {
+        Self { content: Content::Bytes(bytes), shape: [bytes.len()] }
+    }
+
+    fn numbers(numbers: &'a [f32]) -> Self {
+        Self { content: Content::Numbers(numbers), shape: [numbers.len()] }
+    }
+}
+
+impl View for Part<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.content {
+            Content::Bytes(_) => Dtype::U8,
+            Content::Numbers(_) => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        match self.content {
+            Content::Bytes(bytes) => bytes.into(),
+            Content::Numbers(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        }
+    }
+
+    fn data_len(&self) -> usize {
+        match self.content {
+            Content::Bytes(bytes) => bytes.len(),
+            Content::Numbers(numbers) => size_of_val(numbers),
+        }
+    }
+}

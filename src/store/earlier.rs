@@ -1,0 +1,36 @@
+//! What work leaves to later work besides results: where an unfinished one stood, and answers to single rows.
+//!
+//! The folders' contents are the stages'; here is only where they are and when they go.
+
+use super::error::{At, Result};
+use super::{Store, file};
+use crate::key::Digest;
+use std::fs;
+use std::path::PathBuf;
+
+/// Where the work of keys stands.
+pub(super) const UNFINISHED: &str = "unfinished";
+/// Answers to rows.
+pub(super) const ROWS: &str = "rows";
+
+impl Store {
+    /// The folder for where the work of a key stands. It may not exist.
+    pub fn unfinished(&self, key: &Digest) -> PathBuf {
+        self.root.join(UNFINISHED).join(key.to_string())
+    }
+
+    /// The folder for answers to the rows of all work of a scope (see [`crate::key::KeyDocument::scope`]). It may not
+    /// exist.
+    pub fn rows(&self, scope: &Digest) -> PathBuf {
+        self.root.join(ROWS).join(scope.to_string())
+    }
+
+    /// The work of a key is done.
+    pub(super) fn forget_unfinished(&self, key: &Digest) -> Result<()> {
+        let folder = self.unfinished(key);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if !file::is_absent(&error) => Err(error).at("remove", &folder),
+            _ => Ok(()),
+        }
+    }
+}
