@@ -23,7 +23,7 @@ pub mod train;
 
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
-pub use earlier::Earlier;
+pub use earlier::{Answers, Earlier};
 pub use kind::Kind;
 pub use reference::{InputSource, Reference, is_name, parse_pins};
 

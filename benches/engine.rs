@@ -1,0 +1,82 @@
+//! Speed of training and generation on a model in HF layout, for `benches/engine.py`, which runs it beside torch.
+//!
+//! `engine train MODEL BATCH TOKENS STEPS` (an adapter of rank 8 on q, k, v, o; `WHOLE=1`: all weights),
+//! `engine generate MODEL BATCH TOKENS NEW` and `engine mixed MODEL ROWS NEW` (prompts of 16 to 255 tokens). Prints JSON:
+//! processor seconds and wall seconds, of a step or of all answers, and the peak of memory.
+
+#![expect(clippy::print_stdout, reason = "a benchmark's result is what it prints")]
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use std::path::Path;
+use std::time::Instant;
+use titer::engine::model::{AdapterConfig, Model};
+use titer::engine::train::{AdamW, Decay, Example, Graph, LearningRate, Moment, TrainConfig, train};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let number = |index: usize| -> anyhow::Result<usize> {
+        arguments.get(index).context("an argument is missing")?.parse().context("an argument is no number")
+    };
+    let model = Model::load(&[Path::new(arguments.get(1).context("no model")?)])?;
+    let (seconds, wall, number_of) = match arguments[0].as_str() {
+        "train" => {
+            let (batch, tokens, steps): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
+            let rows = tokens_of(batch * tokens, model.config.vocab_size);
+            let rows: Vec<Example> =
+                rows.chunks(tokens).map(|ids| Example { ids: ids.to_vec(), counted: 0..tokens }).collect();
+            let graph = match std::env::var_os("WHOLE") {
+                Some(_) => Graph::whole(model)?,
+                None => Graph::adapter(&model, adapter(), 1)?,
+            };
+            training(&graph, &rows, steps)?
+        }
+        other => bail!("no such case: `{other}`"),
+    };
+    let peak = std::fs::read_to_string("/proc/self/status")?;
+    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+    let peak: f64 = peak.trim().trim_end_matches(" kB").parse()?;
+    println!("{}", json!({ "cpu": seconds / number_of, "wall": wall / number_of, "peak_mib": peak / 1024.0 }));
+    Ok(())
+}
+
+fn adapter() -> AdapterConfig {
+    let targets = ["q_proj", "k_proj", "v_proj", "o_proj"].map(String::from).to_vec();
+    AdapterConfig { r: 8, alpha: 16.0, dropout: 0.0, targets }
+}
+
+/// The tokens that `engine.py` has too.
+fn tokens_of(count: usize, vocabulary: usize) -> Vec<u32> {
+    (0..count).map(|i| u32::try_from(3 + (i * 7919 + 13 * (i / 7)) % (vocabulary - 3)).unwrap_or(3)).collect()
+}
+
+/// Processor and wall seconds of so many steps, after one that is not counted.
+fn training(graph: &Graph, rows: &[Example], steps: usize) -> anyhow::Result<(f64, f64, f64)> {
+    let config = TrainConfig {
+        batch_size: rows.len(),
+        micro_batch_size: rows.len(),
+        rate: LearningRate { peak: 3e-4, warmup: 0, steps: steps as u64 + 1, decay: Decay::Constant },
+        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
+        max_grad_norm: 1.0,
+        seed: 1,
+        evaluate_every: 1,
+        patience: None,
+        keep_best: false,
+    };
+    let mut first = None;
+    train(graph, rows, &[], &config, None, &mut |_: &Moment| {
+        first.get_or_insert_with(|| (processor_seconds(), Instant::now()));
+        Ok(())
+    })?;
+    let (cpu, wall) = first.context("no step was done")?;
+    Ok((processor_seconds() - cpu, wall.elapsed().as_secs_f64(), steps as f64))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark")]
+fn processor_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
+}
