@@ -103,6 +103,7 @@ def torch_side(case, folder, whole, numbers):
 
 def measure(command, threads, whole):
     env = dict(os.environ, THREADS=str(threads), RAYON_NUM_THREADS=str(threads), CANDLE_NUM_THREADS="1",
+               MIMALLOC_PURGE_DELAY="-1",
                TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     env.update({"WHOLE": "1"} if whole else {})
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
