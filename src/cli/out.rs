@@ -42,6 +42,15 @@ pub(super) fn json(value: &serde_json::Value) {
     say(serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
+/// As [`json`], for a large document: it is written as it is made. An error is that the reader has gone away, or of what
+/// the document is made from.
+pub(super) fn try_json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut writer = std::io::BufWriter::new(anstream::stdout());
+    serde_json::to_writer_pretty(&mut writer, value)?;
+    writeln!(writer)?;
+    writer.flush()
+}
+
 /// Writes one JSON document on one line.
 pub(super) fn json_line(value: &serde_json::Value) {
     say(value.to_string());
@@ -96,6 +105,11 @@ pub(super) fn relative_to_here(path: &Path) -> PathBuf {
     }
 }
 
+/// `1 result`, `2 results`: for words with a regular plural.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// `1.2 s`, `3 min 20 s`, `2 h 05 min`.
 pub(super) fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
@@ -113,6 +127,11 @@ pub(super) fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "result")), ["0 results", "1 result", "2 results"]);
+    }
 
     #[test]
     fn times_are_short() {

@@ -60,6 +60,19 @@ impl Store {
         self.add_root(&lines)
     }
 
+    /// As [`Store::rely_on`], with the names of the instances: if this process is killed, they tell what its run was
+    /// about.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rely_on_named<'n>(&self, keys: impl IntoIterator<Item = (Digest, &'n str)>) -> Result<()> {
+        let line = |(key, name): (Digest, &str)| match name.contains(char::is_control) {
+            true => format!("key {key}\n"),
+            false => format!("key {key} {name}\n"),
+        };
+        self.add_root(&keys.into_iter().map(line).collect::<String>())
+    }
+
     /// As [`Store::rely_on`], for an object that no record names yet.
     ///
     /// # Errors
@@ -166,6 +179,8 @@ pub(super) fn who(mark: &Path) -> Result<Option<String>> {
 pub(super) struct Relied {
     pub(super) pipeline: Option<String>,
     pub(super) keys: Vec<Digest>,
+    /// The keys of instances, as far as they have names; the last word counts.
+    pub(super) names: BTreeMap<String, Digest>,
     pub(super) objects: Vec<Digest>,
 }
 
@@ -173,9 +188,13 @@ impl Relied {
     pub(super) fn parse(text: &str) -> Self {
         let mut relied = Self::default();
         for (word, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
-            match (word, rest.parse()) {
+            let (digest, name) = rest.split_once(' ').map_or((rest, None), |(digest, name)| (digest, Some(name)));
+            match (word, digest.parse()) {
                 ("run", _) => relied.pipeline = Some(rest.to_string()),
-                ("key", Ok(key)) => relied.keys.push(key),
+                ("key", Ok(key)) => {
+                    relied.keys.push(key);
+                    relied.names.extend(name.map(|name| (name.to_string(), key)));
+                }
                 ("object", Ok(object)) => relied.objects.push(object),
                 // The last line of a process that was killed may be half a line.
                 _ => {}
@@ -206,7 +225,9 @@ mod tests {
         store.rely_for("my pipeline").unwrap();
         store.rely_on([a, b]).unwrap();
         store.rely_on_object(&b).unwrap();
-        let expected = Relied { pipeline: Some("my pipeline".into()), keys: vec![a, b], objects: vec![b] };
+        store.rely_on_named([(b, "mix.b[n=a b]"), (a, "mix.\nkey")]).unwrap();
+        let names = [("mix.b[n=a b]".to_string(), b)].into();
+        let expected = Relied { pipeline: Some("my pipeline".into()), keys: vec![a, b, b, a], names, objects: vec![b] };
         assert_eq!(roots(&store), [expected]);
         let other = Store::open(store.root()).unwrap();
         drop(store);

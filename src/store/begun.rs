@@ -1,0 +1,181 @@
+//! Runs that have not ended, by what the cache tells of them.
+//!
+//! A run that does work leaves a summary when it begins, which says `running` and names its process. If that is killed, no
+//! other summary comes. But it has written down which keys it counts on (`roots`), under the names of its instances, and
+//! what it made is in the cache: so a reader finds what became of the run up to then.
+
+use super::Store;
+use super::error::Result;
+use super::file;
+use super::roots::Relied;
+use crate::journal::{Counts, Entry, Process, RunState, RunSummary, State};
+use crate::key::Digest;
+use crate::record::Record;
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+use std::fs;
+
+impl Store {
+    /// The keys of a run's instances by name: those of its plan, or as far as a run came that has not ended. None if the
+    /// cache does not know them any more.
+    ///
+    /// # Errors
+    /// If the cache cannot be read.
+    pub fn keys_of(&self, run: &RunSummary) -> Result<Option<BTreeMap<String, Digest>>> {
+        match (&run.plan, &run.process) {
+            (Some(plan), _) => Ok(self.plan(plan)?.map(|plan| plan.instances)),
+            (None, Some(process)) => self.names_of(process),
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn names_of(&self, process: &Process) -> Result<Option<BTreeMap<String, Digest>>> {
+        let path = self.root.join("roots").join(&process.name);
+        let text = file::read_if_there(&path)?;
+        Ok(text.map(|text| Relied::parse(&String::from_utf8_lossy(&text)).names))
+    }
+
+    /// A summary that was begun and not ended, filled in with what the cache tells.
+    pub(super) fn filled_in(&self, mut run: RunSummary) -> Result<RunSummary> {
+        let Some(process) = &run.process else { return Ok(run) };
+        let is_killed = run.state == RunState::Killed;
+        let begun = run.started.parse::<Timestamp>().unwrap_or(Timestamp::MIN);
+        let claimed: BTreeMap<Digest, Option<Timestamp>> = self
+            .claimed()?
+            .into_iter()
+            .filter(|(_, _, name, _)| *name == process.name)
+            .map(|(key, _, _, since)| (key, since))
+            .collect();
+        let mut counts = Counts { wanted: run.counts.wanted, ..Counts::default() };
+        let mut last = begun;
+        for (name, key) in self.names_of(process)?.unwrap_or_default() {
+            if let Some(since) = claimed.get(&key) {
+                let state = if is_killed { State::Unfinished } else { State::Running };
+                last = last.max(self.said_last(&key));
+                let started = since.map(|since| since.to_string());
+                run.instances.insert(name, Entry { state, started, tries: 1, ..Entry::default() });
+                continue;
+            }
+            match self.get(&key)?.filter(|record| self.complete(record)) {
+                Some(record) if starts(&record) < begun => counts.cached += 1,
+                Some(record) => {
+                    let entry = made(&name, &record);
+                    last = last.max(ended(&record));
+                    *(if entry.state == State::Ran { &mut counts.ran } else { &mut counts.shared }) += 1;
+                    run.instances.insert(name, entry);
+                }
+                None => {
+                    run.instances.insert(name, Entry::default());
+                }
+            }
+        }
+        counts.unfinished = counts.wanted.saturating_sub(counts.cached + counts.ran + counts.shared);
+        run.counts = counts;
+        let until = if is_killed { last } else { Timestamp::now() };
+        run.seconds = until.duration_since(begun).as_secs_f64().max(0.0);
+        Ok(run)
+    }
+
+    /// When work on a key was heard last.
+    fn said_last(&self, key: &Digest) -> Timestamp {
+        let times = [self.log_path(key), self.again_log_path(key)].map(|path| {
+            let time = fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+            time.and_then(|time| Timestamp::try_from(time).ok())
+        });
+        times.into_iter().flatten().max().unwrap_or(Timestamp::MIN)
+    }
+}
+
+fn starts(record: &Record) -> Timestamp {
+    record.run.started.parse().unwrap_or(Timestamp::MIN)
+}
+
+fn ended(record: &Record) -> Timestamp {
+    let took = jiff::SignedDuration::try_from_secs_f64(record.run.wall_seconds).unwrap_or_default();
+    starts(record).checked_add(took).unwrap_or(Timestamp::MIN)
+}
+
+/// What became of an instance whose result was made since the run began: it ran, or another instance of the same key.
+fn made(name: &str, record: &Record) -> Entry {
+    let run = &record.run;
+    if run.instance != name {
+        return Entry { state: State::Shared, ..Entry::default() };
+    }
+    Entry {
+        state: State::Ran,
+        started: Some(run.started.clone()),
+        seconds: Some(run.wall_seconds),
+        device: Some(run.device.clone()),
+        tries: run.tries,
+        warnings: run.warnings.clone(),
+        ..Entry::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{document, run_info, store};
+    use super::super::Watch;
+    use super::*;
+    use crate::journal::Asked;
+    use crate::record::RunInfo;
+
+    fn begun(store: &Store, wanted: usize) -> RunSummary {
+        let mut run = RunSummary::begin("p", "p.toml", Asked::default());
+        (run.state, run.process, run.counts.wanted) =
+            (RunState::Running, Some(store.process().unwrap()), wanted);
+        store.begin_run(&run).unwrap();
+        run
+    }
+
+    fn make(store: &Store, seed: u32, instance: &str, started: &str) -> Digest {
+        let work = store.work_dir().unwrap();
+        fs::write(work.path().join("rows"), format!("{seed}")).unwrap();
+        let run = RunInfo { instance: instance.into(), started: started.into(), ..run_info() };
+        store.commit(work.path(), &[("rows", "rows")], &document(seed), run).unwrap();
+        document(seed).key()
+    }
+
+    #[test]
+    fn a_run_that_goes_on_is_told_by_what_it_made_and_so_is_one_that_was_killed() {
+        let (_folder, store) = store();
+        let reader = Store::open(store.root()).unwrap();
+        let old = make(&store, 1, "mix.old", "2026-01-02T03:04:05Z");
+        let run = begun(&store, 5);
+        let new = make(&store, 2, "mix.new", &Timestamp::now().to_string());
+        let key = |name: &str| Digest::of(name.as_bytes());
+        let names = [("mix.old", old), ("mix.new", new), ("mix.like", new), ("mix.now", key("now")), ("mix.next", key("next"))];
+        store.rely_on_named(names.map(|(name, key)| (key, name))).unwrap();
+        std::mem::forget(store.claim(&key("now"), &mut Watch::default()).unwrap());
+
+        let states = |run: &RunSummary| -> Vec<(String, State)> {
+            run.instances.iter().map(|(name, entry)| (name.clone(), entry.state)).collect()
+        };
+        let expected = |now| {
+            [("mix.like", State::Shared), ("mix.new", State::Ran), ("mix.next", State::Unfinished), ("mix.now", now)]
+                .map(|(name, state)| (name.to_string(), state))
+        };
+        let told = reader.run(&run.id).unwrap().unwrap();
+        assert_eq!((told.outcome(), told.counts.cached, told.counts.ran, told.counts.unfinished), ("running", 1, 1, 2));
+        assert_eq!(states(&told), expected(State::Running));
+        assert!(told.instances["mix.now"].started.is_some());
+        drop(store);
+        let told = reader.run(&run.id).unwrap().unwrap();
+        assert_eq!((told.outcome(), states(&told)), ("killed", expected(State::Unfinished).to_vec()));
+        assert!(told.seconds >= 1.0, "the work that it made took so long");
+        assert_eq!(reader.keys_of(&told).unwrap().unwrap().len(), 5);
+        fs::remove_dir_all(reader.root().join("roots")).unwrap();
+        let told = reader.run(&run.id).unwrap().unwrap();
+        assert_eq!((told.outcome(), told.instances.len(), reader.keys_of(&told).unwrap()), ("killed", 0, None));
+    }
+
+    #[test]
+    fn the_summary_of_the_end_replaces_that_of_the_begin() {
+        let (_folder, store) = store();
+        let run = begun(&store, 1);
+        let ended = RunSummary { state: RunState::Ended, process: None, seconds: 2.0, ..run.clone() };
+        store.end_run(&ended).unwrap();
+        assert_eq!(store.run(&run.id).unwrap(), Some(ended));
+        assert_eq!(store.runs().unwrap(), [run.id]);
+    }
+}
