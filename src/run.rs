@@ -402,6 +402,7 @@ impl Runner<'_> {
             return false;
         }
         self.release(node);
+        self.note_end(node, record, outcome);
         let followers = self.schedule.done(node, outcome);
         self.settle(node, record, event);
         for follower in followers {

@@ -229,6 +229,9 @@ fn circumstances(run: &RunInfo) -> String {
     format!(
         "{} on {} ({}; {}; {}), {device}, threads: {threads}, titer {program}",
         moment(started),
-        machine.host, machine.cpu, machine.cpu_features, machine.os
+        machine.host,
+        machine.cpu,
+        machine.cpu_features,
+        machine.os
     )
 }

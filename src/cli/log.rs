@@ -317,20 +317,25 @@ impl Voice {
     }
 
     fn line(&self, id: &str, line: &str) -> io::Result<()> {
+        out::try_say(self.text(id, line))
+    }
+
+    fn text(&self, id: &str, line: &str) -> String {
         match self.width {
-            _ if self.as_json => out::try_say(json!({ "instance": id, "line": line }).to_string()),
-            Some(width) => out::try_say(format!("{} {line}", styled(CALM, format!("{id:width$} |")))),
-            None => out::try_say(line),
+            _ if self.as_json => json!({ "instance": id, "line": line }).to_string(),
+            Some(width) => format!("{} {line}", styled(CALM, format!("{id:width$} |"))),
+            None => line.to_string(),
         }
     }
 
     /// All lines of a log, or its last; returns how many there were.
     fn all(&self, id: &str, path: &Path, count: Option<usize>) -> anyhow::Result<usize> {
-        let mut number = 0;
+        let (mut number, mut page) = (0, out::Page::default());
         each(path, count, &mut |line| {
             number += 1;
-            self.line(id, line)
+            page.say(self.text(id, line))
         })?;
+        page.end()?;
         Ok(number)
     }
 

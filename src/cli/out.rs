@@ -20,6 +20,26 @@ pub(super) fn try_say(line: impl AsRef<str>) -> std::io::Result<()> {
     writeln!(anstream::stdout(), "{}", line.as_ref())
 }
 
+/// Many lines for standard output, which are written together.
+#[derive(Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// As [`try_say`].
+    pub(super) fn say(&mut self, line: impl AsRef<str>) -> std::io::Result<()> {
+        const ENOUGH: usize = 64 << 10;
+        self.0.push_str(line.as_ref());
+        self.0.push('\n');
+        if self.0.len() < ENOUGH { Ok(()) } else { self.end() }
+    }
+
+    /// Writes what is left.
+    pub(super) fn end(&mut self) -> std::io::Result<()> {
+        let text = std::mem::take(&mut self.0);
+        anstream::stdout().write_all(text.as_bytes())
+    }
+}
+
 /// Writes a line to standard error.
 pub(super) fn complain(line: impl AsRef<str>) {
     let _ = writeln!(anstream::stderr(), "{}", line.as_ref());

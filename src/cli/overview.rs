@@ -239,7 +239,7 @@ impl std::fmt::Display for Tally {
             (self.remote, "cached (shared)"),
             (self.running, "running"),
             (self.runs, "will run"),
-            (self.waits, "wait"),
+            (self.waits, if self.waits == 1 { "waits" } else { "wait" }),
         ];
         let parts: Vec<String> =
             words.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();

@@ -162,6 +162,8 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
     } else if summary.hidden > 0 {
         let number = out::count(summary.hidden, "result");
         let results = results.display();
-        out::say(format!("no longer shown in `{results}`, being of an older state: {number}; in the cache all is kept"));
+        out::say(format!(
+            "no longer shown in `{results}`, being of an older state: {number}; in the cache all is kept"
+        ));
     }
 }

@@ -87,11 +87,8 @@ fn axes(id: &InstanceId, name: &str) -> Option<Vec<AxisChange>> {
     let old: BTreeMap<String, String> = pins.into_iter().collect();
     let new: BTreeMap<String, String> = id.axes.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
     let axes: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let change = |axis: &String| AxisChange {
-        axis: axis.clone(),
-        old: old.get(axis).cloned(),
-        new: new.get(axis).cloned(),
-    };
+    let change =
+        |axis: &String| AxisChange { axis: axis.clone(), old: old.get(axis).cloned(), new: new.get(axis).cloned() };
     Some(axes.into_iter().map(change).filter(|change| change.old != change.new).collect())
 }
 

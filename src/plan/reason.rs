@@ -59,7 +59,9 @@ impl fmt::Display for Reason {
             Self::Unfinished => f.write_str("did not finish the last time"),
             Self::Lost => f.write_str("its outputs are gone from the cache"),
             Self::Freed => f.write_str("its result was freed from the cache"),
-            Self::Forgotten => f.write_str("its last result was freed from the cache, and with it what that was made of"),
+            Self::Forgotten => {
+                f.write_str("its last result was freed from the cache, and with it what that was made of")
+            }
             Self::Changed(changes) => {
                 let shown: Vec<String> = changes.iter().take(3).map(ToString::to_string).collect();
                 let more = changes.len().saturating_sub(3);

@@ -2,8 +2,22 @@
 
 use super::{Purpose, Runner};
 use crate::plan::past;
+use crate::record::Record;
+use crate::schedule::Outcome;
 
 impl Runner<'_> {
+    /// Writes down what has ended, for those who read of this run while it goes on, or after it was killed. Not knowing it
+    /// costs history only.
+    pub(super) fn note_end(&self, node: usize, record: &Record, outcome: Outcome) {
+        let how = match outcome {
+            Outcome::Cached => return,
+            Outcome::Fetched => "fetched",
+            Outcome::Ran => "ran",
+            Outcome::Shared => "shared",
+        };
+        let _ = self.store.note_end(&self.pipeline.instances[node].id.to_string(), &record.key, how);
+    }
+
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
     pub(super) fn remember(&self, is_work: bool) {
         if self.options.purpose == Purpose::Audit {

@@ -18,7 +18,8 @@
 //! plans/DIGEST.json                         the keys of a run's instances
 //! work/                                     scratch folders of live processes
 //! claims/KEY                                who makes a key right now
-//! roots/PROCESS                             what a process relies on, so that no `gc` takes it away
+//! claims/KEY.PROCESS                        who makes again a key that has been made
+//! roots/PROCESS                             what a process relies on, so that no `gc` takes it away; what it has ended
 //! pins/KEY.json                             what never goes
 //! trash/                                    what a `gc` is about to delete
 //! logs/KEY.log                              what a stage said when its result was made, or was to be made
@@ -69,7 +70,7 @@ use crate::key::Digest;
 use crate::record::{FileEntry, Record, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -285,9 +286,21 @@ impl Store {
         let _ = fs::remove_dir_all(self.local().join(snapshot::FOLDER));
     }
 
-    /// Adds to `facts` that the record and its objects are there as they are.
+    /// Adds to `facts` that the records of these keys are there. Of many only their shelves are looked at, of which there
+    /// are 256: a look at each of a thousand would be a good part of what a run with nothing to do takes. A shelf tells of
+    /// results that came or went, not of a record that was taken out of the folder of its key.
+    pub fn watch_records(&self, keys: &BTreeSet<Digest>, facts: &mut Facts) {
+        const MANY: usize = 256;
+        for action in keys.iter().map(|key| self.action(key)) {
+            match action.parent().filter(|_| keys.len() > MANY) {
+                Some(shelf) => facts.saw(shelf),
+                None => facts.saw(action.join("record.json")),
+            }
+        }
+    }
+
+    /// Adds to `facts` that the record's objects are there as they are.
     pub fn watch(&self, record: &Record, facts: &mut Facts) {
-        facts.saw(self.action(&record.key).join("record.json"));
         for file in record.outputs.iter().flat_map(|output| &output.files) {
             facts.saw(self.path(&file.digest));
         }

@@ -43,8 +43,9 @@ impl Store {
         match self.is_of_this_host(name).then(|| held(&path, &self.settings)) {
             Some(Held::Yes) => true,
             Some(Held::No) => false,
-            Some(Held::Unknown) | None => fs::symlink_metadata(&path)
-                .is_ok_and(|metadata| !self.has_rested(&metadata, self.settings.patience)),
+            Some(Held::Unknown) | None => {
+                fs::symlink_metadata(&path).is_ok_and(|metadata| !self.has_rested(&metadata, self.settings.patience))
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use super::claim::{Watch, bury, read};
 use super::error::{At, Result};
 use super::stat::Stat;
 use super::{Store, file, lock, make_folder};
+use crate::journal::State;
 use crate::key::Digest;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -71,6 +72,18 @@ impl Store {
             false => format!("key {key} {name}\n"),
         };
         self.add_root(&keys.into_iter().map(line).collect::<String>())
+    }
+
+    /// Writes down that this process has brought an instance to its end, and how: `ran`, `fetched`, `shared`. What it has
+    /// relied on from the start was there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn note_end(&self, instance: &str, key: &Digest, how: &str) -> Result<()> {
+        if instance.contains(char::is_control) {
+            return Ok(());
+        }
+        self.add_root(&format!("{how} {key} {instance}\n"))
     }
 
     /// As [`Store::rely_on`], for an object that no record names yet.
@@ -181,6 +194,8 @@ pub(super) struct Relied {
     pub(super) keys: Vec<Digest>,
     /// The keys of instances, as far as they have names; the last word counts.
     pub(super) names: BTreeMap<String, Digest>,
+    /// The instances that the process brought to their ends, and how.
+    pub(super) ends: BTreeMap<String, State>,
     pub(super) objects: Vec<Digest>,
 }
 
@@ -196,6 +211,9 @@ impl Relied {
                     relied.names.extend(name.map(|name| (name.to_string(), key)));
                 }
                 ("object", Ok(object)) => relied.objects.push(object),
+                ("ran", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Ran))),
+                ("fetched", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Fetched))),
+                ("shared", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Shared))),
                 // The last line of a process that was killed may be half a line.
                 _ => {}
             }
@@ -226,9 +244,12 @@ mod tests {
         store.rely_on([a, b]).unwrap();
         store.rely_on_object(&b).unwrap();
         store.rely_on_named([(b, "mix.b[n=a b]"), (a, "mix.\nkey")]).unwrap();
-        let names = [("mix.b[n=a b]".to_string(), b)].into();
-        let expected = Relied { pipeline: Some("my pipeline".into()), keys: vec![a, b, b, a], names, objects: vec![b] };
-        assert_eq!(roots(&store), [expected]);
+        store.note_end("mix.b[n=a b]", &b, "fetched").unwrap();
+        store.note_end("mix.c", &b, "in some way that is not known").unwrap();
+        let (names, ends) =
+            ([("mix.b[n=a b]".to_string(), b)].into(), [("mix.b[n=a b]".into(), State::Fetched)].into());
+        let (pipeline, keys) = (Some("my pipeline".into()), vec![a, b, b, a]);
+        assert_eq!(roots(&store), [Relied { pipeline, keys, names, ends, objects: vec![b] }]);
         let other = Store::open(store.root()).unwrap();
         drop(store);
         assert!(roots(&other).is_empty());

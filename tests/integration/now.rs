@@ -83,8 +83,11 @@ fn a_run_is_told_while_it_goes_on_and_after_it_was_killed() {
     let run = json(&project, &["runs"])[0].clone();
     assert_eq!((&run["state"], &run["instances"]["mix.slow"]["state"]), (&"killed".into(), &"unfinished".into()));
     let shown = text(&project, &["show", "last"]);
-    assert!(shown.contains("killed") && shown.contains("1 ran, 2 unfinished") && shown.contains("mix.quick"), "{shown}");
-    assert_eq!(json(&project, &["diff", "last", "last"])["instances"]["equal"], 1, "and one was not made");
+    assert!(
+        shown.contains("killed") && shown.contains("1 ran, 2 unfinished") && shown.contains("mix.quick"),
+        "{shown}"
+    );
+    assert_eq!(json(&project, &["diff", "last", "last"])["instances"]["equal"], 2, "to one it did not come");
     // What a killed run made is kept as that of any run.
     let gc = |more: &[&str]| json(&project, &[&["gc", "--grace", "0s", "--wait", "0s"], more].concat());
     assert_eq!(gc(&["--keep-runs", "1"])["results"], serde_json::json!([]));
@@ -94,11 +97,17 @@ fn a_run_is_told_while_it_goes_on_and_after_it_was_killed() {
     assert_eq!(project.run(), ["mix.last", "mix.slow"]);
     let runs = json(&project, &["runs"]);
     assert_eq!((&runs[0]["state"], &runs[1]["state"]), (&"killed".into(), &"ended".into()));
+    assert_eq!(
+        (&runs[0]["counts"]["ran"], &runs[0]["counts"]["unfinished"]),
+        (&1.into(), &2.into()),
+        "what it did itself"
+    );
     assert!(runs[1].get("process").is_none() && runs.as_array().unwrap().len() == 2, "{runs}");
     assert!(text(&project, &["show", "last"]).contains("changed against"));
     // When it goes, all of it does.
     let gone = gc(&["--keep-runs", "1", "--history", "--yes"]);
-    let what: Vec<&str> = gone["leftovers"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    let what: Vec<&str> =
+        gone["leftovers"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
     assert!(what.contains(&"summaries of runs") && what.contains(&"lists of dead processes"), "{gone}");
     assert_eq!(json(&project, &["runs"]).as_array().unwrap().len(), 1);
 }
@@ -138,13 +147,19 @@ fn what_another_titer_makes_is_called_running() {
     let slow = of(&plan, "mix.slow");
     assert_eq!((&slow["status"], &slow["running"]["pid"]), (&"running".into(), &child.id().into()), "{slow}");
     assert!(slow["running"]["since"].is_string() && slow["running"]["again"] == false);
-    assert_eq!((&of(&plan, "mix.quick")["status"], &of(&plan, "mix.last")["status"]), (&"cached".into(), &"waits".into()));
+    assert_eq!(
+        (&of(&plan, "mix.quick")["status"], &of(&plan, "mix.last")["status"]),
+        (&"cached".into(), &"waits".into())
+    );
     // The work that the going run has done is known.
     assert_eq!(of(&plan, "mix.slow")["expected_from"], "kind");
     let words = format!("(process {} on ", child.id());
     for command in ["plan", "status"] {
         let said = text(&project, &[command, M]);
-        assert!(said.contains("1 running") && said.contains("mix.slow  running for") && said.contains(&words), "{said}");
+        assert!(
+            said.contains("1 running") && said.contains("mix.slow  running for") && said.contains(&words),
+            "{said}"
+        );
     }
     assert_eq!(project.titer(&["plan", M, "--check"]).code, 3);
     assert_eq!(go(&project, child), Some(0));
@@ -283,8 +298,12 @@ fn the_last_run_is_the_one_that_began_last_whatever_the_clock_said() {
     project.edit("cache/history", &id, &future);
     project.edit(M, "echo quick;", "echo quickly;");
     project.run();
-    let ids: Vec<String> =
-        json(&project, &["runs"]).as_array().unwrap().iter().map(|run| run["id"].as_str().unwrap().to_string()).collect();
+    let ids: Vec<String> = json(&project, &["runs"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].as_str().unwrap().to_string())
+        .collect();
     assert_eq!((ids.len(), &ids[0]), (2, &future));
     let shown = json(&project, &["show", "last"]);
     assert_eq!((&shown["run"]["id"], &shown["before"]), (&ids[1].as_str().into(), &future.as_str().into()));
@@ -323,7 +342,10 @@ fn a_new_instance_is_explained_by_the_nearest_that_was_made() {
     assert_eq!((&answer["reason"], &answer["nearest"]["instance"]), (&"new".into(), &"mix.rows[n=5]".into()));
     assert_eq!(answer["nearest"]["axes"], serde_json::json!([{ "axis": "n", "old": "5", "new": "6" }]));
     let said = text(&project, &["why", M, "score.quality[n=6,scorer=em]"]);
-    assert!(said.contains("waits for") && said.contains("new: n: 5 → 6 against `score.quality[n=5,scorer=em]`"), "{said}");
+    assert!(
+        said.contains("waits for") && said.contains("new: n: 5 → 6 against `score.quality[n=5,scorer=em]`"),
+        "{said}"
+    );
     assert!(json(&project, &["why", M, "mix.rows[n=2]"])[0]["nearest"].is_null());
 }
 

@@ -9,6 +9,7 @@ use super::Store;
 use crate::key::Digest;
 use crate::store::error::{At, Result};
 use crate::store::file::{self, is_absent};
+use crate::store::order;
 use crate::store::roots::Relied;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct PastRun {
     pub(super) pipeline: String,
     pub(super) at: Timestamp,
-    /// What it is sorted by: its time, but never before that of a run that began earlier, whatever the clock said.
-    rank: Timestamp,
+    /// What it is sorted by: its time, but never before that of a run that began earlier, whatever the clock said; and
+    /// its place among the runs.
+    rank: (Timestamp, usize),
     pub(super) keys: BTreeSet<Digest>,
     /// Whatever its summary names: the texts of manifests are kept as objects.
     pub(super) named: BTreeSet<Digest>,
@@ -114,8 +116,10 @@ impl Store {
         let mut plans: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
         let mut told: BTreeMap<String, Timestamp> = BTreeMap::new();
         let mut begun: BTreeSet<String> = BTreeSet::new();
-        let mut latest = Timestamp::MIN;
-        for path in self.summaries()? {
+        let places = order::places(&self.root)?;
+        for entry in entries(&self.root.join("runs"))? {
+            let path = entry.path();
+            let place = path.file_stem().and_then(|id| places.get(id.to_str()?).copied()).unwrap_or(0);
             let Some(bytes) = file::read_if_there(&path)? else { continue };
             let Ok(summary) = serde_json::from_slice::<Summary>(&bytes) else {
                 let mut keys = digests(&bytes);
@@ -124,19 +128,18 @@ impl Store {
                 }
                 let (at, named) = (written(&path), keys.clone());
                 let source = Source::Unread(path);
-                runs.push(PastRun { pipeline: String::new(), at, rank: at, keys, named, source });
+                runs.push(PastRun { pipeline: String::new(), at, rank: (at, place), keys, named, source });
                 continue;
             };
             let at = summary.started.parse().unwrap_or_else(|_| written(&path));
-            latest = latest.max(at);
-            let named = digests(&bytes);
+            let (rank, named) = ((at, place), digests(&bytes));
             if let Some(Owner { name }) = summary.process {
                 let (keys, source) = match self.is_gone(&name) {
                     true => (self.relied(&name)?.keys, Source::Begun(path, self.root.join("roots").join(&name))),
                     false => (Vec::new(), Source::Live),
                 };
                 let keys = keys.into_iter().collect();
-                runs.push(PastRun { pipeline: summary.pipeline, at, rank: latest, keys, named, source });
+                runs.push(PastRun { pipeline: summary.pipeline, at, rank, keys, named, source });
                 begun.insert(name);
                 continue;
             }
@@ -152,8 +155,9 @@ impl Store {
                 *last = (*last).max(written(&path));
             }
             let source = Source::Summary(path, summary.plan);
-            runs.push(PastRun { pipeline: summary.pipeline, at, rank: latest, keys, named, source });
+            runs.push(PastRun { pipeline: summary.pipeline, at, rank, keys, named, source });
         }
+        rank(&mut runs);
         for entry in entries(&self.root.join("pipelines"))? {
             let path = entry.path();
             let Some(pipeline) = pipeline_of(&entry) else { continue };
@@ -164,7 +168,7 @@ impl Store {
             }
             let keys = digests(&file::read_if_there(&path)?.unwrap_or_default());
             let at = written(&path);
-            runs.push(PastRun { pipeline, at, rank: at, keys, named: BTreeSet::new(), source: Source::Latest });
+            runs.push(PastRun { pipeline, at, rank: (at, 0), keys, named: BTreeSet::new(), source: Source::Latest });
         }
         for entry in entries(&self.root.join("roots"))? {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
@@ -172,23 +176,11 @@ impl Store {
                 let relied = self.relied(&name)?;
                 let keys = relied.keys.into_iter().collect();
                 let (pipeline, at, named) = (relied.pipeline.unwrap_or_default(), written(&path), BTreeSet::new());
-                runs.push(PastRun { pipeline, at, rank: at, keys, named, source: Source::Killed(path) });
+                runs.push(PastRun { pipeline, at, rank: (at, 0), keys, named, source: Source::Killed(path) });
             }
         }
-        // Of equal ranks the one that was read last began last.
-        runs.reverse();
         runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.rank.cmp(&a.rank)));
         Ok(runs)
-    }
-
-    /// The files in `runs/`, in the order in which the runs began; what is no summary comes first.
-    fn summaries(&self) -> Result<Vec<PathBuf>> {
-        let folder = self.root.join("runs");
-        let is_summary = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "json");
-        let paths = entries(&folder)?.into_iter().map(|entry| entry.path());
-        let mut others: Vec<PathBuf> = paths.filter(|path| !is_summary(path)).collect();
-        others.extend(self.runs()?.iter().map(|name| folder.join(format!("{name}.json"))));
-        Ok(others)
     }
 
     /// What a process relied on.
@@ -204,6 +196,17 @@ impl Store {
         }
         let path = self.root.join("plans").join(format!("{name}.json"));
         Ok(digests(&file::read_if_there(&path)?.unwrap_or_default()))
+    }
+}
+
+/// Lets no run come before one that began earlier, as far as their order is known.
+fn rank(runs: &mut [PastRun]) {
+    let mut known: Vec<&mut PastRun> = runs.iter_mut().filter(|run| run.rank.1 > 0).collect();
+    known.sort_by_key(|run| run.rank.1);
+    let mut latest = Timestamp::MIN;
+    for run in known {
+        latest = latest.max(run.at);
+        run.rank.0 = latest;
     }
 }
 
