@@ -41,8 +41,8 @@ impl Store {
         let Some(process) = &run.process else { return Ok(run) };
         let is_killed = run.state == RunState::Killed;
         let begun = run.started.parse::<Timestamp>().unwrap_or(Timestamp::MIN);
-        let claims = self.claimed()?.into_iter().filter(|(_, _, name, _)| *name == process.name);
-        let claimed: BTreeMap<Digest, Option<Timestamp>> = claims.map(|(key, _, _, since)| (key, since)).collect();
+        let claims = self.claimed()?.into_iter().filter(|claim| claim.owner == process.name);
+        let claimed: BTreeMap<Digest, Option<Timestamp>> = claims.map(|claim| (claim.key, claim.since)).collect();
         let Relied { names, ends, .. } = self.list_of(process)?.unwrap_or_default();
         let ended: BTreeSet<Digest> = ends.keys().filter_map(|name| names.get(name)).copied().collect();
         let mut counts = Counts { wanted: run.counts.wanted, ..Counts::default() };

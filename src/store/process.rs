@@ -25,6 +25,16 @@ pub struct Worker {
     pub again: bool,
 }
 
+/// What a claim says.
+#[derive(Debug)]
+pub(super) struct Claimed {
+    pub(super) key: Digest,
+    /// The name of the process that makes it.
+    pub(super) owner: String,
+    pub(super) since: Option<Timestamp>,
+    again: bool,
+}
+
 impl Store {
     /// This process.
     ///
@@ -81,12 +91,12 @@ impl Store {
         let own = super::lock(&self.lease).as_ref().map(|lease| lease.name().to_string());
         let mut living: BTreeMap<String, bool> = BTreeMap::new();
         let mut found: BTreeMap<Digest, Worker> = BTreeMap::new();
-        for (key, again, name, since) in self.claimed()? {
-            let is_other = own.as_ref() != Some(&name);
-            if !is_other || !*living.entry(name.clone()).or_insert_with(|| self.lives(&name)) {
+        for Claimed { key, owner, since, again } in self.claimed()? {
+            let is_other = own.as_ref() != Some(&owner);
+            if !is_other || !*living.entry(owner.clone()).or_insert_with(|| self.lives(&owner)) {
                 continue;
             }
-            let worker = Worker { again, since: since.map(|since| since.to_string()), ..named(&name) };
+            let worker = Worker { again, since: since.map(|since| since.to_string()), ..named(&owner) };
             // Who makes it for the first time tells more.
             if !again || !found.contains_key(&key) {
                 found.insert(key, worker);
@@ -95,8 +105,8 @@ impl Store {
         Ok(found)
     }
 
-    /// All claims of keys: the key, whether it is made again, by whom, and since when.
-    pub(super) fn claimed(&self) -> Result<Vec<(Digest, bool, String, Option<Timestamp>)>> {
+    /// All claims of keys, those of dead processes too.
+    pub(super) fn claimed(&self) -> Result<Vec<Claimed>> {
         let folder = self.root.join("claims");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
@@ -111,7 +121,7 @@ impl Store {
             let (Ok(key), Ok(token)) = (key.parse(), read(&entry.path())) else { continue };
             let since = fs::symlink_metadata(entry.path()).and_then(|metadata| metadata.modified()).ok();
             let since = since.and_then(|since| Timestamp::try_from(since).ok());
-            claims.push((key, again, owner(&token).to_string(), since));
+            claims.push(Claimed { key, owner: owner(&token).to_string(), since, again });
         }
         Ok(claims)
     }
