@@ -108,9 +108,13 @@ fn say(store: &Store, policy: &Policy, survey: &Survey) {
         let kept = out::count(survey.kept_results, "result");
         out::say(format!("nothing to free in `{}`: {kept} ({}) in use", cache.display(), Bytes(survey.kept)));
     } else {
-        let (results, kept) = (out::count(survey.results.len(), "result"), out::count(survey.kept_results, "result"));
+        let kept = out::count(survey.kept_results, "result");
+        let results = match survey.results.len() {
+            0 => String::new(),
+            number => format!(" with {}", out::count(number, "result")),
+        };
         out::say(format!(
-            "would free {} of `{}` with {results}; {kept} would stay ({})",
+            "would free {} of `{}`{results}; {kept} would stay ({})",
             Bytes(survey.bytes()),
             cache.display(),
             Bytes(survey.kept)

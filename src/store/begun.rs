@@ -43,7 +43,8 @@ impl Store {
         let begun = run.started.parse::<Timestamp>().unwrap_or(Timestamp::MIN);
         let claims = self.claimed()?.into_iter().filter(|claim| claim.owner == process.name);
         let claimed: BTreeMap<Digest, Option<Timestamp>> = claims.map(|claim| (claim.key, claim.since)).collect();
-        let Relied { names, ends, .. } = self.list_of(process)?.unwrap_or_default();
+        // Without its list only that is known which it said at its begin.
+        let Some(Relied { names, ends, .. }) = self.list_of(process)? else { return Ok(run) };
         let ended: BTreeSet<Digest> = ends.keys().filter_map(|name| names.get(name)).copied().collect();
         let mut counts = Counts { wanted: run.counts.wanted, ..Counts::default() };
         let mut last = begun;
