@@ -146,13 +146,19 @@ impl RunInfo {
     /// Who made it and when, in words: `made by …`, `imported from …`.
     pub fn origin(&self) -> String {
         match &self.imported {
-            None => format!("made by `{}` at {}", self.instance, self.started),
+            None => format!("made by `{}` at {}", self.instance, moment(&self.started)),
             Some(Imported { from, note }) => {
                 let note = note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-                format!("imported from `{from}`{note} for `{}` at {}", self.instance, self.started)
+                format!("imported from `{from}`{note} for `{}` at {}", self.instance, moment(&self.started))
             }
         }
     }
+}
+
+/// A moment in RFC 3339 as people read it: nobody counts the parts of a second.
+pub fn moment(time: &str) -> String {
+    let parsed = time.parse::<jiff::Timestamp>();
+    parsed.map_or_else(|_| time.to_string(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
 fn once() -> u32 {
@@ -256,6 +262,13 @@ mod tests {
             Record::parse(br#"{"format":2,"what":"else"}"#),
             Err("it has format 2, this titer reads format 1".to_string())
         );
+    }
+
+    #[test]
+    fn people_read_whole_seconds() {
+        assert_eq!(moment("2026-01-02T03:04:05.123456789Z"), "2026-01-02T03:04:05Z");
+        assert_eq!(moment("2026-01-02T04:04:05+01:00"), "2026-01-02T03:04:05Z");
+        assert_eq!(moment("once"), "once");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod inputs;
 mod job;
 mod older;
 mod recorder;
+mod remember;
 mod sharing;
 mod tell;
 
@@ -31,7 +32,7 @@ use ends::NEARLY_DONE;
 use job::Running;
 use sharing::Sharing;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -83,8 +84,9 @@ pub fn run(
     let (started, begun) = (Instant::now(), SystemTime::now());
     let wanted: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     // A run with nothing to do needs no order.
-    let history = if plan.is_empty() { History::default() } else { History::read(store, &pipeline.name) };
-    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(&instance.id)).collect();
+    let is_work = !plan.is_empty();
+    let history = if is_work { History::of(store, pipeline, &plan) } else { History::default() };
+    let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(instance)).collect();
     let has_gpus = options.has_gpus();
     let needs = pipeline.instances.iter().map(|instance| Needs::of(&instance.recipe, &instance.demands, has_gpus));
     let nodes = pipeline.instances.len();
@@ -92,7 +94,7 @@ pub fn run(
     let offered = offers.map(|(node, _)| *node).collect();
     let outdated = older::outdated(&plan);
     // An audit makes everything itself.
-    let is_sharing = options.purpose == Purpose::Make && !plan.is_empty();
+    let is_sharing = options.purpose == Purpose::Make && is_work;
     let (upstream, planned, known) = match options.purpose {
         Purpose::Make => (Graph::of(pipeline).upstream(), plan.known, vec![None; nodes]),
         Purpose::Audit => (vec![Vec::new(); nodes], vec![None; nodes], plan.known),
@@ -123,7 +125,7 @@ pub fn run(
         };
         let was_interrupted = runner.go(&reports, interrupted);
         let was_interrupted = runner.send_rest(interrupted) || was_interrupted;
-        runner.remember();
+        runner.remember(is_work);
         let summary = Summary {
             counts: runner.schedule.counts(),
             sent: runner.sent,
@@ -223,16 +225,17 @@ impl Runner<'_> {
         }
         let materials = match self.resolver.materials(node, &self.known) {
             Ok(materials) => materials,
-            Err(problems) => return self.fail(node, &words(&problems), false),
+            Err(problems) => return self.fail(node, Cause::Error, &words(&problems), false),
         };
         let document = self.resolver.document(node, &materials);
         let key = document.key();
         self.keys.insert(node, key);
-        if let Err(error) = self.store.rely_on([key]) {
-            return self.fail(node, &error.to_string(), false);
+        let name = self.pipeline.instances[node].id.to_string();
+        if let Err(error) = self.store.rely_on_named([(key, name.as_str())]) {
+            return self.fail(node, Cause::Error, &error.to_string(), false);
         }
         if let Some(message) = self.locked(node, |held, name| held.refuses_key(name, &key)) {
-            return self.fail(node, &message, false);
+            return self.fail(node, Cause::Error, &message, false);
         }
         if let Some(&leader) = self.working.get(&key) {
             return self.schedule.follow(node, leader);
@@ -243,7 +246,7 @@ impl Runner<'_> {
                 return;
             }
             Ok(None) => {}
-            Err(error) => return self.fail(node, &error.to_string(), false),
+            Err(error) => return self.fail(node, Cause::Error, &error.to_string(), false),
         }
         self.working.insert(key, node);
         let running = Running::new(document, materials);
@@ -272,13 +275,22 @@ impl Runner<'_> {
         let Some(running) = self.running.get_mut(&node) else { return false };
         let key = running.document.key();
         // A forced run is an observation, which any number of processes may make.
-        if self.options.forced.contains(&node) || running.is_claimed() {
+        if self.options.forced.contains(&node) {
+            return match running.claim_again(self.store) {
+                Ok(()) => true,
+                Err(error) => {
+                    self.fail(node, Cause::Error, &format!("{error:#}"), false);
+                    false
+                }
+            };
+        }
+        if running.is_claimed() {
             return true;
         }
         let claimed = running.claim(&key, self.store);
         // Only now: the other process may have finished between the first look and the claim.
         match (claimed, self.made(node, &key)) {
-            (Err(error), _) => self.fail(node, &format!("{error:#}"), false),
+            (Err(error), _) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
             (_, Ok(Some(record))) => {
                 self.finish(node, &record, &RunEvent::Shared, Outcome::Shared);
             }
@@ -318,7 +330,7 @@ impl Runner<'_> {
                 let cards = placement.gpus.as_deref().unwrap_or_default();
                 self.tell(node, &RunEvent::Started(placement.threads, cards));
             }
-            Err(error) => self.fail(node, &format!("{error:#}"), false),
+            Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
         }
     }
 
@@ -351,7 +363,7 @@ impl Runner<'_> {
         let unchanged = self.resolver.materials(node, &self.known).ok();
         let Some(running) = self.running.get(&node) else { return };
         if unchanged.is_none_or(|materials| self.resolver.document(node, &materials) != running.document) {
-            return self.fail(node, "an input file was changed while it was read; run again", true);
+            return self.fail(node, Cause::Error, "an input file was changed while it was read; run again", true);
         }
         let seconds = running.seconds();
         if running.was_overtaken() {
@@ -366,6 +378,7 @@ impl Runner<'_> {
         match running.commit(&self.pipeline.instances[node], self.store) {
             Ok(Committed::Canonical(record)) => {
                 let record = Arc::new(record);
+                self.history.learn(&self.pipeline.instances[node], &record);
                 let is_accepted = self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
                 if let Some(sharing) = self.sharing.as_mut().filter(|_| is_accepted) {
                     sharing.send(node, &record, &self.pipeline.instances[node].recipe);
@@ -373,12 +386,12 @@ impl Runner<'_> {
             }
             Ok(Committed::Observation { canonical, observed, differing }) => {
                 if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed)) {
-                    return self.fail(node, &message, true);
+                    return self.fail(node, Cause::Error, &message, true);
                 }
                 let event = RunEvent::Observed(seconds, &differing, &observed);
                 self.finish(node, &Arc::new(canonical), &event, Outcome::Ran);
             }
-            Err(error) => self.fail(node, &format!("{error:#}"), true),
+            Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), true),
         }
     }
 
@@ -386,10 +399,11 @@ impl Runner<'_> {
     fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
         self.keys.insert(node, record.key);
         if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, record)) {
-            self.fail(node, &message, false);
+            self.fail(node, Cause::Error, &message, false);
             return false;
         }
         self.release(node);
+        self.note_end(node, record, outcome);
         let followers = self.schedule.done(node, outcome);
         self.settle(node, record, event);
         for follower in followers {
@@ -412,14 +426,14 @@ impl Runner<'_> {
     }
 
     /// `has_log`: the work had begun, and what it said is kept.
-    fn fail(&mut self, node: usize, message: &str, has_log: bool) {
+    fn fail(&mut self, node: usize, cause: Cause, message: &str, has_log: bool) {
+        let log = self.running.get(&node).filter(|_| has_log).and_then(Running::log_path).map(Path::to_path_buf);
         self.release(node);
         self.stopping = !self.options.keep_going;
-        let log = self.keys.get(&node).filter(|_| has_log).map(|key| self.store.log_path(key));
         let followers = self.schedule.followers(node);
         let blocked = self.schedule.fail(node);
         for failed in followers.into_iter().chain([node]) {
-            self.tell(failed, &RunEvent::Failed(message, log.as_deref()));
+            self.tell(failed, &RunEvent::Failed(cause, message, log.as_deref()));
         }
         for node in blocked {
             self.tell(node, &RunEvent::Blocked);
@@ -442,17 +456,6 @@ impl Runner<'_> {
 
     fn tell(&mut self, node: usize, event: &RunEvent<'_>) {
         self.observer.event(node, event);
-    }
-
-    /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
-    fn remember(&self) {
-        if self.options.purpose == Purpose::Audit {
-            return self.store.save();
-        }
-        let mut last = self.store.last_run(&self.pipeline.name).unwrap_or_default();
-        last.extend(self.keys.iter().map(|(node, key)| (self.pipeline.instances[*node].id.to_string(), *key)));
-        let _ = self.store.set_last_run(&self.pipeline.name, &last);
-        self.store.save();
     }
 }
 

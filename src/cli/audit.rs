@@ -10,7 +10,7 @@ use crate::audit::{Finding, Verdict, damaged, sample};
 use crate::graph::{Graph, upstream};
 use crate::journal::State;
 use crate::plan::{Known, Plan, Reason, Status};
-use crate::record::{Record, RunInfo};
+use crate::record::{Record, RunInfo, moment};
 use crate::run::{Finished, Observer, Options, Purpose, Recorder};
 use anyhow::anyhow;
 use serde_json::json;
@@ -227,7 +227,11 @@ fn tell(finding: &Finding) {
 fn circumstances(run: &RunInfo) -> String {
     let RunInfo { started, machine, device, threads, program, .. } = run;
     format!(
-        "{started} on {} ({}; {}; {}), {device}, threads: {threads}, titer {program}",
-        machine.host, machine.cpu, machine.cpu_features, machine.os
+        "{} on {} ({}; {}; {}), {device}, threads: {threads}, titer {program}",
+        moment(started),
+        machine.host,
+        machine.cpu,
+        machine.cpu_features,
+        machine.os
     )
 }

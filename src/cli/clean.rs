@@ -44,11 +44,15 @@ pub(super) fn run(project: &Project, extent: Extent, as_json: bool) -> Result<Ex
     let would = if extent.dry { "would take out" } else { "took out" };
     match cleaned.len() {
         0 => out::say(format!("nothing to clean in `{}`", out::relative_to_here(&out).display())),
-        number => out::say(format!("{would} the results of {number} instances; nothing went from the cache")),
+        number => {
+            let instances = out::count(number, "instance");
+            out::say(format!("{would} the results of {instances}; nothing went from the cache"));
+        }
     }
     if extent.forget {
         let would = if extent.dry { "would let" } else { "let" };
-        out::say(format!("{would} go of the last results of {} instances; `titer gc` may free them", forgotten.len()));
+        let instances = out::count(forgotten.len(), "instance");
+        out::say(format!("{would} go of the last results of {instances}; `titer gc` may free them"));
     }
     Ok(Exit::Done)
 }

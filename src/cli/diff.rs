@@ -132,7 +132,9 @@ fn sets(old: &Set, new: &Set, as_json: bool) -> anyhow::Result<()> {
         }
     }
     if comparison.is_empty() {
-        out::say(format!("{}: {} instances are equal", styled(GOOD, "nothing differs"), comparison.equal));
+        let equal = out::count(comparison.equal, "instance");
+        let are = if comparison.equal == 1 { "is" } else { "are" };
+        out::say(format!("{}: {equal} {are} equal", styled(GOOD, "nothing differs")));
     } else {
         tell_comparison(&comparison);
     }

@@ -2,13 +2,16 @@
 
 use super::Exit;
 use super::args::Wanted;
+use super::observations::{self, Observation};
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
+use super::tail::last_lines;
 use crate::key::{Change, KeyDocument};
 use crate::plan::rows::{self, Explained};
-use crate::plan::{Plan, Reason, Resolver, Status};
+use crate::plan::{Nearest, Plan, Reason, Resolver, Status, nearest};
 use crate::record::Record;
 use serde_json::json;
+use std::path::Path;
 
 pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Exit, Failure> {
     let picked = project.select(selector)?;
@@ -22,9 +25,14 @@ pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Ex
             Status::Runs(Reason::Changed(changes)) => explain(project, &resolver, &plan, *node, changes)?,
             _ => Vec::new(),
         };
-        let (word, reasons) = reasons(project, status, &changes);
+        let (word, mut reasons) = reasons(project, status, &changes);
+        let nearest = like(project, &resolver, &plan, *node, status)?;
+        if let Some(nearest) = &nearest {
+            reasons = describe_nearest(nearest, reasons, status);
+        }
         if as_json {
             let mut answer = status_json(project, status, &changes);
+            answer["nearest"] = json!(nearest);
             answer["instance"] = id.to_string().into();
             answer["reasons"] = reasons.into();
             answers.push(answer);
@@ -39,6 +47,34 @@ pub(super) fn why(project: &Project, selector: &str, as_json: bool) -> Result<Ex
         out::json(&json!(answers));
     }
     Ok(Exit::Done)
+}
+
+/// What an instance is like that has never run: the promise is to say what is new, not only that it is.
+fn like(
+    project: &Project,
+    resolver: &Resolver<'_>,
+    plan: &Plan,
+    node: usize,
+    status: &Status,
+) -> Result<Option<Nearest>, Failure> {
+    let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
+    let has_run = || last.contains_key(&project.pipeline.instances[node].id.to_string());
+    match status {
+        Status::Runs(Reason::New) => {}
+        Status::Waits { .. } if !has_run() => {}
+        _ => return Ok(None),
+    }
+    Ok(nearest(resolver, node, &last, &plan.made()))
+}
+
+fn describe_nearest(nearest: &Nearest, reasons: Vec<String>, status: &Status) -> Vec<String> {
+    let mut lines = vec![format!("new: {nearest}")];
+    lines.extend(nearest.changes.iter().map(ToString::to_string));
+    if matches!(status, Status::Waits { .. }) {
+        // What it waits for comes first: that is the answer.
+        return reasons.into_iter().chain(lines).collect();
+    }
+    lines
 }
 
 /// What the changes mean in rows.
@@ -88,14 +124,7 @@ fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> ser
             json!({ "status": "shared", "made_by": run.instance, "at": run.started, "imported": run.imported })
         }
         Status::Runs(reason) => {
-            let word = match reason {
-                Reason::New => "new",
-                Reason::Changed(_) => "changed",
-                Reason::Forced => "forced",
-                Reason::Unfinished => "unfinished",
-                Reason::Lost => "lost",
-            };
-            json!({ "status": "runs", "reason": word, "changes": changes })
+            json!({ "status": "runs", "reason": reason.kind(), "changes": changes })
         }
         Status::Waits { on, cached_unless_changed } => {
             let names: Vec<String> = on.iter().map(|node| project.pipeline.instances[*node].id.to_string()).collect();
@@ -106,6 +135,7 @@ fn status_json(project: &Project, status: &Status, changes: &[Explained]) -> ser
 
 pub(super) fn show(project: &Project, selector: &str, as_json: bool) -> Result<Exit, Failure> {
     let last = project.store.last_run(&project.pipeline.name).map_err(anyhow::Error::from)?;
+    let times = project.store.times(&project.pipeline.name).map_err(anyhow::Error::from)?;
     let mut answers = Vec::new();
     for node in project.select(selector)? {
         let id = project.pipeline.instances[node].id.to_string();
@@ -119,24 +149,26 @@ pub(super) fn show(project: &Project, selector: &str, as_json: bool) -> Result<E
         };
         let record = project.store.get(key).map_err(anyhow::Error::from)?;
         let document = project.store.document(key).map_err(anyhow::Error::from)?;
-        let log_path = project.store.log_path(key);
-        let log = std::fs::read_to_string(&log_path).unwrap_or_default();
+        let observed = Observation::of(&project.store, key)?;
+        let (log, again) = (project.store.log_path(key), project.store.again_log_path(key));
         if as_json {
-            answers.push(
-                json!({ "instance": id, "key": key.to_string(), "document": document, "record": record, "log": log }),
-            );
+            let log = std::fs::read(&log).unwrap_or_default();
+            answers.push(json!({
+                "instance": id, "key": key.to_string(), "document": document, "record": record,
+                "observations": observed, "log": String::from_utf8_lossy(&log),
+            }));
         } else {
-            describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()));
-            if !log.is_empty() {
-                out::say(format!("log: {}", out::relative_to_here(&log_path).display()));
-                log.lines()
-                    .rev()
-                    .take(5)
-                    .collect::<Vec<_>>()
-                    .iter()
-                    .rev()
-                    .for_each(|line| out::say(format!("  {line}")));
+            let absent = match times.instances.get(&id) {
+                Some(past) if past.key == *key => "its result was freed from the cache",
+                _ => "it did not finish",
+            };
+            describe(&id, &key.to_string(), record.as_ref().zip(document.as_ref()), absent);
+            if !observed.is_empty() {
+                out::say(format!("observed again {}", observations::words(&observed)));
+                observed.iter().for_each(|one| out::say(format!("  {}", one.describe())));
             }
+            show_log("log", &log)?;
+            show_log("log of the last time that it was done again", &again)?;
         }
     }
     if as_json {
@@ -145,11 +177,23 @@ pub(super) fn show(project: &Project, selector: &str, as_json: bool) -> Result<E
     Ok(Exit::Done)
 }
 
-fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>) {
+/// The end of a log, if it says something.
+fn show_log(name: &str, path: &Path) -> anyhow::Result<()> {
+    /// Lines that are shown.
+    const LINES: usize = 5;
+    let lines = last_lines(path, LINES)?;
+    if !lines.is_empty() {
+        out::say(format!("{name}: {}", out::relative_to_here(path).display()));
+        lines.iter().for_each(|line| out::say(format!("  {line}")));
+    }
+    Ok(())
+}
+
+fn describe(id: &str, key: &str, made: Option<(&Record, &KeyDocument)>, absent: &str) {
     out::say(styled(BOLD, id));
     out::say(format!("key: {key}"));
     let Some((record, document)) = made else {
-        out::say("it did not finish");
+        out::say(absent);
         return;
     };
     let run = &record.run;

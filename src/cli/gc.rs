@@ -17,12 +17,12 @@ pub(super) fn run(store: &Store, args: &Gc, as_json: bool) -> Result<Exit, Failu
     if !as_json {
         say(store, &policy, &survey);
     }
-    let may = args.yes || (!args.dry_run && !as_json && !survey.is_empty() && asks(&survey));
+    let may = args.yes || (!args.dry_run && !as_json && !survey.is_empty() && can_ask() && asks(&survey));
     if !may || survey.is_empty() {
         if as_json {
             out::json(&to_json(store, &survey, false));
-        } else if !survey.is_empty() && !args.dry_run && !std::io::stdin().is_terminal() {
-            out::say("nothing was freed: `--yes` does it");
+        } else if !survey.is_empty() && !args.dry_run {
+            out::say(if can_ask() { "nothing was freed" } else { "nothing was freed: `--yes` does it" });
         }
         return Ok(Exit::Done);
     }
@@ -50,10 +50,12 @@ fn policy(args: &Gc) -> Policy {
 }
 
 /// Where nobody can be asked, the answer is no.
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 fn asks(survey: &Survey) -> bool {
-    std::io::stdin().is_terminal()
-        && std::io::stderr().is_terminal()
-        && out::confirm(&format!("free {}?", Bytes(survey.bytes())))
+    out::confirm(&format!("free {}?", Bytes(survey.bytes())))
 }
 
 /// Results, their bytes and the day of the last use, by pipeline and stage.
@@ -95,18 +97,24 @@ fn say(store: &Store, policy: &Policy, survey: &Survey) {
     }
     let orphans: u64 = survey.orphans.iter().map(|(_, bytes)| bytes).sum();
     if !survey.orphans.is_empty() {
-        out::say(format!("objects that no record names: {} ({})", survey.orphans.len(), Bytes(orphans)));
+        let number = out::count(survey.orphans.len(), "object");
+        out::say(format!("{number} of no record ({})", Bytes(orphans)));
     }
     for (what, (number, bytes)) in kinds(&survey.leftovers) {
         out::say(format!("{}: {number} ({})", what.name(), Bytes(bytes)));
     }
     let cache = out::relative_to_here(store.root());
     if survey.is_empty() {
-        out::say(format!("nothing to free in `{}`: {} are needed", cache.display(), Bytes(survey.kept)));
+        let kept = out::count(survey.kept_results, "result");
+        out::say(format!("nothing to free in `{}`: {kept} ({}) in use", cache.display(), Bytes(survey.kept)));
     } else {
-        let (results, kept) = (survey.results.len(), survey.kept_results);
+        let kept = out::count(survey.kept_results, "result");
+        let results = match survey.results.len() {
+            0 => String::new(),
+            number => format!(" with {}", out::count(number, "result")),
+        };
         out::say(format!(
-            "would free {} of `{}`: results: {results}; {kept} stay ({})",
+            "would free {} of `{}`{results}; {kept} would stay ({})",
             Bytes(survey.bytes()),
             cache.display(),
             Bytes(survey.kept)

@@ -4,15 +4,15 @@ use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, styled};
 use super::project::{Failure, Project};
+use super::tail::Reader;
 use crate::key::Digest;
 use crate::plan::Status;
-use crate::store::{Store, Watch};
-use anyhow::Context as _;
+use crate::store::{Store, Watch, Worker};
+use serde::ser::{SerializeSeq as _, Serializer};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _, Seek as _, SeekFrom};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Between two looks at the logs.
@@ -35,6 +35,8 @@ enum State {
     Queued,
     /// Somebody is making it.
     Runs,
+    /// Somebody is making again what the cache has.
+    RunsAgain,
     /// It is in the cache.
     Done,
     /// It was begun once, and did not come to its end.
@@ -47,6 +49,7 @@ impl State {
             Self::Waits(_) => "waits",
             Self::Queued => "queued",
             Self::Runs => "runs",
+            Self::RunsAgain => "runs again",
             Self::Done => "done",
             Self::Unfinished => "unfinished",
         }
@@ -64,7 +67,6 @@ struct Tail {
     key: Option<Digest>,
     /// What its state was when the person was told.
     state: Option<State>,
-    watch: Watch,
     /// Of those who count on its key.
     watches: BTreeMap<String, Watch>,
     reader: Reader,
@@ -76,7 +78,6 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
         id: project.pipeline.instances[node].id.to_string(),
         key: None,
         state: None,
-        watch: Watch::default(),
         watches: BTreeMap::new(),
         reader: Reader::default(),
     };
@@ -99,36 +100,99 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
 fn print(project: &Project, selector: &str, tails: &mut [Tail], options: Options, voice: &Voice) -> anyhow::Result<()> {
     let waits = find_keys(project, selector, tails);
     let last = project.store.last_run(&project.pipeline.name)?;
+    let workers = project.store.at_work()?;
     let mut answers = Vec::new();
     for tail in tails {
-        let state = tail.look(&project.store, &waits)?;
-        let own = tail.key.filter(|key| project.store.log_path(key).exists());
+        let state = tail.look(&project.store, &waits, &workers)?;
+        let own = tail.log_path(&project.store, &state).filter(|path| path.exists());
         let is_before = matches!(state, State::Waits(_) | State::Queued);
-        let shown = own.or_else(|| last.get(&tail.id).copied().filter(|_| is_before));
-        let lines = match &shown {
-            Some(key) => tail.reader.last(&project.store.log_path(key), options.lines)?,
-            None => Vec::new(),
-        };
+        let before = || last.get(&tail.id).filter(|_| is_before).map(|key| project.store.log_path(key));
+        let shown = own.or_else(before).filter(|path| path.exists());
+        let is_before = is_before && shown.is_some();
         if voice.as_json {
-            answers.push(json!({
-                "instance": tail.id, "key": tail.key.map(|key| key.to_string()), "state": state.word(),
-                "of_the_run_before": is_before && shown.is_some(), "log": lines,
-            }));
+            let key = tail.key.map(|key| key.to_string());
+            answers.push(Answer { instance: tail.id.clone(), key, state: state.word(), is_before, log: shown });
             continue;
         }
-        let note = match shown {
-            Some(_) if is_before => Some(format!("{}; this is the log of the run before", describe(&state))),
-            None if state != State::Done => Some(describe(&state)),
-            _ if lines.is_empty() => Some("it said nothing".to_string()),
-            _ => None,
-        };
-        note.iter().for_each(|note| voice.note(&tail.id, note));
-        lines.iter().try_for_each(|line| voice.line(&tail.id, line))?;
+        if is_before {
+            voice.note(&tail.id, &format!("{}; this is the log of the run before", describe(&state)));
+        } else if state == State::RunsAgain || (shown.is_none() && state != State::Done) {
+            voice.note(&tail.id, &describe(&state));
+        }
+        let lines = shown.as_deref().map_or(Ok(0), |path| voice.all(&tail.id, path, options.lines))?;
+        if lines == 0 && (shown.is_some() || state == State::Done) {
+            voice.note(&tail.id, "it said nothing");
+        }
+        let again = tail.key.map(|key| project.store.again_log_path(&key)).filter(|path| path.exists());
+        if let Some(again) = again.filter(|_| state == State::Done) {
+            let again = out::relative_to_here(&again);
+            voice.note(&tail.id, &format!("was done again since; what it said then: {}", again.display()));
+        }
     }
     if voice.as_json {
-        out::json(&json!(answers));
+        return say_answers(&answers, options.lines);
     }
     Ok(())
+}
+
+/// What is said of an instance as JSON.
+struct Answer {
+    instance: String,
+    key: Option<String>,
+    state: &'static str,
+    is_before: bool,
+    log: Option<PathBuf>,
+}
+
+/// One document, whose lines are written as they are read.
+fn say_answers(answers: &[Answer], count: Option<usize>) -> anyhow::Result<()> {
+    #[derive(serde::Serialize)]
+    struct Said<'a> {
+        instance: &'a str,
+        key: &'a Option<String>,
+        state: &'static str,
+        of_the_run_before: bool,
+        log: Lines<'a>,
+    }
+    let said = answers.iter().map(|Answer { instance, key, state, is_before, log }| Said {
+        instance,
+        key,
+        state,
+        of_the_run_before: *is_before,
+        log: Lines(log.as_deref(), count),
+    });
+    Ok(out::try_json(&said.collect::<Vec<_>>())?)
+}
+
+/// The lines of a log as a list.
+struct Lines<'a>(Option<&'a Path>, Option<usize>);
+
+impl serde::Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(None)?;
+        let Self(Some(path), count) = self else { return list.end() };
+        // That of the writer, which tells whether the reader has gone away.
+        let mut failed = None;
+        let read = each(path, *count, &mut |line| {
+            list.serialize_element(line).map_err(|error| {
+                failed = Some(error);
+                io::ErrorKind::Other.into()
+            })
+        });
+        match (failed, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(error)) => Err(serde::ser::Error::custom(format!("{error:#}"))),
+            (None, Ok(())) => list.end(),
+        }
+    }
+}
+
+/// Says each line of a log, or of its end.
+fn each(path: &Path, count: Option<usize>, say: &mut dyn FnMut(&str) -> io::Result<()>) -> anyhow::Result<()> {
+    let mut reader = Reader::default();
+    count.map_or(Ok(()), |count| reader.skip_to_last(path, count))?;
+    reader.more(path, say)?;
+    Ok(reader.rest().map_or(Ok(()), |rest| say(&rest))?)
 }
 
 /// What is said from now on, until all have ended.
@@ -142,21 +206,24 @@ fn follow(
     let mut waits = find_keys(project, selector, tails);
     let mut next_plan = Instant::now() + Duration::from_secs(1);
     loop {
+        let workers = project.store.at_work()?;
         for tail in tails.iter_mut().filter(|tail| !tail.state.as_ref().is_some_and(State::is_ended)) {
-            let state = tail.look(&project.store, &waits)?;
-            if let Some(key) = tail.key.filter(|_| state != State::Queued) {
-                let path = project.store.log_path(&key);
-                let lines = match &tail.state {
-                    Some(State::Runs | State::Queued) => tail.reader.more(&path)?,
-                    _ => tail.reader.last(&path, options.lines)?,
-                };
-                lines.iter().try_for_each(|line| voice.line(&tail.id, line))?;
+            let state = tail.look(&project.store, &waits, &workers)?;
+            // What it said at the end is in the log that it had.
+            let was_again = tail.state == Some(State::RunsAgain);
+            let heard = if was_again { &State::RunsAgain } else { &state };
+            if let Some(path) = tail.log_path(&project.store, heard).filter(|_| state != State::Queued) {
+                let is_followed = matches!(tail.state, Some(State::Runs | State::RunsAgain | State::Queued));
+                if let Some(lines) = options.lines.filter(|_| !is_followed) {
+                    tail.reader.skip_to_last(&path, lines)?;
+                }
+                tail.reader.more(&path, &mut |line| voice.line(&tail.id, line))?;
                 if state.is_ended() {
                     tail.reader.rest().iter().try_for_each(|line| voice.line(&tail.id, line))?;
                 }
             }
             if tail.state.as_ref() != Some(&state) {
-                voice.state(&tail.id, &state)?;
+                voice.state(&tail.id, &state, was_again)?;
                 tail.state = Some(state);
             }
         }
@@ -192,19 +259,35 @@ fn find_keys(project: &Project, selector: &str, tails: &mut [Tail]) -> BTreeMap<
 }
 
 impl Tail {
-    fn look(&mut self, store: &Store, waits: &BTreeMap<usize, String>) -> anyhow::Result<State> {
+    fn look(
+        &mut self,
+        store: &Store,
+        waits: &BTreeMap<usize, String>,
+        workers: &BTreeMap<Digest, Worker>,
+    ) -> anyhow::Result<State> {
         let Some(key) = &self.key else {
             return Ok(State::Waits(waits.get(&self.node).cloned().unwrap_or_default()));
         };
-        if store.is_claimed(key, &mut self.watch)? {
+        let worker = workers.get(key);
+        if worker.is_some_and(|worker| !worker.again) {
             return Ok(State::Runs);
         }
-        if store.get(key)?.is_some_and(|record| store.complete(&record)) {
-            return Ok(State::Done);
+        let is_made = store.get(key)?.is_some_and(|record| store.complete(&record));
+        match (worker, is_made) {
+            (Some(_), true) => return Ok(State::RunsAgain),
+            (Some(_), false) => return Ok(State::Runs),
+            (None, true) => return Ok(State::Done),
+            (None, false) => {}
         }
         // One that failed before is tried again by a process that counts on it.
         let is_over = store.log_path(key).exists() && !store.is_relied_on(key, &mut self.watches)?;
         Ok(if is_over { State::Unfinished } else { State::Queued })
+    }
+
+    /// The log that it has in this state.
+    fn log_path(&self, store: &Store, state: &State) -> Option<PathBuf> {
+        let key = self.key.as_ref()?;
+        Some(if *state == State::RunsAgain { store.again_log_path(key) } else { store.log_path(key) })
     }
 }
 
@@ -214,6 +297,7 @@ fn describe(state: &State) -> String {
         State::Waits(on) => format!("waits for {on}"),
         State::Queued => "has not begun".to_string(),
         State::Runs => "runs".to_string(),
+        State::RunsAgain => "runs again, though the cache has its result".to_string(),
         State::Done => "is done".to_string(),
         State::Unfinished => "did not finish".to_string(),
     }
@@ -233,89 +317,41 @@ impl Voice {
     }
 
     fn line(&self, id: &str, line: &str) -> io::Result<()> {
+        out::try_say(self.text(id, line))
+    }
+
+    fn text(&self, id: &str, line: &str) -> String {
         match self.width {
-            _ if self.as_json => out::try_say(json!({ "instance": id, "line": line }).to_string()),
-            Some(width) => out::try_say(format!("{} {line}", styled(CALM, format!("{id:width$} |")))),
-            None => out::try_say(line),
+            _ if self.as_json => json!({ "instance": id, "line": line }).to_string(),
+            Some(width) => format!("{} {line}", styled(CALM, format!("{id:width$} |"))),
+            None => line.to_string(),
         }
     }
 
-    fn state(&self, id: &str, state: &State) -> io::Result<()> {
+    /// All lines of a log, or its last; returns how many there were.
+    fn all(&self, id: &str, path: &Path, count: Option<usize>) -> anyhow::Result<usize> {
+        let (mut number, mut page) = (0, out::Page::default());
+        each(path, count, &mut |line| {
+            number += 1;
+            page.say(self.text(id, line))
+        })?;
+        page.end()?;
+        Ok(number)
+    }
+
+    fn state(&self, id: &str, state: &State, was_again: bool) -> io::Result<()> {
         if self.as_json {
             return out::try_say(json!({ "instance": id, "state": state.word() }).to_string());
         }
-        self.note(id, &describe(state));
+        match state {
+            State::Done if was_again => self.note(id, "has ended; the first result stays"),
+            state => self.note(id, &describe(state)),
+        }
         Ok(())
     }
 
     /// Beside the log, not in it.
     fn note(&self, id: &str, text: &str) {
         out::complain(format!("{} {text}", styled(BOLD, id)));
-    }
-}
-
-/// Reads a file that grows.
-#[derive(Default)]
-struct Reader {
-    offset: u64,
-    /// The begin of a line whose end is not there yet.
-    begun: Vec<u8>,
-}
-
-impl Reader {
-    /// The lines that have come since the last time.
-    fn more(&mut self, path: &Path) -> anyhow::Result<Vec<String>> {
-        let reading = || format!("reading the log `{}`", path.display());
-        let mut file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error).with_context(reading),
-        };
-        // A new run has begun the file anew.
-        if file.metadata().with_context(reading)?.len() < self.offset {
-            (self.offset, self.begun) = Default::default();
-        }
-        file.seek(SeekFrom::Start(self.offset)).with_context(reading)?;
-        let count = file.read_to_end(&mut self.begun).with_context(reading)?;
-        self.offset += count as u64;
-        let end = self.begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        let lines: Vec<u8> = self.begun.drain(..end).collect();
-        Ok(String::from_utf8_lossy(&lines).lines().map(String::from).collect())
-    }
-
-    /// The line without an end.
-    fn rest(&mut self) -> Option<String> {
-        let rest = std::mem::take(&mut self.begun);
-        (!rest.is_empty()).then(|| String::from_utf8_lossy(&rest).into_owned())
-    }
-
-    /// All lines, or the last ones.
-    fn last(&mut self, path: &Path, count: Option<usize>) -> anyhow::Result<Vec<String>> {
-        let mut lines = self.more(path)?;
-        let skip = lines.len().saturating_sub(count.unwrap_or(usize::MAX));
-        lines.drain(..skip);
-        Ok(lines)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_growing_log_is_read_line_by_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let mut reader = Reader::default();
-        assert_eq!(reader.more(&path).unwrap(), [""; 0]);
-        std::fs::write(&path, "one\ntw").unwrap();
-        assert_eq!(reader.more(&path).unwrap(), ["one"]);
-        std::fs::write(&path, "one\ntwo\né three").unwrap();
-        assert_eq!(reader.more(&path).unwrap(), ["two"]);
-        assert_eq!(reader.rest().as_deref(), Some("é three"));
-        // The next try begins anew.
-        std::fs::write(&path, b"\xff\n2\n3\n").unwrap();
-        assert_eq!(reader.last(&path, Some(2)).unwrap(), ["2", "3"]);
-        assert_eq!(reader.more(&path).unwrap(), [""; 0]);
     }
 }

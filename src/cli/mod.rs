@@ -14,6 +14,7 @@ mod init;
 mod lock;
 mod log;
 mod machine;
+mod observations;
 mod out;
 mod overview;
 mod pin;
@@ -24,6 +25,7 @@ mod runs;
 mod set;
 mod share;
 mod snapshot;
+mod tail;
 mod verify;
 
 use anyhow::Context as _;

@@ -20,6 +20,26 @@ pub(super) fn try_say(line: impl AsRef<str>) -> std::io::Result<()> {
     writeln!(anstream::stdout(), "{}", line.as_ref())
 }
 
+/// Many lines for standard output, which are written together.
+#[derive(Default)]
+pub(super) struct Page(String);
+
+impl Page {
+    /// As [`try_say`].
+    pub(super) fn say(&mut self, line: impl AsRef<str>) -> std::io::Result<()> {
+        const ENOUGH: usize = 64 << 10;
+        self.0.push_str(line.as_ref());
+        self.0.push('\n');
+        if self.0.len() < ENOUGH { Ok(()) } else { self.end() }
+    }
+
+    /// Writes what is left.
+    pub(super) fn end(&mut self) -> std::io::Result<()> {
+        let text = std::mem::take(&mut self.0);
+        anstream::stdout().write_all(text.as_bytes())
+    }
+}
+
 /// Writes a line to standard error.
 pub(super) fn complain(line: impl AsRef<str>) {
     let _ = writeln!(anstream::stderr(), "{}", line.as_ref());
@@ -40,6 +60,15 @@ pub(super) fn warn(message: impl std::fmt::Display) {
 /// Writes one JSON document, readable by people too.
 pub(super) fn json(value: &serde_json::Value) {
     say(serde_json::to_string_pretty(value).unwrap_or_default());
+}
+
+/// As [`json`], for a large document: it is written as it is made. An error is that the reader has gone away, or of what
+/// the document is made from.
+pub(super) fn try_json(value: &impl serde::Serialize) -> std::io::Result<()> {
+    let mut writer = std::io::BufWriter::new(anstream::stdout());
+    serde_json::to_writer_pretty(&mut writer, value)?;
+    writeln!(writer)?;
+    writer.flush()
 }
 
 /// Writes one JSON document on one line.
@@ -96,6 +125,11 @@ pub(super) fn relative_to_here(path: &Path) -> PathBuf {
     }
 }
 
+/// `1 result`, `2 results`: for words with a regular plural.
+pub(super) fn count(number: usize, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// `1.2 s`, `3 min 20 s`, `2 h 05 min`.
 pub(super) fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
@@ -113,6 +147,11 @@ pub(super) fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|number| count(number, "result")), ["0 results", "1 result", "2 results"]);
+    }
 
     #[test]
     fn times_are_short() {

@@ -4,8 +4,12 @@ use super::Exit;
 use super::args::Wanted;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
+use crate::key::Digest;
 use crate::plan::{Cost, Estimate, History, Plan, Status};
+use crate::record::moment;
 use crate::settings::Bytes;
+use crate::store::Worker;
+use jiff::Timestamp;
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -33,34 +37,38 @@ pub(super) fn check(project: &Project, as_json: bool) -> Result<Exit, Failure> {
         out::say(format!("{name:width$}  {:>5}{over}", stage.instances));
     }
     let total: usize = stages.iter().map(|stage| stage.instances).sum();
-    out::say(format!("{}: {} stages, {total} instances", styled(GOOD, "all good"), stages.len()));
+    let (stages, total) = (out::count(stages.len(), "stage"), out::count(total, "instance"));
+    out::say(format!("{}: {stages}, {total}", styled(GOOD, "all good")));
     Ok(Exit::Done)
 }
 
 pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json: bool) -> Result<Exit, Failure> {
     let (plan, _) = project.plan(&project.resolver(), wanted)?;
     let exit = if only_check && plan.runs() { Exit::WouldRun } else { Exit::Done };
+    let work = AtWork::look(project, &plan)?;
     if as_json {
-        out::json(&plan_json(project, &plan));
+        out::json(&plan_json(project, &plan, &work));
         return Ok(exit);
     }
     for (stage, entries) in by_stage(project, &plan) {
-        let tally = Tally::of(&entries);
-        if tally.cached == entries.len() {
+        let tally = Tally::of(&entries, &work);
+        let is_open = |(node, status): &&(usize, &Status)| !matches!(status, Status::Cached(_)) || work.has(*node);
+        let open: Vec<_> = entries.iter().filter(is_open).collect();
+        if open.is_empty() {
             out::say(format!("{}  {}", styled(BOLD, &stage), styled(GOOD, tally)));
             continue;
         }
         out::say(format!("{}  {tally}", styled(BOLD, &stage)));
-        let open: Vec<_> = entries.iter().filter(|(_, status)| !matches!(status, Status::Cached(_))).collect();
         for (node, status) in open.iter().take(LISTED) {
-            out::say(format!("  {}  {}", project.pipeline.instances[*node].id, describe(project, status)));
+            let words = work.describe(*node).unwrap_or_else(|| describe(project, status));
+            out::say(format!("  {}  {words}", project.pipeline.instances[*node].id));
         }
         if open.len() > LISTED {
             out::say(styled(CALM, format!("  and {} more", open.len() - LISTED)));
         }
     }
     let entries: Vec<(usize, &Status)> = plan.entries.iter().map(|(node, status)| (*node, status)).collect();
-    let tally = Tally::of(&entries);
+    let tally = Tally::of(&entries, &work);
     if plan.is_empty() {
         out::say(format!("{}: {tally}", styled(GOOD, "nothing to do")));
     } else if !plan.runs() {
@@ -74,14 +82,15 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
 pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> {
     let everything = Wanted { target: Vec::new(), force: Vec::new() };
     let (plan, _) = project.plan(&project.resolver(), &everything)?;
+    let work = AtWork::look(project, &plan)?;
     if as_json {
-        out::json(&plan_json(project, &plan));
+        out::json(&plan_json(project, &plan, &work));
         return Ok(Exit::Done);
     }
     let stages = by_stage(project, &plan);
     let width = stages.iter().map(|(stage, _)| stage.len()).max().unwrap_or(0);
     for (stage, entries) in stages {
-        let tally = Tally::of(&entries);
+        let tally = Tally::of(&entries, &work);
         let seconds: f64 = entries
             .iter()
             .map(|(_, status)| match status {
@@ -94,13 +103,21 @@ pub(super) fn status(project: &Project, as_json: bool) -> Result<Exit, Failure> 
             _ => styled(CALM, format!("  made in {}", out::duration(seconds))),
         };
         out::say(format!("{stage:width$}  {tally}{took}"));
+        let running: Vec<usize> = entries.iter().map(|(node, _)| *node).filter(|node| work.has(*node)).collect();
+        for node in running.iter().take(LISTED) {
+            let words = work.describe(*node).unwrap_or_default();
+            out::say(format!("  {}  {words}", project.pipeline.instances[*node].id));
+        }
+        if running.len() > LISTED {
+            out::say(styled(CALM, format!("  and {} more", running.len() - LISTED)));
+        }
     }
     Ok(Exit::Done)
 }
 
 /// What would run, and what like it has cost before.
 fn estimate(project: &Project, plan: &Plan) -> (History, Estimate) {
-    let mut history = History::read(&project.store, &project.pipeline.name);
+    let mut history = History::of(&project.store, &project.pipeline, plan);
     history.widen(&project.store);
     let estimate = Estimate::of(plan, &project.pipeline, &history);
     (history, estimate)
@@ -120,8 +137,7 @@ fn expected(estimate: &Estimate) -> String {
     for (number, words) in [(by_kind, "judged by others of their kind"), (unknown, "like none before, and not counted")]
     {
         if *number > 0 {
-            let instances = if *number == 1 { "instance" } else { "instances" };
-            parts.push(format!("{number} {instances} {words}"));
+            parts.push(format!("{} {words}", out::count(*number, "instance")));
         }
     }
     parts.join("; ")
@@ -137,6 +153,38 @@ fn besides(cost: &Cost) -> String {
         hours => format!(", {hours:.1} GPU-hours"),
     };
     format!("{gpus}, {} on the disk", Bytes(cost.bytes as u64))
+}
+
+/// Which instances other processes make at this moment, and who does.
+struct AtWork(BTreeMap<usize, Worker>);
+
+impl AtWork {
+    fn look(project: &Project, plan: &Plan) -> Result<Self, Failure> {
+        let workers = project.store.at_work().map_err(anyhow::Error::from)?;
+        let worker = |(node, key): (&usize, &Digest)| Some((*node, workers.get(key)?.clone()));
+        Ok(Self(plan.keys.iter().filter_map(worker).collect()))
+    }
+
+    /// Whether somebody is at the instance, for the first time or again.
+    fn has(&self, node: usize) -> bool {
+        self.0.contains_key(&node)
+    }
+
+    /// Whether somebody makes what would run.
+    fn makes(&self, node: usize, status: &Status) -> bool {
+        matches!(status, Status::Runs(_)) && self.has(node)
+    }
+
+    /// `running for 3 min 20 s (process 41 on host)`
+    fn describe(&self, node: usize) -> Option<String> {
+        let Worker { host, pid, since, again } = self.0.get(&node)?;
+        let started = since.as_ref().and_then(|since| since.parse::<Timestamp>().ok());
+        let long = started.map(|started| Timestamp::now().duration_since(started).as_secs_f64().max(0.0));
+        let long = long.map(|seconds| format!(" for {}", out::duration(seconds))).unwrap_or_default();
+        let who = pid.map_or_else(|| format!("on {host}"), |pid| format!("process {pid} on {host}"));
+        let since = since.as_ref().map(|since| format!(", since {}", moment(since))).unwrap_or_default();
+        Some(format!("running{}{long} ({who}{since})", if *again { " again" } else { "" }))
+    }
 }
 
 /// Entries of a plan by stage, in the order of the pipeline.
@@ -160,18 +208,21 @@ struct Tally {
     /// Of those, what was made elsewhere.
     imported: usize,
     remote: usize,
+    /// Made by another process at this moment.
+    running: usize,
     runs: usize,
     waits: usize,
 }
 
 impl Tally {
-    fn of(entries: &[(usize, &Status)]) -> Self {
+    fn of(entries: &[(usize, &Status)], work: &AtWork) -> Self {
         let count = |is: fn(&Status) -> bool| entries.iter().filter(|(_, status)| is(status)).count();
         Self {
             cached: count(|status| matches!(status, Status::Cached(_))),
             imported: count(|status| matches!(status, Status::Cached(record) if record.run.imported.is_some())),
             remote: count(|status| matches!(status, Status::Remote(_))),
-            runs: count(|status| matches!(status, Status::Runs(_))),
+            running: entries.iter().filter(|(node, status)| work.makes(*node, status)).count(),
+            runs: entries.iter().filter(|(node, status)| matches!(status, Status::Runs(_)) && !work.has(*node)).count(),
             waits: count(|status| matches!(status, Status::Waits { .. })),
         }
     }
@@ -186,8 +237,9 @@ impl std::fmt::Display for Tally {
         let words = [
             (self.cached, cached.as_str()),
             (self.remote, "cached (shared)"),
+            (self.running, "running"),
             (self.runs, "will run"),
-            (self.waits, "wait"),
+            (self.waits, if self.waits == 1 { "waits" } else { "wait" }),
         ];
         let parts: Vec<String> =
             words.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
@@ -214,7 +266,7 @@ fn describe(project: &Project, status: &Status) -> String {
     }
 }
 
-fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
+fn plan_json(project: &Project, plan: &Plan, work: &AtWork) -> serde_json::Value {
     let name = |node: &usize| project.pipeline.instances[*node].id.to_string();
     let (history, estimate) = if plan.is_empty() { Default::default() } else { estimate(project, plan) };
     let entries: Vec<_> = plan
@@ -223,7 +275,7 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
         .map(|(node, status)| {
             let mut entry = json!({ "instance": name(node), "key": plan.keys.get(node).map(ToString::to_string) });
             if !status.is_made() {
-                let expected = history.expect(&project.pipeline.instances[*node].id);
+                let expected = history.expect(&project.pipeline.instances[*node]);
                 entry["expected_seconds"] = expected.map(|(cost, _)| cost.seconds).into();
                 entry["expected"] = json!(expected.map(|(cost, _)| cost));
                 entry["expected_from"] = json!(expected.map(|(_, basis)| basis));
@@ -239,14 +291,17 @@ fn plan_json(project: &Project, plan: &Plan) -> serde_json::Value {
                     entry["seconds"] = record.run.wall_seconds.into();
                 }
                 Status::Runs(reason) => {
-                    entry["status"] = "runs".into();
-                    entry["reason"] = reason.to_string().into();
+                    entry["status"] = if work.makes(*node, status) { "running" } else { "runs" }.into();
+                    entry["reason"] = reason.to_json();
                 }
                 Status::Waits { on, cached_unless_changed } => {
                     entry["status"] = "waits".into();
                     entry["on"] = on.iter().map(name).collect();
                     entry["cached_unless_changed"] = (*cached_unless_changed).into();
                 }
+            }
+            if let Some(worker) = work.0.get(node) {
+                entry["running"] = json!(worker);
             }
             entry
         })

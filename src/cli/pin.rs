@@ -60,7 +60,7 @@ pub(super) fn pin(
         return Ok(Exit::Done);
     }
     let results: BTreeSet<_> = pins.iter().map(|pin| pin.key).collect();
-    out::say(format!("pinned {} results, {}", results.len(), Bytes(bytes.values().sum())));
+    out::say(format!("pinned {}, {}", out::count(results.len(), "result"), Bytes(bytes.values().sum())));
     Ok(Exit::Done)
 }
 
@@ -109,7 +109,8 @@ pub(super) fn unpin(project: &Project, selectors: &[String], as_json: bool) -> R
         out::json(&json!(going));
     } else {
         let results: BTreeSet<_> = going.iter().map(|pin| pin.key).collect();
-        out::say(format!("let go of {} results; `titer gc` frees what nothing else needs", results.len()));
+        let results = out::count(results.len(), "result");
+        out::say(format!("let go of {results}; `titer gc` frees what nothing else needs"));
     }
     Ok(Exit::Done)
 }

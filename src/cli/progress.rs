@@ -94,7 +94,7 @@ impl Observer for Progress<'_> {
             }
             RunEvent::Elsewhere => self.line(&styled(CALM, format!("{id} is being made by another titer: waiting"))),
             RunEvent::Shared => self.ended(node, "is the same work as another: shared"),
-            RunEvent::Failed(message, log) => {
+            RunEvent::Failed(_, message, log) => {
                 self.ended(node, &format!("{}: {message}", styled(BAD, "failed")));
                 if let Some(log) = log {
                     self.line(&format!("log: {}", relative_to_here(log).display()));
@@ -173,7 +173,9 @@ impl Observer for JsonLines<'_> {
                 ("retries", serde_json::json!({ "cause": cause, "message": message, "pause": pause.as_secs_f64() }))
             }
             RunEvent::Stopped => ("stopped", serde_json::json!({})),
-            RunEvent::Failed(message, log) => ("failed", serde_json::json!({ "message": message, "log": log })),
+            RunEvent::Failed(cause, message, log) => {
+                ("failed", serde_json::json!({ "cause": cause, "message": message, "log": log }))
+            }
             RunEvent::Blocked => ("blocked", serde_json::json!({})),
         };
         let mut line = serde_json::json!({ "event": name, "instance": self.pipeline.instances[node].id.to_string() });

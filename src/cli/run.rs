@@ -57,14 +57,15 @@ pub(super) fn run(
     let will_run = open.len();
     if will_run > 0 && !project.store.writable() {
         let cache = project.store.root().display();
-        return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {will_run} results could not be kept").into());
+        let results = out::count(will_run, "result");
+        return Err(anyhow::anyhow!("the cache `{cache}` is read-only: {results} could not be kept").into());
     }
     let interrupted = match will_run {
         0 => Arc::default(),
         _ => super::watch_for_interruption()?,
     };
     let options = Options { keep_going: manner.keep_going, forced, locked, ..options(project, &needs_work, machine)? };
-    let diary = Diary::begin(project, wanted, will_run > 0);
+    let diary = Diary::begin(project, wanted, &plan);
     let nodes: Vec<usize> = plan.entries.iter().map(|(node, _)| *node).collect();
     let mut progress;
     let mut lines;
@@ -149,20 +150,20 @@ fn report(summary: &Summary, name: Option<&str>, results: &std::path::Path, json
     let head = out::styled(style, format!("{word}:"));
     out::say(format!("{head} {} in {}", parts.join(", "), out::duration(summary.seconds)));
     if summary.unsent > 0 {
-        let number = summary.unsent;
+        let results = out::count(summary.unsent, "result");
         let hint = "they are in this cache, and `titer push` sends them";
         out::complain(format!(
-            "{} results that did not reach the shared cache: {number}; {hint}",
+            "{} {results} did not reach the shared cache; {hint}",
             out::styled(out::BOLD, "warning:")
         ));
     }
     if !bad {
         out::say(format!("results: {}", results.display()));
     } else if summary.hidden > 0 {
-        let number = summary.hidden;
+        let number = out::count(summary.hidden, "result");
         let results = results.display();
         out::say(format!(
-            "no longer shown in `{results}`, as they are of an older state: {number} results; the cache has them"
+            "no longer shown in `{results}`, being of an older state: {number}; in the cache all is kept"
         ));
     }
 }

@@ -5,13 +5,17 @@ use super::args::{Manifest, Shown};
 use super::caching::Caching;
 use super::diff::tell_comparison;
 use super::explain;
+use super::observations::{self, Observation};
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project, from_root, root_of};
 use crate::diff::{compare_all, of_run};
-use crate::journal::{Entry, RunSummary, State, looks_like_id, steps_back};
+use crate::journal::{Entry, RunState, RunSummary, State, looks_like_id, steps_back};
+use crate::record::moment;
 use crate::store::Store;
+use anstyle::Style;
 use anyhow::{anyhow, bail};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The runs of a cache, or of one manifest.
@@ -46,7 +50,7 @@ impl Runs {
         }
     }
 
-    /// The last `number` runs, in order of their starts.
+    /// The last `number` runs, in the order in which they began.
     pub(super) fn last(&self, number: usize) -> anyhow::Result<Vec<RunSummary>> {
         let mut found = Vec::new();
         for id in self.store.runs()?.iter().rev() {
@@ -85,7 +89,7 @@ impl Runs {
 
     /// The run of the same pipeline before this one.
     fn before(&self, run: &RunSummary) -> anyhow::Result<Option<RunSummary>> {
-        for id in self.store.runs()?.iter().rev().filter(|id| **id < run.id) {
+        for id in self.store.runs()?.iter().rev().skip_while(|id| **id != run.id).skip(1) {
             let earlier = self.store.run(id)?;
             if let Some(earlier) = earlier.filter(|earlier| earlier.pipeline == run.pipeline) {
                 return Ok(Some(earlier));
@@ -123,7 +127,7 @@ pub(super) fn list(caching: &Caching, manifest: Option<&Path>, number: usize, as
     for run in &found {
         let outcome = run.outcome();
         let padded = format!("{outcome:13}");
-        let outcome = styled(if is_bad(run) { BAD } else { GOOD }, padded);
+        let outcome = styled(style_of(run), padded);
         let words = run.asked.words().join(" ");
         let took = out::duration(run.seconds);
         out::say(
@@ -167,13 +171,15 @@ fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> 
     let sides = |run: &RunSummary| of_run(&runs.store, run);
     let pair = before.as_ref().map_or(Ok(None), sides)?.zip(sides(run)?);
     let changed = pair.map(|(old, new)| compare_all((&runs.store, &old), (&runs.store, &new))).transpose()?;
+    let observed = observe(&runs.store, run)?;
     if as_json {
         let before = before.as_ref().map(|before| &before.id);
-        out::json(&json!({ "run": run, "before": before, "changed": changed }));
+        out::json(&json!({ "run": run, "before": before, "changed": changed, "observations": observed }));
         return Ok(());
     }
     describe(run);
     for state in [
+        State::Running,
         State::Failed,
         State::Ran,
         State::Observed,
@@ -185,6 +191,7 @@ fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> 
     ] {
         tell_state(run, state);
     }
+    tell_observed(&observed);
     match (before, changed) {
         (Some(before), Some(changed)) if changed.is_empty() => out::say(format!("nothing differs from {}", before.id)),
         (Some(before), Some(changed)) => {
@@ -197,13 +204,44 @@ fn show_run(runs: &Runs, run: &RunSummary, as_json: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// The results of a run that were made again, in any run or audit, by the names of its instances.
+fn observe(store: &Store, run: &RunSummary) -> anyhow::Result<BTreeMap<String, Vec<Observation>>> {
+    let mut observed = BTreeMap::new();
+    for (name, key) in store.keys_of(run)?.unwrap_or_default() {
+        let found = Observation::of(store, &key)?;
+        if !found.is_empty() {
+            observed.insert(name, found);
+        }
+    }
+    Ok(observed)
+}
+
+fn tell_observed(observed: &BTreeMap<String, Vec<Observation>>) {
+    /// How many are named.
+    const LISTED: usize = 20;
+    if observed.is_empty() {
+        return;
+    }
+    let number = out::count(observed.len(), "result");
+    out::say(format!("{}: {number}", styled(BOLD, "observed again, in all runs and audits")));
+    // Those that differ first.
+    let mut sorted: Vec<(&String, &Vec<Observation>)> = observed.iter().collect();
+    sorted.sort_by_key(|(_, found)| found.iter().all(|one| one.differing.is_empty()));
+    for (name, found) in sorted.iter().take(LISTED) {
+        out::say(format!("  {name}  {}", observations::words(found)));
+    }
+    if sorted.len() > LISTED {
+        out::say(styled(CALM, format!("  and {} more", sorted.len() - LISTED)));
+    }
+}
+
 fn describe(run: &RunSummary) {
     let words = [vec![run.manifest.clone()], run.asked.words()].concat().join(" ");
-    let style = if is_bad(run) { BAD } else { GOOD };
-    out::say(format!("{} of `{}`: {}", styled(BOLD, &run.id), run.pipeline, styled(style, run.outcome())));
-    out::say(format!("{}, {words}", run.started));
+    out::say(format!("{} of `{}`: {}", styled(BOLD, &run.id), run.pipeline, styled(style_of(run), run.outcome())));
+    out::say(format!("{}, {words}", moment(&run.started)));
     out::say(format!("{} in {}{}", tally(run), out::duration(run.seconds), saved(run)));
-    let place = run.machine.as_ref().map(|machine| format!(" on {} ({})", machine.host, machine.cpu));
+    let pid = run.process.as_ref().map_or(String::new(), |process| format!(", process {}", process.pid));
+    let place = run.machine.as_ref().map(|machine| format!(" on {} ({}){pid}", machine.host, machine.cpu));
     let git = run.git.as_ref().map(|git| {
         let changes = if git.dirty { ", with changes that are not committed" } else { "" };
         format!(", git {}{changes}", git.commit.get(..12).unwrap_or(&git.commit))
@@ -211,8 +249,13 @@ fn describe(run: &RunSummary) {
     out::say(format!("titer {}{}{}", run.titer, place.unwrap_or_default(), git.unwrap_or_default()));
 }
 
-fn is_bad(run: &RunSummary) -> bool {
-    run.interrupted || run.counts.failed > 0
+fn style_of(run: &RunSummary) -> Style {
+    match run.state {
+        RunState::Running => BOLD,
+        RunState::Killed => BAD,
+        RunState::Ended if run.interrupted || run.counts.failed > 0 => BAD,
+        RunState::Ended => GOOD,
+    }
 }
 
 fn tally(run: &RunSummary) -> String {
@@ -267,6 +310,9 @@ fn details(entry: &Entry) -> String {
     parts.extend(entry.device.clone().filter(|device| device != "cpu"));
     if entry.tries > 1 {
         parts.push(format!("tries: {}", entry.tries));
+    }
+    if entry.state == State::Observed && entry.differing.is_empty() {
+        parts.push("the same bytes as the first run".to_string());
     }
     if !entry.differing.is_empty() {
         parts.push(format!("differs from the first run in {}", entry.differing.join(", ")));

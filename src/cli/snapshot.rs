@@ -69,6 +69,8 @@ impl Question {
             Err(_) => return,
         }
         let out = root.join("out").join(&project.pipeline.name);
+        let keys = known.iter().flatten().map(|record| record.key).collect();
+        project.store.watch_records(&keys, &mut facts);
         for (instance, record) in project.pipeline.instances.iter().zip(known) {
             if let Some(record) = record {
                 project.store.watch(record, &mut facts);

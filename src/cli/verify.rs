@@ -102,7 +102,8 @@ fn report(store: &Store, health: &Health, again: &[(String, String)], as_json: b
         return exit;
     }
     health.flaws.iter().for_each(|flaw| say(store, flaw));
-    let read = format!("{} objects ({}), {} keys", health.objects, Bytes(health.bytes), health.keys);
+    let (objects, keys) = (out::count(health.objects, "object"), out::count(health.keys, "key"));
+    let read = format!("{objects} ({}), {keys}", Bytes(health.bytes));
     match health.flaws.len() {
         0 => out::say(format!("{}: {read}", styled(GOOD, "all sound"))),
         number => out::say(format!("{} in {read}", styled(BAD, format!("flaws: {number}")))),

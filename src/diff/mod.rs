@@ -47,13 +47,13 @@ impl Side {
     }
 }
 
-/// The instances of a run; none if its plan is gone from the store, or damaged.
+/// The instances of a run, of one that has not ended those that it came to; none if its plan is gone from the store, or
+/// damaged.
 ///
 /// # Errors
 /// If the store cannot be read.
 pub fn of_run(store: &Store, run: &RunSummary) -> Result<Option<Sides>> {
-    let Some(plan) = run.plan.map_or(Ok(None), |digest| store.plan(&digest))? else { return Ok(None) };
-    let keys = plan.instances;
+    let Some(keys) = store.keys_of(run)? else { return Ok(None) };
     let mut sides: Sides = keys.into_iter().map(|(name, key)| (name, Side { key: Some(key), outline: None })).collect();
     // What was not reached has no key, but belongs to the pipeline.
     for name in run.instances.keys() {

@@ -4,11 +4,14 @@
 //! short [`RunSummary`] each: what was simply cached is in the plan, and has no line of its own in the summary.
 
 mod git;
+mod times;
 
 pub use git::{Revision, revision};
+pub use times::{Past, Times};
 
 use crate::key::{Digest, canonical};
 use crate::record::{Machine, read_format};
+use crate::stage::Cause;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +36,12 @@ pub struct RunSummary {
     pub started: String,
     /// Wall time.
     pub seconds: f64,
+    /// Whether it has ended.
+    #[serde(default)]
+    pub state: RunState,
+    /// Who does it, as long as it has not ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
     /// Whether the person stopped it.
     pub interrupted: bool,
     /// How many instances ended how.
@@ -51,6 +60,33 @@ pub struct RunSummary {
     pub manifests: BTreeMap<String, Digest>,
     /// The instances that were not simply cached, by name.
     pub instances: BTreeMap<String, Entry>,
+}
+
+/// Whether a run has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// It goes on. So its summary says from its begin on, and for ever if nobody lives to write another.
+    Running,
+    /// It says so, but its process is gone. Found by who reads it (`Store::run`), never written.
+    Killed,
+    /// It came to its end.
+    #[default]
+    Ended,
+}
+
+/// A process that uses the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// What it is called in the cache: its lock is `work/NAME.lock`.
+    pub name: String,
+    /// The host that it runs on.
+    pub host: String,
+    /// Its number there.
+    pub pid: u32,
+    /// The host's boot, so that the same number after a new start is another process; none where boots have no names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<String>,
 }
 
 /// What the command line changes of a manifest, as the person wrote it.
@@ -147,6 +183,8 @@ pub enum State {
     Failed,
     /// Something that it reads failed.
     Blocked,
+    /// Somebody is at it; only in the summary of a run that goes on.
+    Running,
     /// It was not started, or stopped.
     #[default]
     Unfinished,
@@ -163,6 +201,7 @@ impl State {
             State::Shared => "shared",
             State::Failed => "failed",
             State::Blocked => "blocked",
+            State::Running => "running",
             State::Unfinished => "unfinished",
         }
     }
@@ -188,6 +227,9 @@ pub struct Entry {
     /// What it warned of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What kind of failure it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
@@ -214,6 +256,8 @@ impl RunSummary {
             asked,
             started: now.to_string(),
             seconds: 0.0,
+            state: RunState::Ended,
+            process: None,
             interrupted: false,
             counts: Counts::default(),
             plan: None,
@@ -228,7 +272,12 @@ impl RunSummary {
 
     /// How it ended, in a word.
     pub fn outcome(&self) -> &'static str {
-        if self.interrupted { "interrupted" } else { self.counts.outcome() }
+        match self.state {
+            RunState::Running => "running",
+            RunState::Killed => "killed",
+            RunState::Ended if self.interrupted => "interrupted",
+            RunState::Ended => self.counts.outcome(),
+        }
     }
 
     /// Reads a summary; `Err` says what is wrong with it.

@@ -1,10 +1,10 @@
-//! What like work has cost before: the records of last runs.
+//! What like work has cost before.
 
 use super::{Plan, Status};
-use crate::key::Digest;
-use crate::manifest::{InstanceId, Pipeline};
+use crate::journal::{Past, Times};
+use crate::manifest::{Instance, Pipeline};
 use crate::record::Record;
-use crate::stage::Kind;
+use crate::stage::{Kind, Recipe};
 use crate::store::Store;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +22,9 @@ pub struct Cost {
 
 impl Cost {
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn of(record: &Record) -> Self {
-        let seconds = record.run.wall_seconds;
-        let files = record.outputs.iter().flat_map(|output| &output.files);
-        let sizes: BTreeMap<Digest, u64> = files.map(|file| (file.digest, file.size)).collect();
-        let bytes = sizes.values().sum::<u64>() as f64;
-        Self { seconds, gpu_seconds: seconds * record.run.gpus.len() as f64, bytes }
+    fn of(past: &Past) -> Self {
+        let Past { seconds, gpus, bytes, .. } = past;
+        Self { seconds: *seconds, gpu_seconds: seconds * f64::from(*gpus), bytes: *bytes as f64 }
     }
 
     fn add(&mut self, other: Cost) {
@@ -68,66 +65,100 @@ impl Mean {
     }
 }
 
-/// Costs of the last runs of a pipeline, by instance and by stage; and by kind.
+/// A name, and whether another program does the work: what a `command` takes says nothing of titer's own work, nor the
+/// other way round.
+type Like = (String, bool);
+
+/// Costs of past work of a pipeline, by instance and by stage; and by kind.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    instances: BTreeMap<String, Cost>,
-    stages: BTreeMap<String, Mean>,
-    kinds: BTreeMap<String, Mean>,
+    instances: BTreeMap<Like, Cost>,
+    stages: BTreeMap<Like, Mean>,
+    kinds: BTreeMap<Like, Mean>,
 }
 
 impl History {
-    /// Reads what is known of a pipeline. What cannot be read is not known.
-    pub fn read(store: &Store, pipeline: &str) -> Self {
-        let mut history = Self::default();
-        for (instance, key) in store.last_run(pipeline).unwrap_or_default() {
-            // What was imported cost nothing here.
-            if let Ok(Some(record)) = store.get(&key)
-                && record.run.imported.is_none()
-            {
-                history.add(&instance, Cost::of(&record));
+    /// What is known of a pipeline: what its work took in runs that have ended, and what the plan finds in the cache, be it
+    /// of a run that goes on. What cannot be read is not known.
+    pub fn of(store: &Store, pipeline: &Pipeline, plan: &Plan) -> Self {
+        let mut times = past_times(store, &pipeline.name);
+        for (instance, record) in pipeline.instances.iter().zip(&plan.known) {
+            if let Some(past) = record.as_ref().and_then(|record| past(instance, record)) {
+                times.instances.insert(instance.id.to_string(), past);
             }
         }
+        let mut history = Self::default();
+        times.instances.iter().for_each(|(instance, past)| history.add(instance, past));
         history
     }
 
     /// Reads what is known of the other pipelines of the cache too, for the kinds that this one has not come to.
     pub fn widen(&mut self, store: &Store) {
-        /// Records of one kind that are read: enough for a mean.
-        const ENOUGH: u32 = 100;
         let (own, mut seen) = (self.kinds.clone(), BTreeSet::new());
-        for (instance, key) in store.last_runs().into_iter().flatten() {
-            let kind = kind_of(&instance);
-            let known = self.kinds.get(kind).map_or(0, |mean| mean.count);
-            if own.contains_key(kind) || known >= ENOUGH || !seen.insert(key) {
-                continue;
-            }
-            if let Ok(Some(record)) = store.get(&key) {
-                self.kinds.entry(kind.to_string()).or_default().add(Cost::of(&record));
+        for pipeline in store.pipelines().unwrap_or_default() {
+            for (instance, past) in past_times(store, &pipeline).instances {
+                let kind = (kind_of(&instance).to_string(), past.command);
+                if !own.contains_key(&kind) && seen.insert(past.key) {
+                    self.kinds.entry(kind).or_default().add(Cost::of(&past));
+                }
             }
         }
     }
 
-    fn add(&mut self, instance: &str, cost: Cost) {
+    /// Adds what was made just now.
+    pub fn learn(&mut self, instance: &Instance, record: &Record) {
+        if let Some(past) = past(instance, record) {
+            self.add(&instance.id.to_string(), &past);
+        }
+    }
+
+    fn add(&mut self, instance: &str, past: &Past) {
+        let cost = Cost::of(past);
+        let like = |name: &str| (name.to_string(), past.command);
         let stage = instance.split('[').next().unwrap_or(instance);
-        self.stages.entry(stage.to_string()).or_default().add(cost);
-        self.kinds.entry(kind_of(instance).to_string()).or_default().add(cost);
-        self.instances.insert(instance.to_string(), cost);
+        self.stages.entry(like(stage)).or_default().add(cost);
+        self.kinds.entry(like(kind_of(instance))).or_default().add(cost);
+        self.instances.insert(like(instance), cost);
     }
 
     /// What the instance cost the last time, else the mean of its stage, else that of its kind. `None` if there is
     /// nothing like it.
-    pub fn expect(&self, id: &InstanceId) -> Option<(Cost, Basis)> {
-        let own = self.instances.get(&id.to_string()).map(|cost| (*cost, Basis::Instance));
-        own.or_else(|| self.stages.get(&id.stage()).map(|mean| (mean.get(), Basis::Stage)))
-            .or_else(|| self.kinds.get(id.kind.name()).map(|mean| (mean.get(), Basis::Kind)))
+    pub fn expect(&self, instance: &Instance) -> Option<(Cost, Basis)> {
+        let Instance { id, recipe, .. } = instance;
+        let like = |name: String| (name, is_command(recipe));
+        let own = self.instances.get(&like(id.to_string())).map(|cost| (*cost, Basis::Instance));
+        own.or_else(|| self.stages.get(&like(id.stage())).map(|mean| (mean.get(), Basis::Stage)))
+            .or_else(|| self.kinds.get(&like(id.kind.name().to_string())).map(|mean| (mean.get(), Basis::Kind)))
     }
 
     /// Expected milliseconds for the order of a schedule; without history a guess for the kind.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a time that is not negative")]
-    pub fn cost(&self, id: &InstanceId) -> u64 {
-        self.expect(id).map_or_else(|| guess(id.kind), |(cost, _)| (cost.seconds * 1000.0) as u64)
+    pub fn cost(&self, instance: &Instance) -> u64 {
+        self.expect(instance).map_or_else(|| guess(instance.id.kind), |(cost, _)| (cost.seconds * 1000.0) as u64)
     }
+}
+
+/// What the record of an instance tells of its cost; none if it was imported.
+pub fn past(instance: &Instance, record: &Record) -> Option<Past> {
+    Past::of(record, is_command(&instance.recipe))
+}
+
+fn is_command(recipe: &Recipe) -> bool {
+    matches!(recipe, Recipe::Command(_))
+}
+
+/// The table of a pipeline; of a cache that has none yet, what the records of its last run tell.
+fn past_times(store: &Store, pipeline: &str) -> Times {
+    let mut times = store.times(pipeline).unwrap_or_default();
+    if times.instances.is_empty() {
+        for (instance, key) in store.last_run(pipeline).unwrap_or_default() {
+            let Ok(Some(record)) = store.get(&key) else { continue };
+            let document = store.document(&key).ok().flatten();
+            let command = document.is_some_and(|document| document.recipe.get("command").is_some());
+            times.instances.extend(Past::of(&record, command).map(|past| (instance, past)));
+        }
+    }
+    times
 }
 
 fn kind_of(instance: &str) -> &str {
@@ -170,7 +201,7 @@ impl Estimate {
                 Status::Runs(_) => false,
                 Status::Waits { cached_unless_changed, .. } => *cached_unless_changed,
             };
-            match history.expect(&pipeline.instances[*node].id) {
+            match history.expect(&pipeline.instances[*node]) {
                 Some((cost, basis)) => {
                     if perhaps {
                         estimate.perhaps.add(cost)
@@ -190,30 +221,42 @@ impl Estimate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::AxisValue;
+    use crate::diagnostic::Sources;
+    use crate::key::Digest;
+    use crate::manifest::{Overrides, load};
 
-    fn id(n: i64) -> InstanceId {
-        let axes = [("n".to_string(), AxisValue::Integer(n))].into();
-        InstanceId { kind: Kind::Train, name: "adapter".into(), axes }
+    /// Four trainings by commands, and a mix of titer's own.
+    const MANIFEST: &str = "titer = 1\n[axes]\nn = [1, 2, 7]\n[train.adapter]\ncommand = [\"true\", \"{n}\"]\n\
+                            [train.new]\ncommand = [\"true\"]\n[mix.rows]\nsources = [{ path = \"rows\" }]\n";
+
+    fn past(seconds: f64, command: bool) -> Past {
+        Past { key: Digest::of(b"key"), seconds, gpus: 2, bytes: 10, command }
     }
 
     fn cost(seconds: f64) -> Cost {
-        Cost { seconds, gpu_seconds: 2.0 * seconds, bytes: 10.0 * seconds }
+        Cost { seconds, gpu_seconds: 2.0 * seconds, bytes: 10.0 }
     }
 
     #[test]
     fn an_instance_is_expected_to_cost_what_it_did_or_what_its_like_did() {
+        let read = |_: &str| Ok(MANIFEST.to_string());
+        let pipeline = load("p.toml", &read, &Overrides::default(), &mut Sources::default()).unwrap();
+        let of = |name: &str| pipeline.instances.iter().find(|instance| instance.id.to_string() == name).unwrap();
+        let (one, seven) = (of("train.adapter[n=1]"), of("train.adapter[n=7]"));
         let mut history = History::default();
-        assert_eq!((history.expect(&id(1)), history.cost(&id(1))), (None, 60_000));
-        history.add("train.other", cost(12.0));
-        assert_eq!(history.expect(&id(1)), Some((cost(12.0), Basis::Kind)));
-        history.add("train.adapter[n=1]", cost(2.0));
-        history.add("train.adapter[n=2]", cost(4.0));
-        assert_eq!(history.expect(&id(1)), Some((cost(2.0), Basis::Instance)));
-        assert_eq!(history.expect(&id(7)), Some((cost(3.0), Basis::Stage)));
-        assert_eq!(history.cost(&id(7)), 3000);
-        history.add("mix.rows", cost(1.0));
-        let other = InstanceId { name: "new".into(), ..id(1) };
-        assert_eq!(history.expect(&other), Some((cost(6.0), Basis::Kind)), "a mix is nothing like it");
+        assert_eq!((history.expect(one), history.cost(one)), (None, 60_000));
+        history.add("train.other", &past(9.0, false));
+        history.add("train.adapter[n=1]", &past(9.0, false));
+        assert_eq!(history.expect(one), None, "titer's own training, though it had the same name");
+        history.add("train.other", &past(12.0, true));
+        assert_eq!(history.expect(one), Some((cost(12.0), Basis::Kind)));
+        history.add("train.adapter[n=1]", &past(2.0, true));
+        history.add("train.adapter[n=2]", &past(4.0, true));
+        assert_eq!(history.expect(one), Some((cost(2.0), Basis::Instance)));
+        assert_eq!(history.expect(seven), Some((cost(3.0), Basis::Stage)));
+        assert_eq!(history.cost(seven), 3000);
+        history.add("mix.rows", &past(1.0, true));
+        assert_eq!(history.expect(of("train.new")), Some((cost(6.0), Basis::Kind)), "a mix is nothing like it");
+        assert_eq!(history.expect(of("mix.rows")), None, "what a command took");
     }
 }

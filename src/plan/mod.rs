@@ -6,21 +6,26 @@
 
 mod checks;
 mod history;
+mod nearest;
 mod offers;
 mod outline;
+mod reason;
 mod resolver;
 pub mod rows;
 
 pub use checks::Checks;
-pub use history::{Basis, Cost, Estimate, History};
+pub use history::{Basis, Cost, Estimate, History, past};
+pub use nearest::{AxisChange, Nearest, nearest};
 pub use outline::{Open, Outline};
+pub use reason::Reason;
 pub use resolver::{Known, Material, Place, Resolver, is_model_file};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;
-use crate::key::{Change, Digest, difference};
+use crate::key::Digest;
 use crate::record::Record;
 use offers::Offers;
+use reason::Past;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,38 +51,6 @@ impl Status {
     /// Whether its outputs exist, here or in the shared cache.
     pub fn is_made(&self) -> bool {
         matches!(self, Self::Cached(_) | Self::Remote(_))
-    }
-}
-
-/// Why an instance would run.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Reason {
-    /// It has never run in this pipeline, under this name.
-    New,
-    /// What it is made of differs from the last time.
-    Changed(Vec<Change>),
-    /// The person asked for it.
-    Forced,
-    /// The same work was begun before, and failed or was stopped.
-    Unfinished,
-    /// It was made before, but (some of) its outputs are gone from the cache.
-    Lost,
-}
-
-impl std::fmt::Display for Reason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::New => f.write_str("new"),
-            Self::Forced => f.write_str("forced"),
-            Self::Unfinished => f.write_str("did not finish the last time"),
-            Self::Lost => f.write_str("its outputs are gone from the cache"),
-            Self::Changed(changes) => {
-                let shown: Vec<String> = changes.iter().take(3).map(ToString::to_string).collect();
-                let more = changes.len().saturating_sub(3);
-                write!(f, "{}", shown.join(", "))?;
-                if more > 0 { write!(f, " and {more} more") } else { Ok(()) }
-            }
-        }
     }
 }
 
@@ -127,6 +100,7 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
     let nodes = pipeline.instances.len();
     let mut plan = Plan { entries: Vec::new(), keys: BTreeMap::new(), known: vec![None; nodes] };
     let mut offers = Offers::new(resolver, wanted, forced);
+    let past = Past::new(store, &pipeline.name);
     // Records that are there now, or were made the last time by what would run now.
     let mut assumed: Known = vec![None; nodes];
     let mut fresh = vec![true; nodes];
@@ -166,16 +140,8 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
         } else if let Some(record) = offered.clone() {
             Status::Remote(record)
         } else {
-            let key = plan.keys.get(&node);
-            Status::Runs(match (&resolved, &before) {
-                _ if record.is_some() => Reason::Lost,
-                (Some(document), Some(before)) => match store.document(&before.key).ok().flatten() {
-                    Some(old) => Reason::Changed(difference(&old, document)),
-                    None => Reason::New,
-                },
-                _ if key.is_some_and(|key| store.log_path(key).exists()) => Reason::Unfinished,
-                _ => Reason::New,
-            })
+            let (key, document) = (plan.keys.get(&node), resolved.as_ref());
+            Status::Runs(past.reason(&instance.id.to_string(), key, document, record.is_some(), before.as_deref()))
         };
         if matches!(status, Status::Waits { .. }) {
             plan.keys.remove(&node);

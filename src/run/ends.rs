@@ -66,7 +66,7 @@ impl Runner<'_> {
     fn is_nearly_done(&self, node: usize) -> bool {
         let instance = &self.pipeline.instances[node];
         let Some(running) = self.running.get(&node) else { return false };
-        let expected = || Some((self.history.expect(&instance.id)?.0.seconds - running.seconds()).max(0.0));
+        let expected = || Some((self.history.expect(instance)?.0.seconds - running.seconds()).max(0.0));
         let rest = running.expected_rest().or_else(expected);
         let is_light = !instance.recipe.is_heavy() && !matches!(instance.recipe, Recipe::Command(_));
         rest.map_or(is_light, |rest| rest <= NEARLY_DONE.as_secs_f64())
@@ -96,9 +96,9 @@ impl Runner<'_> {
             }
             None if running.tries() > 1 => {
                 let message = format!("{message} (tries: {})", running.tries());
-                self.fail(node, &message, true);
+                self.fail(node, cause, &message, true);
             }
-            None => self.fail(node, &message, true),
+            None => self.fail(node, cause, &message, true),
         }
     }
 }

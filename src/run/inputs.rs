@@ -1,5 +1,6 @@
 //! A look at what jobs will read, before anything runs: what is damaged is made again by the same run.
 
+use crate::key::Digest;
 use crate::manifest::{Pipeline, Source};
 use crate::plan::{Plan, Status};
 use crate::store::{Store, StoreError};
@@ -14,7 +15,10 @@ pub fn rely_on(pipeline: &Pipeline, store: &Store, plan: &Plan) -> Result<bool, 
     let last = store.last_run(&pipeline.name)?;
     store.rely_for(&pipeline.name)?;
     // What waits for others may come out as it did the last time.
-    store.rely_on(plan.keys.values().chain(last.values()).copied())?;
+    store.rely_on(last.values().copied())?;
+    let names: Vec<(Digest, String)> =
+        plan.keys.iter().map(|(node, key)| (*key, pipeline.instances[*node].id.to_string())).collect();
+    store.rely_on_named(names.iter().map(|(key, name)| (*key, name.as_str())))?;
     Ok(store.was_swept())
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Running {
     warnings: Vec<String>,
     /// How often it was started.
     tries: u32,
+    /// Where it says what it does.
+    log_path: Option<PathBuf>,
     /// Between two tries: when the next one begins.
     rests_until: Option<Instant>,
 }
@@ -56,6 +58,7 @@ impl Running {
             started: None,
             warnings: Vec::new(),
             tries: 0,
+            log_path: None,
             rests_until: None,
         }
     }
@@ -80,6 +83,19 @@ impl Running {
         Ok(self.claim.is_some())
     }
 
+    /// Shows others that the key is made again, which the cache has, or may.
+    pub(super) fn claim_again(&mut self, store: &Store) -> anyhow::Result<()> {
+        if self.claim.is_none() {
+            self.claim = Some(store.claim_again(&self.document.key())?);
+        }
+        Ok(())
+    }
+
+    /// Where it says, or said, what it does; none if it has not started.
+    pub(super) fn log_path(&self) -> Option<&Path> {
+        self.log_path.as_deref()
+    }
+
     /// Lays out the inputs and gives the job to a worker.
     pub(super) fn start(
         &mut self,
@@ -96,12 +112,8 @@ impl Running {
         let output = output_folder(work.path());
         std::fs::create_dir(&output).with_context(|| format!("creating `{}`", output.display()))?;
         let inputs = lay_out(&self.materials, &work.path().join("in"), store)?;
-        let log_path = store.log_path(&self.document.key());
         self.tries += 1;
-        // A new try's log comes after that of the one before.
-        let log =
-            File::options().create(true).write(true).append(self.tries > 1).truncate(self.tries == 1).open(&log_path);
-        let log = log.with_context(|| format!("creating the log `{}`", log_path.display()))?;
+        let log = self.open_log(store)?;
         let name = instance.id.to_string();
         let job = Job {
             instance: name.clone(),
@@ -145,6 +157,25 @@ impl Running {
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
         let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
         Ok(Earlier { unfinished, rows })
+    }
+
+    /// A new try's log comes after that of the one before. The log of a result that is there is not touched.
+    fn open_log(&mut self, store: &Store) -> anyhow::Result<File> {
+        let key = self.document.key();
+        let path = match &self.log_path {
+            Some(path) => path.clone(),
+            None => {
+                let is_made = store.get(&key)?.is_some_and(|record| store.complete(&record));
+                let path = if is_made { store.again_log_path(&key) } else { store.log_path(&key) };
+                // A new file: one who was taken for dead may still write to the old one.
+                let _ = std::fs::remove_file(&path);
+                path
+            }
+        };
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.with_context(|| format!("creating the log `{}`", path.display()))?;
+        self.log_path = Some(path);
+        Ok(log)
     }
 
     /// How often it was started.

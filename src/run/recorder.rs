@@ -1,7 +1,7 @@
 //! Listens to a run for its summary, and passes on what it hears.
 
 use super::{Finished, Observer, RunEvent};
-use crate::journal::{Entry, PlanDocument, RunSummary, State};
+use crate::journal::{Entry, PlanDocument, RunState, RunSummary, State};
 use crate::key::Digest;
 use crate::manifest::Pipeline;
 use crate::record::Record;
@@ -59,6 +59,7 @@ impl<'a> Recorder<'a> {
         summary.saved_seconds = saved(wanted.iter().filter(is_cached), finished);
         summary.instances = entries.into_iter().map(|(node, entry)| (name(node), entry)).collect();
         summary.counts = finished.summary.ends();
+        (summary.state, summary.process) = (RunState::Ended, None);
         summary.interrupted = finished.summary.interrupted;
         summary.seconds = finished.summary.seconds;
         summary.plan = Some(store.write_plan(&PlanDocument::new(&pipeline.name, keys))?);
@@ -100,8 +101,9 @@ impl<'a> Recorder<'a> {
             RunEvent::Shared => {
                 self.ended(node, State::Shared, None);
             }
-            RunEvent::Failed(message, _) => {
-                self.ended(node, State::Failed, elapsed).message = Some((*message).to_string());
+            RunEvent::Failed(cause, message, _) => {
+                let entry = self.ended(node, State::Failed, elapsed);
+                (entry.cause, entry.message) = (Some(*cause), Some((*message).to_string()));
             }
             RunEvent::Blocked => {
                 self.ended(node, State::Blocked, None);

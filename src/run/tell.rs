@@ -37,8 +37,8 @@ pub enum RunEvent<'a> {
     Shared,
     /// It failed and is tried again after a pause: why, in a word and in many.
     Retries(Cause, &'a str, Duration),
-    /// It failed: why, and where its log is, if it has one.
-    Failed(&'a str, Option<&'a Path>),
+    /// It failed: why, in a word and in many, and where its log is, if it has one.
+    Failed(Cause, &'a str, Option<&'a Path>),
     /// The person stopped the run, and with it this.
     Stopped,
     /// Something that it reads failed.

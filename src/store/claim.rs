@@ -11,7 +11,6 @@
 
 use super::Store;
 use super::error::{At, Result};
-use super::file::is_absent;
 use super::work::{Held, LOCK, heart, held};
 use crate::key::Digest;
 use std::fs::{self, File};
@@ -32,6 +31,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// A claim that stands at `path` and says `token`.
+    pub(super) fn new(path: PathBuf, token: String, grave: PathBuf) -> Self {
+        Self { path, token, grave }
+    }
+
     /// Whether it is still held: while this process stood still, another may have taken it.
     pub fn is_held(&self) -> bool {
         read(&self.path).is_ok_and(|token| token == self.token)
@@ -88,7 +92,7 @@ impl Store {
         let path = self.root.join("claims").join(name);
         loop {
             match write_new(&path, &token) {
-                Ok(()) => return Ok(Some(Claim { path, token, grave })),
+                Ok(()) => return Ok(Some(Claim::new(path, token, grave))),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error).at("write", &path),
             }
@@ -121,19 +125,6 @@ impl Store {
                 return Ok(claim);
             }
             std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Whether somebody alive has claimed a key; ask again later with the same `watch`.
-    ///
-    /// # Errors
-    /// If the claim cannot be read.
-    pub fn is_claimed(&self, key: &Digest, watch: &mut Watch) -> Result<bool> {
-        let path = self.root.join("claims").join(key.to_string());
-        match read(&path) {
-            Ok(token) => Ok(self.is_alive(owner(&token), watch)),
-            Err(error) if is_absent(&error) => Ok(false),
-            Err(error) => Err(error).at("read", &path),
         }
     }
 
@@ -230,10 +221,10 @@ mod tests {
         let claim = one.claim(&key(), &mut watch).unwrap().unwrap();
         assert!(claim.is_held());
         assert!(two.claim(&key(), &mut watch).unwrap().is_none());
-        assert!(two.is_claimed(&key(), &mut watch).unwrap());
+        assert!(two.at_work().unwrap().contains_key(&key()));
         assert!(two.claim(&Digest::of(b"another"), &mut watch).unwrap().is_some());
         drop(claim);
-        assert!(!two.is_claimed(&key(), &mut watch).unwrap());
+        assert!(!two.at_work().unwrap().contains_key(&key()));
         assert!(two.claim(&key(), &mut watch).unwrap().is_some());
     }
 

@@ -125,12 +125,12 @@ impl Store {
 
 /// The name of this boot of the system.
 #[cfg(target_os = "linux")]
-fn boot() -> std::io::Result<String> {
+pub(super) fn boot() -> std::io::Result<String> {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")
 }
 
 #[cfg(not(target_os = "linux"))]
-fn boot() -> std::io::Result<String> {
+pub(super) fn boot() -> std::io::Result<String> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

@@ -13,13 +13,17 @@
 //! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
 //! quarantine/                               what was found damaged, to be looked at
 //! runs/20261124T080153Z-0k3fz2.json         what a run was asked and did
+//! history                                   the names of runs in the order in which they began
+//! times/NAME.json                           what the work of a pipeline took
 //! plans/DIGEST.json                         the keys of a run's instances
 //! work/                                     scratch folders of live processes
 //! claims/KEY                                who makes a key right now
-//! roots/PROCESS                             what a process relies on, so that no `gc` takes it away
+//! claims/KEY.PROCESS                        who makes again a key that has been made
+//! roots/PROCESS                             what a process relies on, so that no `gc` takes it away; what it has ended
 //! pins/KEY.json                             what never goes
 //! trash/                                    what a `gc` is about to delete
-//! logs/KEY.log                              what a stage said
+//! logs/KEY.log                              what a stage said when its result was made, or was to be made
+//! logs/KEY.again.log                        what it said when it was done again last
 //! unfinished/KEY/                           where the work of a key stood when it was stopped
 //! rows/SCOPE/                               answers to single rows, of all work that differs in its rows only
 //! ```
@@ -29,6 +33,7 @@
 //! disk, says `durable`.
 
 mod action;
+mod begun;
 mod check;
 mod claim;
 mod durable;
@@ -38,7 +43,9 @@ mod file;
 mod format;
 pub mod gc;
 mod object;
+mod order;
 mod pin;
+mod process;
 pub mod remote;
 mod roots;
 mod runs;
@@ -55,16 +62,18 @@ pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
 pub use pin::Pin;
+pub use process::Worker;
 pub use remote::Remote;
 pub use runs::write_run;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
+use crate::journal::Times;
 use crate::key::Digest;
 use crate::record::{FileEntry, Record, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -269,7 +278,9 @@ impl Store {
     /// on. `root` is the folder that most paths outside the cache lie in.
     pub fn remember(&self, question: &Digest, facts: &Facts, answer: &str, root: &Path) {
         if let (true, Ok(temporary)) = (self.writable, self.temporary()) {
-            snapshot::remember(&self.root, question, facts, answer, &[&self.root, root], &temporary);
+            let (objects, actions) = (self.root.join("objects"), self.root.join("actions"));
+            let bases: [&Path; 4] = [&objects, &actions, &self.root, root];
+            snapshot::remember(&self.root, question, facts, answer, &bases, &temporary);
         }
     }
 
@@ -278,8 +289,20 @@ impl Store {
         let _ = fs::remove_dir_all(self.local().join(snapshot::FOLDER));
     }
 
-    /// Adds to `facts` that the record's objects are there as they are. A record that goes is not missed as long as
-    /// they stay: nothing has to be made again.
+    /// Adds to `facts` that the records of these keys are there. Of many only their shelves are looked at, of which there
+    /// are 256: a look at each of a thousand would be a good part of what a run with nothing to do takes. A shelf tells of
+    /// results that came or went, not of a record that was taken out of the folder of its key.
+    pub fn watch_records(&self, keys: &BTreeSet<Digest>, facts: &mut Facts) {
+        const MANY: usize = 256;
+        for action in keys.iter().map(|key| self.action(key)) {
+            match action.parent().filter(|_| keys.len() > MANY) {
+                Some(shelf) => facts.saw(shelf),
+                None => facts.saw(action.join("record.json")),
+            }
+        }
+    }
+
+    /// Adds to `facts` that the record's objects are there as they are.
     pub fn watch(&self, record: &Record, facts: &mut Facts) {
         for file in record.outputs.iter().flat_map(|output| &output.files) {
             facts.saw(self.path(&file.digest));
@@ -319,9 +342,36 @@ impl Store {
         self.root.join("pipelines").join(format!("{}.json", file::path_part(pipeline)))
     }
 
-    /// Where the log of a key's work is, or is to be written.
+    /// What the work of a pipeline took. A table that cannot be read counts as empty, with a warning.
+    pub fn times(&self, pipeline: &str) -> Result<Times> {
+        let path = self.times_path(pipeline);
+        let Some(bytes) = file::read_if_there(&path)? else { return Ok(Times::default()) };
+        Ok(Times::parse(&bytes).unwrap_or_else(|reason| {
+            self.warn(format!("`{}` is damaged and not used: {reason}", path.display()));
+            Times::default()
+        }))
+    }
+
+    /// Keeps what the work of a pipeline took.
+    pub fn set_times(&self, pipeline: &str, times: &Times) -> Result<()> {
+        let path = self.times_path(pipeline);
+        make_folder(&self.root.join("times"))?;
+        let text = serde_json::to_vec(times).map_err(io::Error::other).at("write", &path)?;
+        file::replace(&path, &text, &self.temporary()?)
+    }
+
+    fn times_path(&self, pipeline: &str) -> PathBuf {
+        self.root.join("times").join(format!("{}.json", file::path_part(pipeline)))
+    }
+
+    /// Where the log of the work is that made a key's result, or is to make it.
     pub fn log_path(&self, key: &Digest) -> PathBuf {
         self.root.join("logs").join(format!("{key}.log"))
+    }
+
+    /// Where the log of the last work is that made a key again whose result the cache has.
+    pub fn again_log_path(&self, key: &Digest) -> PathBuf {
+        self.root.join("logs").join(format!("{key}.again.log"))
     }
 }
 

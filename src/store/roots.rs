@@ -12,6 +12,7 @@ use super::claim::{Watch, bury, read};
 use super::error::{At, Result};
 use super::stat::Stat;
 use super::{Store, file, lock, make_folder};
+use crate::journal::State;
 use crate::key::Digest;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -58,6 +59,31 @@ impl Store {
     pub fn rely_on(&self, keys: impl IntoIterator<Item = Digest>) -> Result<()> {
         let lines: String = keys.into_iter().map(|key| format!("key {key}\n")).collect();
         self.add_root(&lines)
+    }
+
+    /// As [`Store::rely_on`], with the names of the instances: if this process is killed, they tell what its run was
+    /// about.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn rely_on_named<'n>(&self, keys: impl IntoIterator<Item = (Digest, &'n str)>) -> Result<()> {
+        let line = |(key, name): (Digest, &str)| match name.contains(char::is_control) {
+            true => format!("key {key}\n"),
+            false => format!("key {key} {name}\n"),
+        };
+        self.add_root(&keys.into_iter().map(line).collect::<String>())
+    }
+
+    /// Writes down that this process has brought an instance to its end, and how: `ran`, `fetched`, `shared`. What it has
+    /// relied on from the start was there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn note_end(&self, instance: &str, key: &Digest, how: &str) -> Result<()> {
+        if instance.contains(char::is_control) {
+            return Ok(());
+        }
+        self.add_root(&format!("{how} {key} {instance}\n"))
     }
 
     /// As [`Store::rely_on`], for an object that no record names yet.
@@ -166,6 +192,10 @@ pub(super) fn who(mark: &Path) -> Result<Option<String>> {
 pub(super) struct Relied {
     pub(super) pipeline: Option<String>,
     pub(super) keys: Vec<Digest>,
+    /// The keys of instances, as far as they have names; the last word counts.
+    pub(super) names: BTreeMap<String, Digest>,
+    /// The instances that the process brought to their ends, and how.
+    pub(super) ends: BTreeMap<String, State>,
     pub(super) objects: Vec<Digest>,
 }
 
@@ -173,10 +203,17 @@ impl Relied {
     pub(super) fn parse(text: &str) -> Self {
         let mut relied = Self::default();
         for (word, rest) in text.lines().filter_map(|line| line.split_once(' ')) {
-            match (word, rest.parse()) {
+            let (digest, name) = rest.split_once(' ').map_or((rest, None), |(digest, name)| (digest, Some(name)));
+            match (word, digest.parse()) {
                 ("run", _) => relied.pipeline = Some(rest.to_string()),
-                ("key", Ok(key)) => relied.keys.push(key),
+                ("key", Ok(key)) => {
+                    relied.keys.push(key);
+                    relied.names.extend(name.map(|name| (name.to_string(), key)));
+                }
                 ("object", Ok(object)) => relied.objects.push(object),
+                ("ran", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Ran))),
+                ("fetched", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Fetched))),
+                ("shared", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Shared))),
                 // The last line of a process that was killed may be half a line.
                 _ => {}
             }
@@ -206,8 +243,13 @@ mod tests {
         store.rely_for("my pipeline").unwrap();
         store.rely_on([a, b]).unwrap();
         store.rely_on_object(&b).unwrap();
-        let expected = Relied { pipeline: Some("my pipeline".into()), keys: vec![a, b], objects: vec![b] };
-        assert_eq!(roots(&store), [expected]);
+        store.rely_on_named([(b, "mix.b[n=a b]"), (a, "mix.\nkey")]).unwrap();
+        store.note_end("mix.b[n=a b]", &b, "fetched").unwrap();
+        store.note_end("mix.c", &b, "in some way that is not known").unwrap();
+        let (names, ends) =
+            ([("mix.b[n=a b]".to_string(), b)].into(), [("mix.b[n=a b]".into(), State::Fetched)].into());
+        let (pipeline, keys) = (Some("my pipeline".into()), vec![a, b, b, a]);
+        assert_eq!(roots(&store), [Relied { pipeline, keys, names, ends, objects: vec![b] }]);
         let other = Store::open(store.root()).unwrap();
         drop(store);
         assert!(roots(&other).is_empty());

@@ -3,8 +3,8 @@
 use super::durable::Wait;
 use super::error::{At, Result};
 use super::object::Put;
-use super::{Store, file};
-use crate::journal::{PlanDocument, RunSummary};
+use super::{Store, file, order};
+use crate::journal::{PlanDocument, RunState, RunSummary};
 use crate::key::Digest;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -20,8 +20,45 @@ impl Store {
         write_run(&self.root, summary)
     }
 
-    /// The summary of a run; none if there is no such run. One that cannot be read counts as absent, with a warning.
+    /// Keeps the summary of a run that begins, in one step.
+    ///
+    /// # Errors
+    /// As [`Store::write_run`].
+    pub fn begin_run(&self, summary: &RunSummary) -> Result<()> {
+        self.must_be_writable()?;
+        keep(&self.root, summary, Wait::Later)
+    }
+
+    /// Puts the summary of a run that has ended in the place of the one with which it began.
+    ///
+    /// # Errors
+    /// If the cache cannot be written.
+    pub fn end_run(&self, summary: &RunSummary) -> Result<()> {
+        let path = self.run_path(&summary.id);
+        let new = write_beside(&path, &to_json(summary, &path)?, Wait::Now)?;
+        fs::rename(&new, &path).at("write", &path)
+    }
+
+    /// The summary of a run; none if there is no such run. One that cannot be read counts as absent, with a warning. That
+    /// of a run which has not ended says what the cache tells of it so far.
     pub fn run(&self, id: &str) -> Result<Option<RunSummary>> {
+        let Some(summary) = self.written_run(id)? else { return Ok(None) };
+        let Some(process) = summary.process.as_ref().filter(|_| summary.state == RunState::Running) else {
+            return Ok(Some(summary));
+        };
+        if self.is_living(process) {
+            return self.filled_in(summary).map(Some);
+        }
+        // It may have ended between the two looks.
+        match self.written_run(id)? {
+            Some(left) if left.state == RunState::Running => {
+                self.filled_in(RunSummary { state: RunState::Killed, ..left }).map(Some)
+            }
+            ended => Ok(ended),
+        }
+    }
+
+    fn written_run(&self, id: &str) -> Result<Option<RunSummary>> {
         let path = self.run_path(id);
         let Some(bytes) = file::read_if_there(&path)? else { return Ok(None) };
         match RunSummary::parse(&bytes) {
@@ -33,7 +70,7 @@ impl Store {
         }
     }
 
-    /// The names of all runs, in order of their starts.
+    /// The names of all runs, in the order in which they began.
     pub fn runs(&self) -> Result<Vec<String>> {
         let folder = self.root.join("runs");
         let entries = match fs::read_dir(&folder) {
@@ -46,7 +83,7 @@ impl Store {
         };
         let mut ids: Vec<String> = entries.filter_map(id).collect();
         ids.sort();
-        Ok(ids)
+        order::sort(&self.root, ids)
     }
 
     /// Keeps a plan and returns its digest; writes nothing if it is there.
@@ -114,16 +151,37 @@ fn run_path(root: &Path, id: &str) -> PathBuf {
 /// # Errors
 /// If there is one of that name, or the cache cannot be written.
 pub fn write_run(root: &Path, summary: &RunSummary) -> Result<()> {
-    let path = run_path(root, &summary.id);
-    let mut text = serde_json::to_vec(summary).map_err(io::Error::other).at("write", &path)?;
-    text.push(b'\n');
     // One that tells of work must not be lost with the power.
-    let wait = if summary.machine.is_some() { Wait::Now } else { Wait::Later };
-    write_new(&path, &text, wait)
+    keep(root, summary, if summary.machine.is_some() { Wait::Now } else { Wait::Later })
+}
+
+fn keep(root: &Path, summary: &RunSummary, wait: Wait) -> Result<()> {
+    let path = run_path(root, &summary.id);
+    write_new(&path, &to_json(summary, &path)?, wait)?;
+    order::add(root, &summary.id)
+}
+
+fn to_json(summary: &RunSummary, path: &Path) -> Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(summary).map_err(io::Error::other).at("write", path)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// A new file that appears complete; what a kill leaves of it ends with `.new`.
 fn write_new(path: &Path, text: &[u8], wait: Wait) -> Result<()> {
+    let new = write_beside(path, text, wait)?;
+    let named = match fs::hard_link(&new, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // A file system without links.
+        Err(_) => fs::rename(&new, path),
+        Ok(()) => Ok(()),
+    };
+    let _ = fs::remove_file(&new);
+    named.at("write", path)
+}
+
+/// Writes what is to stand at `path` under another name in the same folder, and returns that.
+fn write_beside(path: &Path, text: &[u8], wait: Wait) -> Result<PathBuf> {
     let new = path.with_extension(format!("{}.new", std::process::id()));
     let mut opened = match File::create(&new) {
         Err(error) if file::is_absent(&error) => {
@@ -133,14 +191,11 @@ fn write_new(path: &Path, text: &[u8], wait: Wait) -> Result<()> {
         opened => opened.at("write", path)?,
     };
     let sync = |file: &File| if wait == Wait::Now { file.sync_all() } else { Ok(()) };
-    let written = opened.write_all(text).and_then(|()| sync(&opened)).and_then(|()| match fs::hard_link(&new, path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-        // A file system without links.
-        Err(_) => fs::rename(&new, path),
-        Ok(()) => Ok(()),
-    });
-    let _ = fs::remove_file(&new);
-    written.at("write", path)
+    if let Err(error) = opened.write_all(text).and_then(|()| sync(&opened)) {
+        let _ = fs::remove_file(&new);
+        return Err(error).at("write", path);
+    }
+    Ok(new)
 }
 
 #[cfg(test)]
@@ -154,13 +209,14 @@ mod tests {
         let store = Store::open(folder.path()).unwrap();
         assert!(store.runs().unwrap().is_empty());
         let mut summary = RunSummary::begin("p", "p.toml", Asked::default());
+        // The clock was set back.
         for id in ["20260102T000000Z-b", "20260101T000000Z-a"] {
             summary.id = id.to_string();
             store.write_run(&summary).unwrap();
         }
         summary.seconds = 9.0;
         assert!(store.write_run(&summary).is_err(), "there is one of that name");
-        assert_eq!(store.runs().unwrap(), ["20260101T000000Z-a", "20260102T000000Z-b"]);
+        assert_eq!(store.runs().unwrap(), ["20260102T000000Z-b", "20260101T000000Z-a"]);
         assert_eq!(store.run("20260101T000000Z-a").unwrap().map(|run| run.seconds), Some(0.0));
         assert_eq!(store.run("../VERSION").unwrap(), None);
         let left = fs::read_dir(folder.path().join("runs")).unwrap().count();

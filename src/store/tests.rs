@@ -361,6 +361,26 @@ fn the_last_run_of_a_pipeline_is_kept() {
 }
 
 #[test]
+fn records_are_missed_be_they_few_or_many() {
+    for number in [3u32, 400] {
+        let (_folder, store) = store();
+        let keys: BTreeSet<Digest> = (0..number).map(|i| Digest::of(&i.to_le_bytes())).collect();
+        for key in &keys {
+            fs::create_dir_all(store.action(key)).unwrap();
+            fs::write(store.action(key).join("record.json"), "").unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(40));
+        let mut facts = Facts::begin();
+        store.watch_records(&keys, &mut facts);
+        let question = Digest::of(b"question");
+        store.remember(&question, &facts, "42", store.root());
+        assert_eq!(recall(store.root(), &question).as_deref(), Some("42"));
+        fs::remove_dir_all(store.action(keys.first().unwrap())).unwrap();
+        assert_eq!(recall(store.root(), &question), None, "one of {number}");
+    }
+}
+
+#[test]
 fn a_newer_cache_is_refused() {
     let (_folder, store) = store();
     fs::write(store.root().join("VERSION"), "2\n").unwrap();

@@ -15,6 +15,7 @@ mod incremental;
 mod language;
 mod lease;
 mod lock;
+mod now;
 mod project;
 mod robust;
 mod shared;

@@ -284,7 +284,7 @@ fn a_cache_that_is_not_there_costs_one_line() {
     let run = project.titer(&["run", "pipelines/p.toml", "--push", "--shared", missing.to_str().unwrap()]);
     assert_eq!(run.code, 0, "{run:?}");
     assert_eq!(run.err.matches("there is no such folder").count(), 1, "{run:?}");
-    assert!(run.out.contains("10 ran") && run.err.contains("did not reach the shared cache: 10"), "{run:?}");
+    assert!(run.out.contains("10 ran") && run.err.contains("10 results did not reach the shared cache"), "{run:?}");
     assert!(!missing.exists());
     for command in ["push", "pull"] {
         let args = [command, "pipelines/p.toml", "--shared", missing.to_str().unwrap()];

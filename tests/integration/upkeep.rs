@@ -169,7 +169,7 @@ fn a_result_that_was_not_made_is_not_shown() {
     assert!(project.path("out/answers/aggregate.table/table.csv").exists());
     // What was not wanted stays as it is.
     project.write("data/more.jsonl", &format!("{rows}{{\"instruction\":\"a\",\"prediction\":\"b\"}}\n"));
-    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=2]"], 1, &["older state: 1 results"]);
+    project.refuses(&["run", "pipelines/p.toml", "-t", "mix.rows[n=2]"], 1, &["older state: 1 result;"]);
     assert!(project.path("out/answers/mix.rows/n=5").exists() && !project.path("out/answers/mix.rows/n=2").exists());
 }
 

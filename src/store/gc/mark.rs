@@ -115,13 +115,16 @@ impl Needed {
             let place = match &run.source {
                 // It tells of the latest run of each instance, which need not be one run.
                 Source::Latest => 1,
+                // What it needs its process says itself; its summary stays.
+                Source::Live => 1,
                 // Whose it is is not known.
                 Source::Unread(_) if policy.history => runs.iter().filter(|other| other.is_told_after(run)).count() + 1,
                 Source::Unread(_) => 1,
                 Source::Summary(_, plan) => counts.entry(&run.pipeline).or_default().place(plan.as_deref()),
-                Source::Killed(_) => counts.entry(&run.pipeline).or_default().place(None),
+                Source::Killed(_) | Source::Begun(..) => counts.entry(&run.pipeline).or_default().place(None),
             };
-            *kept = policy.keep_runs.is_some_and(|number| place <= number) || run.at >= since;
+            let is_live = run.source == Source::Live;
+            *kept = is_live || policy.keep_runs.is_some_and(|number| place <= number) || run.at >= since;
         }
         let mut keys = live.keys.clone();
         keys.extend(store.pins()?.iter().map(|pin| pin.key));

@@ -21,7 +21,7 @@ mod sweep;
 mod tests;
 
 pub(super) use mark::shelves;
-pub(super) use runs::pipelines;
+pub(super) use runs::{pipelines, plain};
 pub use stale::{Leftover, What};
 
 use super::Store;

@@ -1,13 +1,15 @@
 //! The runs that are remembered: which keys each had, whoever wrote it down.
 //!
 //! Three places tell of runs: a summary in `runs/` with its plan in `plans/`, the latest keys of a pipeline in
-//! `pipelines/`, and what is left in `roots/` of a process that was killed. They are read leniently: of what is not
-//! understood, whatever looks like a digest counts as a key or a plan, so that nothing goes by misunderstanding.
+//! `pipelines/`, and what is left in `roots/` of a process that was killed, which the summary that it began names. They
+//! are read leniently: of what is not understood, whatever looks like a digest counts as a key or a plan, so that nothing
+//! goes by misunderstanding.
 
 use super::Store;
 use crate::key::Digest;
 use crate::store::error::{At, Result};
 use crate::store::file::{self, is_absent};
+use crate::store::order;
 use crate::store::roots::Relied;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -21,6 +23,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct PastRun {
     pub(super) pipeline: String,
     pub(super) at: Timestamp,
+    /// What it is sorted by: its time, but never before that of a run that began earlier, whatever the clock said; and
+    /// its place among the runs.
+    rank: (Timestamp, usize),
     pub(super) keys: BTreeSet<Digest>,
     /// Whatever its summary names: the texts of manifests are kept as objects.
     pub(super) named: BTreeSet<Digest>,
@@ -41,7 +46,11 @@ pub(super) enum Source {
     Latest,
     /// A summary, and the name of its plan.
     Summary(PathBuf, Option<String>),
-    /// A process that was killed.
+    /// A summary that a live process has begun.
+    Live,
+    /// One whose process was killed, and what that relied on.
+    Begun(PathBuf, PathBuf),
+    /// A process that was killed, of which no summary tells.
     Killed(PathBuf),
     /// A summary that is not understood.
     Unread(PathBuf),
@@ -54,6 +63,14 @@ struct Summary {
     /// RFC 3339.
     started: String,
     plan: Option<String>,
+    /// Of a run that has not ended.
+    process: Option<Owner>,
+}
+
+/// What gc reads of a process.
+#[derive(Deserialize)]
+struct Owner {
+    name: String,
 }
 
 /// What live processes rely on.
@@ -98,8 +115,11 @@ impl Store {
         let mut runs = Vec::new();
         let mut plans: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
         let mut told: BTreeMap<String, Timestamp> = BTreeMap::new();
+        let mut begun: BTreeSet<String> = BTreeSet::new();
+        let places = order::places(&self.root)?;
         for entry in entries(&self.root.join("runs"))? {
             let path = entry.path();
+            let place = path.file_stem().and_then(|id| places.get(id.to_str()?).copied()).unwrap_or(0);
             let Some(bytes) = file::read_if_there(&path)? else { continue };
             let Ok(summary) = serde_json::from_slice::<Summary>(&bytes) else {
                 let mut keys = digests(&bytes);
@@ -107,10 +127,22 @@ impl Store {
                     keys.extend(self.plan_keys(&name.to_string())?);
                 }
                 let (at, named) = (written(&path), keys.clone());
-                runs.push(PastRun { pipeline: String::new(), at, keys, named, source: Source::Unread(path) });
+                let source = Source::Unread(path);
+                runs.push(PastRun { pipeline: String::new(), at, rank: (at, place), keys, named, source });
                 continue;
             };
             let at = summary.started.parse().unwrap_or_else(|_| written(&path));
+            let (rank, named) = ((at, place), digests(&bytes));
+            if let Some(Owner { name }) = summary.process {
+                let (keys, source) = match self.is_gone(&name) {
+                    true => (self.relied(&name)?.keys, Source::Begun(path, self.root.join("roots").join(&name))),
+                    false => (Vec::new(), Source::Live),
+                };
+                let keys = keys.into_iter().collect();
+                runs.push(PastRun { pipeline: summary.pipeline, at, rank, keys, named, source });
+                begun.insert(name);
+                continue;
+            }
             let keys = match &summary.plan {
                 None => BTreeSet::new(),
                 Some(name) => match plans.get(name) {
@@ -122,9 +154,10 @@ impl Store {
                 let last = told.entry(summary.pipeline.clone()).or_insert(Timestamp::MIN);
                 *last = (*last).max(written(&path));
             }
-            let (named, source) = (digests(&bytes), Source::Summary(path, summary.plan));
-            runs.push(PastRun { pipeline: summary.pipeline, at, keys, named, source });
+            let source = Source::Summary(path, summary.plan);
+            runs.push(PastRun { pipeline: summary.pipeline, at, rank, keys, named, source });
         }
+        rank(&mut runs);
         for entry in entries(&self.root.join("pipelines"))? {
             let path = entry.path();
             let Some(pipeline) = pipeline_of(&entry) else { continue };
@@ -134,26 +167,26 @@ impl Store {
                 continue;
             }
             let keys = digests(&file::read_if_there(&path)?.unwrap_or_default());
-            runs.push(PastRun { pipeline, at: written(&path), keys, named: BTreeSet::new(), source: Source::Latest });
+            let at = written(&path);
+            runs.push(PastRun { pipeline, at, rank: (at, 0), keys, named: BTreeSet::new(), source: Source::Latest });
         }
         for entry in entries(&self.root.join("roots"))? {
-            let path = entry.path();
-            if self.is_gone(&entry.file_name().to_string_lossy()) {
-                let text = file::read_if_there(&path)?.unwrap_or_default();
-                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            if !begun.contains(&name) && self.is_gone(&name) {
+                let relied = self.relied(&name)?;
                 let keys = relied.keys.into_iter().collect();
-                let pipeline = relied.pipeline.unwrap_or_default();
-                runs.push(PastRun {
-                    pipeline,
-                    at: written(&path),
-                    keys,
-                    named: BTreeSet::new(),
-                    source: Source::Killed(path),
-                });
+                let (pipeline, at, named) = (relied.pipeline.unwrap_or_default(), written(&path), BTreeSet::new());
+                runs.push(PastRun { pipeline, at, rank: (at, 0), keys, named, source: Source::Killed(path) });
             }
         }
-        runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.at.cmp(&a.at)));
+        runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.rank.cmp(&a.rank)));
         Ok(runs)
+    }
+
+    /// What a process relied on.
+    fn relied(&self, name: &str) -> Result<Relied> {
+        let text = file::read_if_there(&self.root.join("roots").join(name))?.unwrap_or_default();
+        Ok(Relied::parse(&String::from_utf8_lossy(&text)))
     }
 
     fn plan_keys(&self, name: &str) -> Result<BTreeSet<Digest>> {
@@ -163,6 +196,17 @@ impl Store {
         }
         let path = self.root.join("plans").join(format!("{name}.json"));
         Ok(digests(&file::read_if_there(&path)?.unwrap_or_default()))
+    }
+}
+
+/// Lets no run come before one that began earlier, as far as their order is known.
+fn rank(runs: &mut [PastRun]) {
+    let mut known: Vec<&mut PastRun> = runs.iter_mut().filter(|run| run.rank.1 > 0).collect();
+    known.sort_by_key(|run| run.rank.1);
+    let mut latest = Timestamp::MIN;
+    for run in known {
+        latest = latest.max(run.at);
+        run.rank.0 = latest;
     }
 }
 
@@ -203,7 +247,7 @@ pub(super) fn words(text: &[u8]) -> Vec<Digest> {
 }
 
 /// The name that [`file::path_part`] made a part of a path of.
-fn plain(part: &str) -> String {
+pub(in crate::store) fn plain(part: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), part.as_bytes());
     while let Some((first, more)) = rest.split_first() {
         let code = more.get(..2).and_then(|two| u8::from_str_radix(std::str::from_utf8(two).ok()?, 16).ok());

@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Whether a file was written so long ago, on the clock that stamped it: the clocks of hosts differ, and jump.
-    fn has_rested(&self, metadata: &Metadata, time: Duration) -> bool {
+    pub(in crate::store) fn has_rested(&self, metadata: &Metadata, time: Duration) -> bool {
         let stamp = || tempfile::tempfile_in(self.temporary().ok()?).ok()?.metadata().ok()?.modified().ok();
         let now = stamp().unwrap_or_else(SystemTime::now);
         metadata.modified().is_ok_and(|then| now.duration_since(then).is_ok_and(|age| age > time))
@@ -150,7 +150,7 @@ impl Store {
         let mut paths: Vec<(What, PathBuf)> = Vec::new();
         for entry in entries(&self.root.join("logs"))? {
             let name = entry.file_name().into_string().unwrap_or_default();
-            let key = name.strip_suffix(".log").and_then(|key| key.parse::<Digest>().ok());
+            let key = name.split('.').next().and_then(|key| key.parse::<Digest>().ok());
             let is_needed =
                 |key: &Digest| needed.keys.contains(key) || (actions.contains_key(key) && !going.contains(key));
             if key.is_some_and(|key| !is_needed(&key)) && self.is_old(&entry.path(), policy.grace) {
@@ -230,12 +230,16 @@ impl Store {
                 Source::Unread(path) if policy.history && judges && !kept && self.is_old(path, policy.grace) => {
                     old.push((What::Run, path.clone()));
                 }
+                Source::Begun(path, roots) if judges && !kept => {
+                    old.push((What::Roots, roots.clone()));
+                    old.extend(policy.history.then(|| (What::Run, path.clone())));
+                }
                 Source::Summary(_, plan) => named.extend(plan.as_deref()),
                 Source::Killed(path) if run.keys.is_empty() || (judges && !kept) => {
                     old.push((What::Roots, path.clone()))
                 }
                 Source::Unread(_) => is_understood = false,
-                Source::Killed(_) | Source::Latest => {}
+                Source::Killed(_) | Source::Begun(..) | Source::Live | Source::Latest => {}
             }
         }
         if !is_understood {
