@@ -5,7 +5,7 @@ use super::diary::Diary;
 use super::progress::{JsonLines, Progress};
 use super::project::{Failure, Project};
 use super::snapshot::Question;
-use super::{Exit, lock, machine, out};
+use super::{Exit, lock, machine, out, owner};
 use crate::plan::Status;
 use crate::run::{Observer, Options, Purpose, Recorder, Summary};
 use crate::schedule::Counts;
@@ -40,6 +40,7 @@ pub(super) fn run(
     machine: &Machine,
     json: bool,
 ) -> Result<Exit, Failure> {
+    owner::claim(project)?;
     let resolver = project.resolver();
     let (mut plan, forced) = project.plan(&resolver, wanted)?;
     if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {

@@ -14,6 +14,7 @@ mod kind;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;
+mod pins;
 pub mod predict;
 pub mod prompt;
 mod reference;
@@ -23,7 +24,8 @@ pub mod train;
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
 pub use kind::Kind;
-pub use reference::{InputSource, Reference, is_name, parse_pins};
+pub use pins::{Pins, quoted};
+pub use reference::{InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Setting, Table, schema};

@@ -11,7 +11,7 @@
 //! local/HOST/objects.json                   how objects looked when their bytes were right
 //! local/HOST/snapshots/                     runs that found nothing to do
 //! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
-//! quarantine/                               what was found damaged, to be looked at
+//! quarantine/                               what was found damaged or was refused by a lock, to be looked at
 //! runs/20261124T080153Z-0k3fz2.json         what a run was asked and did
 //! plans/DIGEST.json                         the keys of a run's instances
 //! work/                                     scratch folders of live processes
@@ -27,6 +27,7 @@
 //! disk, says `durable`.
 
 mod action;
+mod apart;
 mod check;
 mod claim;
 mod durable;
@@ -132,12 +133,28 @@ impl Store {
         if !root.exists() {
             fs::create_dir_all(root).at("create", root)?;
         }
-        let root = fs::canonicalize(root).at("open", root)?;
-        if !root.is_dir() {
+        Self::at(&fs::canonicalize(root).at("open", root)?, settings, true)
+    }
+
+    /// As [`Store::open_with`], but a cache that is not there is an empty one that nothing can be kept in, and is not
+    /// made.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look_with(root: &Path, settings: Settings) -> Result<Self> {
+        match root.join("VERSION").exists() {
+            true => Self::open_with(root, settings),
+            false => Self::at(&std::path::absolute(root).at("open", root)?, settings, false),
+        }
+    }
+
+    fn at(root: &Path, settings: Settings, may_write: bool) -> Result<Self> {
+        let root = root.to_path_buf();
+        if root.exists() && !root.is_dir() {
             return Err(StoreError::Unfit { path: root, reason: "a cache is a folder" });
         }
         let found = format::read(&root)?;
-        let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let writable = may_write && access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let host = host();
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
@@ -374,6 +391,8 @@ fn files_below(folder: &Path, links: Links) -> Result<Vec<String>> {
                 folders.push((path, format!("{relative}/"), depth + 1));
             } else if metadata.is_file() {
                 files.push(relative);
+            } else if metadata.is_symlink() {
+                return Err(unfit(&path, action::LINK));
             } else {
                 return Err(unfit(&path, "it is neither a file nor a folder"));
             }
