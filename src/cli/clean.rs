@@ -1,8 +1,8 @@
 //! `titer clean`: takes results out of `out/`, never out of the cache.
 
+use super::Exit;
 use super::out::{self, CALM, styled};
 use super::project::{Failure, Project};
-use super::{Exit, owner};
 use crate::store::view;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
@@ -25,9 +25,6 @@ pub(super) fn run(project: &Project, extent: Extent, as_json: bool) -> Result<Ex
         true => BTreeSet::new(),
         false => pipeline.instances.iter().map(|instance| instance.id.folder()).collect(),
     };
-    if extent.all && !extent.dry {
-        owner::release(project);
-    }
     let cleaned = view::clean(store, &out, &keep, extent.dry).map_err(anyhow::Error::from)?;
     let forgotten = if extent.forget { forget(project, extent.dry)? } else { Vec::new() };
     if as_json {

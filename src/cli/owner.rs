@@ -3,63 +3,41 @@
 
 use super::project::{Failure, Project, from_root, read_text};
 use crate::diagnostic::{Diagnostic, Sources};
-use crate::manifest;
+use crate::manifest::{self, Overrides};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// The file in `out/NAME` that says whose results are there.
-const OWNER: &str = ".manifest";
-
-/// Takes the folder in which the project's results are shown for its manifest.
+/// Takes the name for the project's manifest.
 ///
 /// # Errors
-/// If another manifest has it, which is still there and still has that name.
+/// If another manifest has it, which is still there and is still called so.
 pub(super) fn claim(project: &Project) -> Result<(), Failure> {
-    let name = &project.pipeline.name;
-    let folder = folder(&project.root, name);
-    let own = from_root(&project.root, &project.manifest);
-    let before = fs::read_to_string(folder.join(OWNER)).unwrap_or_default();
-    let before = before.trim_end();
-    if before == own {
+    let Project { root, manifest, store, pipeline, .. } = project;
+    let (name, own) = (&pipeline.name, from_root(root, manifest));
+    let before = store.owner(name);
+    if before.as_ref() == Some(&own) {
         return Ok(());
     }
-    let other = project.root.join(before);
-    if !before.is_empty() && !is_same(&other, &project.manifest) && is_called(&other, name) {
+    if let Some(before) = before.filter(|before| is_another(&root.join(before), manifest, name)) {
+        let out = root.join("out").join(name);
         let message = format!(
             "`{before}` is called `{name}` too: both would show their results in `{}`, and be locked as one",
-            folder.display()
+            out.display()
         );
-        let problem = Diagnostic::in_file(&project.manifest, None, message);
-        return Err(
-            project.failure(vec![problem.hint(format!("give one of them another name: `name = \"{name}-2\"`"))])
-        );
+        let problem = Diagnostic::in_file(manifest, None, message);
+        let hint = format!("give one of them another name: `name = \"{name}-2\"`");
+        return Err(project.failure(vec![problem.hint(hint)]));
     }
-    // Not being able to costs the next one this message.
-    let _ = fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(OWNER), format!("{own}\n")));
+    // Not being able to costs the other one this message.
+    let _ = store.set_owner(name, &own);
     Ok(())
 }
 
-/// Lets go of the folder.
-pub(super) fn release(project: &Project) {
-    let _ = fs::remove_file(folder(&project.root, &project.pipeline.name).join(OWNER));
-}
-
-fn folder(root: &Path, name: &str) -> PathBuf {
-    root.join("out").join(name)
-}
-
-fn is_same(one: &Path, other: &Path) -> bool {
-    fs::canonicalize(one).ok().zip(fs::canonicalize(other).ok()).is_some_and(|(one, other)| one == other)
-}
-
-/// Whether there is a manifest with that name; of one with mistakes that is not known, and it is believed to be so.
-fn is_called(manifest: &Path, name: &str) -> bool {
+/// Whether there is such a manifest, and it is another one of that name. Of one with mistakes that is not known, and it
+/// is believed to be so.
+fn is_another(other: &Path, own: &Path, name: &str) -> bool {
+    let place = |path: &Path| fs::canonicalize(path).ok();
     let read = |path: &str| read_text(path);
-    let loaded = manifest::load(
-        &manifest.display().to_string(),
-        &read,
-        &manifest::Overrides::default(),
-        &mut Sources::default(),
-    );
-    manifest.is_file() && loaded.map_or(true, |pipeline| pipeline.name == name)
+    let load = || manifest::load(&other.display().to_string(), &read, &Overrides::default(), &mut Sources::default());
+    other.is_file() && place(other) != place(own) && load().map_or(true, |pipeline| pipeline.name == name)
 }

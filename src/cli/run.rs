@@ -40,7 +40,6 @@ pub(super) fn run(
     machine: &Machine,
     json: bool,
 ) -> Result<Exit, Failure> {
-    owner::claim(project)?;
     let resolver = project.resolver();
     let (mut plan, forced) = project.plan(&resolver, wanted)?;
     if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
@@ -49,6 +48,7 @@ pub(super) fn run(
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
+    owner::claim(project)?;
     let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
     let meant = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
         plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()

@@ -11,7 +11,7 @@ use super::{AxisValue, Instance, InstanceId, NamedPath, Pipeline, ResolvedInput,
 use crate::diagnostic::{Diagnostic, Place, Problems, Span};
 use crate::settings::{At, Decode, Table, Value, ValueKind};
 use crate::stage::command::COMMAND;
-use crate::stage::{self, Form, InputSource, InputSpec, Kind, Stage};
+use crate::stage::{self, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pipeline with more instances than this is a slip: it is refused before memory goes.
@@ -100,24 +100,20 @@ struct Expansion<'a> {
     document: &'a Document,
     instances: Vec<Instance>,
     made: BTreeMap<usize, Made>,
-    /// What stages with mistakes would read.
-    unmade: Vec<InputSpec>,
+    /// The files that stages with mistakes name.
+    unmade: Vec<NamedPath>,
 }
 
 impl Expansion<'_> {
     /// The files that anything reads, each place once, but those whose names are mistakes themselves.
     fn paths(self, problems: &Problems) -> Vec<NamedPath> {
-        let unmade = self.unmade.into_iter().filter_map(|spec| match spec.source {
-            InputSource::Path(path) => Some(NamedPath { form: spec.form, path, span: spec.span }),
-            InputSource::Stage(_) => None,
-        });
         let inputs = self.instances.into_iter().flat_map(|instance| instance.inputs);
         let made = inputs.filter(|input| !input.inherited).filter_map(|input| match input.source {
             Source::Path(path) => Some(NamedPath { form: input.form, path, span: input.span }),
             Source::Output { .. } => None,
         });
         let mut seen = BTreeSet::new();
-        let all = made.chain(unmade).filter(|named| !problems.is_muted(named.span));
+        let all = made.chain(self.unmade).filter(|named| !problems.is_muted(named.span));
         all.filter(|named| seen.insert((named.span, named.path.clone()))).collect()
     }
 
@@ -161,8 +157,7 @@ impl Expansion<'_> {
             // What is wrong so far or upstream has been said; the rest of the settings is looked at all the same.
             let all: Vec<Vec<&Level>> = axes.iter().map(|axis| axis.levels.iter().collect()).collect();
             let first = Combinations::new(&all).next()?;
-            let decoded = self.decode(stage, &table, &axes, &first, problems);
-            self.unmade.extend(decoded.into_iter().flatten().flat_map(|part| part.inputs));
+            self.decode(stage, &table, &axes, &first, problems);
             return None;
         }
         let made = self.instances_of(stage, &table, &axes, &levels, !placeholders.is_empty(), problems)?;
@@ -192,11 +187,7 @@ impl Expansion<'_> {
         for combination in Combinations::new(levels) {
             // A stage without placeholders says the same for every combination.
             if varies || decoded.is_none() {
-                let before = problems.len();
                 decoded = self.decode(stage, table, axes, &combination, problems);
-                if problems.len() > before {
-                    self.unmade.extend(decoded.iter().flatten().flat_map(|part| part.inputs.iter().cloned()));
-                }
             }
             let coordinates: BTreeMap<String, AxisValue> =
                 axes.iter().zip(&combination).map(|(axis, level)| (axis.name.clone(), level.value.clone())).collect();
@@ -254,7 +245,7 @@ impl Expansion<'_> {
 
     /// The stage's settings with these values of its axes.
     fn decode(
-        &self,
+        &mut self,
         stage: &StageText,
         table: &Table,
         axes: &[&Axis],
@@ -263,9 +254,14 @@ impl Expansion<'_> {
     ) -> Option<Vec<Stage>> {
         let params = self.document.params.entries.iter().map(|(key, value)| (key.name.as_str(), value)).collect();
         let levels = axes.iter().zip(combination).map(|(axis, level)| (axis.name.as_str(), *level)).collect();
+        let known = self.document.axes.iter().map(|axis| axis.name.as_str()).collect();
         let contract = contract(stage.kind, table);
-        let filled = placeholder::fill(table, &Scope { params, levels, contract }, problems);
-        stage::decode(stage.kind, &filled, stage.span, problems)
+        let filled = placeholder::fill(table, &Scope { params, levels, axes: known, contract }, problems);
+        let decoded = stage::decode(stage.kind, &filled, stage.span, problems);
+        if !problems.is_empty() {
+            self.unmade.extend(resolve::paths(stage.kind, filled, stage.span));
+        }
+        decoded
     }
 }
 

@@ -43,6 +43,8 @@ enum Piece<'a> {
 pub(super) struct Scope<'a> {
     pub(super) params: BTreeMap<&'a str, &'a Value>,
     pub(super) levels: BTreeMap<&'a str, &'a Level>,
+    /// All axes, those that the stage does not vary over too.
+    pub(super) axes: Vec<&'a str>,
     /// What else may stand in the braces of a command's argument.
     pub(super) contract: Vec<String>,
 }
@@ -301,7 +303,8 @@ fn respan(value: Value, span: Span) -> Value {
 impl Scope<'_> {
     fn unknown(&self, path: &str, span: Span, language: Language) -> Diagnostic {
         let first = path.split('.').next().unwrap_or(path);
-        let known: BTreeSet<&str> = self.params.keys().chain(self.levels.keys()).copied().collect();
+        let known: BTreeSet<&str> =
+            self.params.keys().chain(self.levels.keys()).copied().chain(self.axes.iter().copied()).collect();
         let written = if language == Language::Expression { format!("${path}") } else { format!("{{{path}}}") };
         let problem = Diagnostic::at(span, format!("`{written}` is neither an axis nor a parameter"));
         if closest(first, known.iter().copied()).is_some() || language == Language::Expression {
@@ -368,6 +371,7 @@ mod tests {
         let scope = Scope {
             params: [("base", table.get("base").unwrap())].into(),
             levels: [("target", &target), ("n", &n)].into(),
+            axes: vec!["run"],
             contract: vec!["input.data".into(), "output".into()],
         };
         let value =
@@ -397,7 +401,7 @@ mod tests {
         let text = problems.join("");
         assert!(
             text.contains("`{m}` is neither an axis nor a parameter")
-                && text.contains("known are `base`, `n`, `target`"),
+                && text.contains("known are `base`, `n`, `run`, `target`"),
             "{text}"
         );
         assert!(text.contains("the values of axis `n` have no fields"), "{text}");
@@ -421,14 +425,14 @@ b = '\frac{n}{{ n }}'
                 "a": "{HOME}/20", "command": ["sh", "-c", r"echo {x} \{output} {output}"], "b": r"\frac20{{ n }}",
             })
         );
-        let (_, problems) = filled("command = ['cp', '{outpt}', '{input.dta}', '${HOME}/{m}']\na = '{o}'");
+        let (_, problems) = filled("command = ['cp', '{outpt}', '{input_data}', '${HOME}/{m}']\na = '{o}'");
         let text = problems.join("");
         for hint in [
             "did you mean `output`?",
             "did you mean `input.data`?",
             r"a shell's variable is `$HOME`; where the braces are meant, write `\{HOME}` (in double quotes `\\{HOME}`)",
             "`{m}` is neither",
-            r"known are `base`, `n`, `target`; where the braces are meant, write `\{o}`",
+            r"known are `base`, `n`, `run`, `target`; where the braces are meant, write `\{o}`",
         ] {
             assert!(text.contains(hint), "{hint} is not in {text}");
         }

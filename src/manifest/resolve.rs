@@ -2,9 +2,9 @@
 
 use super::axes::SCORER;
 use super::document::{Document, StageText};
-use super::{AxisValue, Instance, ResolvedInput, Source};
+use super::{AxisValue, Instance, NamedPath, ResolvedInput, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Value, ValueKind};
+use crate::settings::{Table, Value, ValueKind};
 use crate::stage::{Form, InputSource, InputSpec, Kind, Recipe, Reference, Stage};
 use petgraph::graphmap::DiGraphMap;
 use std::collections::BTreeMap;
@@ -61,6 +61,29 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
                 && let Some(stage) = find(document, &reference, value.span, problems)
             {
                 found.push(Written { stage, reference, gather, span: value.span });
+            }
+        });
+    }
+    found
+}
+
+/// The files that a stage's settings name, whatever else is wrong with them; placeholders are filled in.
+pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
+    let root = Value { kind: ValueKind::Table(table), span };
+    let mut found = Vec::new();
+    for setting in kind.reference_settings().iter().chain(&["sources.*.path"]) {
+        let parts: Vec<&str> = setting.split('.').collect();
+        let form = match parts.as_slice() {
+            ["tokenizer"] => Form::Tokenizer,
+            ["base" | "model"] => Form::Model,
+            ["inputs", ..] => Form::Any,
+            _ => Form::Rows,
+        };
+        visit(&root, &parts, None, &mut |value, _| {
+            if let Some(path) = value.as_str().filter(|path| !path.is_empty())
+                && let Ok(None) = Reference::parse(path)
+            {
+                found.push(NamedPath { form, path: path.to_string(), span: value.span });
             }
         });
     }

@@ -20,7 +20,7 @@ impl Pins {
         let mut rest = text;
         loop {
             rest = rest.trim_start();
-            let Some(next) = rest.chars().next() else { return Err(format!("`[{text}` has no `]` at its end")) };
+            let Some(next) = rest.chars().next() else { return Err(format!("`[{text}` does not end with `]`")) };
             match next {
                 ']' => return Ok((Self(pins), &rest[1..])),
                 ',' => rest = &rest[1..],
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_said() {
         for (text, message) in [
-            ("n=1", "`[n=1` has no `]`"),
+            ("n=1", "`[n=1` does not end with `]`"),
             ("x=a,b]", "`b` is not `axis=value`; a value that holds `,`"),
             ("x=\"a]", "the quote of `\"a]` is not closed"),
             ("x=\"a\"b]", "`b]` comes after the quotes of `\"a\"`"),

@@ -186,6 +186,6 @@ mod tests {
             assert_eq!(reference.to_string(), text);
         }
         assert_eq!(Reference::parse("mix.d[ab]/rows.jsonl"), Ok(None));
-        assert!(Reference::parse("mix.train[file=a/b").unwrap_err().contains("has no `]`"));
+        assert!(Reference::parse("mix.train[file=a/b").unwrap_err().contains("does not end with `]`"));
     }
 }

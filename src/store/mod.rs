@@ -7,6 +7,7 @@
 //! actions/cd/cd34…/record.json              the first committed run of the key: the canonical one
 //! actions/cd/cd34…/observations/1.json      further runs of it
 //! pipelines/NAME.json                       keys of the last run, by instance
+//! pipelines/NAME.manifest                   whose last run that was
 //! local/HOST/stat.json                      digests of files that look untouched
 //! local/HOST/objects.json                   how objects looked when their bytes were right
 //! local/HOST/snapshots/                     runs that found nothing to do
@@ -327,6 +328,20 @@ impl Store {
             return Ok(());
         }
         file::replace(&path, &text, &self.temporary()?)
+    }
+
+    /// The manifest that a pipeline's results are shown for, as it was called the last time.
+    pub fn owner(&self, pipeline: &str) -> Option<String> {
+        fs::read_to_string(self.owner_path(pipeline)).ok().map(|text| text.trim_end().to_string())
+    }
+
+    /// Keeps that.
+    pub fn set_owner(&self, pipeline: &str, manifest: &str) -> Result<()> {
+        file::replace(&self.owner_path(pipeline), format!("{manifest}\n").as_bytes(), &self.temporary()?)
+    }
+
+    fn owner_path(&self, pipeline: &str) -> PathBuf {
+        self.pipeline_path(pipeline).with_extension("manifest")
     }
 
     fn pipeline_path(&self, pipeline: &str) -> PathBuf {
