@@ -6,10 +6,11 @@
 
 use super::Resolver;
 use crate::diagnostic::Diagnostic;
+use crate::key::Digest;
 use crate::manifest::{ResolvedInput, Source};
 use crate::row;
 use crate::stage::{Recipe, aggregate, predict, score};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A file is read up to about so many bytes; a longer one may have any column.
@@ -23,11 +24,13 @@ pub(super) struct Columns<'a> {
     resolver: &'a Resolver<'a>,
     nodes: RefCell<BTreeMap<(usize, String), bool>>,
     files: RefCell<BTreeMap<(String, String), bool>>,
+    /// Keys of the last run.
+    last: OnceCell<BTreeMap<String, Digest>>,
 }
 
 impl<'a> Columns<'a> {
     pub(super) fn new(resolver: &'a Resolver<'a>) -> Self {
-        Self { resolver, nodes: RefCell::default(), files: RefCell::default() }
+        Self { resolver, nodes: RefCell::default(), files: RefCell::default(), last: OnceCell::new() }
     }
 
     /// What an aggregate names that no score can have.
@@ -105,7 +108,7 @@ impl<'a> Columns<'a> {
 
     fn was_imported(&self, node: usize) -> bool {
         let Resolver { pipeline, store, .. } = self.resolver;
-        let last = store.last_run(&pipeline.name).unwrap_or_default();
+        let last = self.last.get_or_init(|| store.last_run(&pipeline.name).unwrap_or_default());
         let key = last.get(&pipeline.instances[node].id.to_string());
         let record = key.and_then(|key| store.get(key).ok().flatten());
         record.is_some_and(|record| record.run.imported.is_some())
