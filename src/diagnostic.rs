@@ -1,5 +1,6 @@
 //! Messages for people: what is wrong, where, and what to do. Knows source text and positions, nothing else.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -95,14 +96,26 @@ pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 #[derive(Debug, Default)]
 pub struct Problems {
     list: Vec<Diagnostic>,
+    muted: BTreeSet<Span>,
 }
 
 impl Problems {
-    /// Adds one; the same problem at the same place is kept once.
+    /// Adds one; the same problem at the same place is kept once, and none at a muted place.
     pub fn push(&mut self, problem: Diagnostic) {
-        if !self.list.contains(&problem) {
+        let is_muted = matches!(problem.place, Some(Place::Span(span)) if self.is_muted(span));
+        if !is_muted && !self.list.contains(&problem) {
             self.list.push(problem);
         }
+    }
+
+    /// What is wrong at `span` has been said: whatever is found there from now on only follows from it.
+    pub fn mute(&mut self, span: Span) {
+        self.muted.insert(span);
+    }
+
+    /// Whether what is wrong there has been said.
+    pub fn is_muted(&self, span: Span) -> bool {
+        self.muted.contains(&span)
     }
 
     /// Adds a problem at `span`.
@@ -183,17 +196,55 @@ impl Sources {
         let source = self.text(span.file).lines().nth(line - 1).unwrap_or("");
         let number = line.to_string();
         let margin = " ".repeat(number.len());
-        // Tabs stay tabs under the line, so that the carets stand where they should.
-        let indent: String = source.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let rest = source.chars().count().saturating_sub(column - 1).max(1);
         let text = self.text(span.file);
         let end = (span.end as usize).min(text.len());
         let marked = text.get(span.start as usize..end).unwrap_or("").chars().take_while(|c| *c != '\n').count();
-        let carets = "^".repeat(marked.clamp(1, rest));
+        let shown = Cut::around(source, column - 1, marked);
         let _ = writeln!(out, "{margin} --> {name}:{line}:{column}");
         let _ = writeln!(out, "{margin} |");
-        let _ = writeln!(out, "{number} | {source}");
-        let _ = writeln!(out, "{margin} | {indent}{carets}");
+        let _ = writeln!(out, "{number} | {}", shown.text);
+        let _ = writeln!(out, "{margin} | {}{}", shown.indent, "^".repeat(shown.marked));
+    }
+}
+
+/// Characters of a line that are shown.
+const WIDEST: usize = 160;
+
+/// The part of a line that is shown, with what is marked of it.
+struct Cut {
+    text: String,
+    indent: String,
+    marked: usize,
+}
+
+impl Cut {
+    /// All of the line, or of one that is too long what stands around the place.
+    fn around(line: &str, column: usize, marked: usize) -> Self {
+        let length = line.chars().count();
+        let (first, last) = match length > WIDEST {
+            // More of what comes before than after, where a long value begins.
+            true => {
+                let first = column.saturating_sub(WIDEST / 2).min(length - WIDEST);
+                (first, first + WIDEST)
+            }
+            false => (0, length),
+        };
+        let mut text: String = line.chars().skip(first).take(last - first).collect();
+        // Tabs stay tabs under the line, so that the carets stand where they should.
+        let mut indent: String = line
+            .chars()
+            .skip(first)
+            .take(column.saturating_sub(first))
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        if first > 0 {
+            text.insert_str(0, "… ");
+            indent.insert_str(0, "  ");
+        }
+        if last < length {
+            text.push_str(" …");
+        }
+        Self { text, indent, marked: marked.clamp(1, last.saturating_sub(column).max(1)) }
     }
 }
 
@@ -211,6 +262,36 @@ mod tests {
             sources.render(&problem),
             "error: unknown scorer `exact_mach`\n  --> pipelines/f.toml:2:12\n  |\n2 | scorers = [\"exact_mach\", \"rouge\"]\n  |            ^^^^^^^^^^^^\nhint: did you mean `exact_match`?\n"
         );
+    }
+
+    #[test]
+    fn a_long_line_is_cut_around_the_place() {
+        let mut sources = Sources::default();
+        let text = format!("x = [\"{}\", here, \"{}\"]", "a".repeat(50_000), "b".repeat(50_000));
+        let start = u32::try_from(text.find("here").unwrap()).unwrap();
+        let file = sources.add("m.toml", text.as_str());
+        let shown = sources.render(&Diagnostic::at(Span { file, start, end: start + 4 }, "no"));
+        assert!(shown.len() < 600 && shown.contains(&format!("m.toml:1:{}", start + 1)), "{shown}");
+        let lines: Vec<Vec<char>> = shown.lines().map(|line| line.chars().collect()).collect();
+        let carets: Vec<usize> = (0..lines[4].len()).filter(|at| lines[4][*at] == '^').collect();
+        let marked: String = carets.iter().map(|at| lines[3][*at]).collect();
+        assert_eq!(marked, "here", "{shown}");
+        assert!(shown.contains("| … a") && shown.contains("b …"), "{shown}");
+        // A value that is longer than what is shown is marked as far as that goes.
+        let shown = sources.render(&Diagnostic::at(Span { file, start: 5, end: 50_007 }, "no"));
+        assert!(shown.len() < 600 && shown.contains("| x = [\"aaa"), "{shown}");
+        assert_eq!(shown.matches('^').count(), WIDEST - 5, "{shown}");
+    }
+
+    #[test]
+    fn what_follows_from_a_mistake_is_not_said() {
+        let mut problems = Problems::default();
+        let (one, two) = (Span { file: 0, start: 0, end: 4 }, Span { file: 0, start: 4, end: 8 });
+        problems.at(one, "first");
+        problems.mute(one);
+        problems.at(one, "follows");
+        problems.at(two, "second");
+        assert_eq!(problems.into_vec().len(), 2);
     }
 
     #[test]

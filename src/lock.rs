@@ -52,8 +52,7 @@ pub struct Locked {
 impl Locked {
     /// What is to be locked of an instance with this record.
     pub fn new(recipe: Digest, record: &Record) -> Self {
-        let outputs = record.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect();
-        Self { recipe, key: record.key, outputs }
+        Self { recipe, key: record.key, outputs: record.digests() }
     }
 }
 
@@ -218,10 +217,14 @@ impl Held {
         (locked.key != *key).then(|| format!("its key is not the locked one: {old} → {new}"))
     }
 
-    /// What speaks against the outputs of a record.
-    pub fn refuses_outputs(&self, instance: &str, record: &Record) -> Option<String> {
+    /// The outputs that an instance must have, if it is held to every byte.
+    pub fn outputs(&self, instance: &str) -> Option<&BTreeMap<String, Digest>> {
+        Some(&self.strict(instance)?.outputs)
+    }
+
+    /// What speaks against outputs with these digests.
+    pub fn refuses_outputs(&self, instance: &str, made: &BTreeMap<String, Digest>) -> Option<String> {
         let locked = self.strict(instance)?;
-        let made = Locked::new(locked.recipe, record).outputs;
         let names: BTreeSet<&String> = locked.outputs.keys().chain(made.keys()).collect();
         let short = |digest: Option<&Digest>| digest.map_or_else(|| "none".to_string(), Digest::short);
         let differing: Vec<String> = names
@@ -341,10 +344,10 @@ mod tests {
         }
         assert_eq!(strict.refuses_key("mix.a", &digest("1")), None);
         assert!(strict.refuses_key("mix.a", &digest("2")).unwrap().contains(&digest("2").short()));
-        assert_eq!(strict.refuses_outputs("mix.a", &record("1", "1")), None);
-        assert!(strict.refuses_outputs("mix.a", &record("1", "2")).unwrap().contains("`train`"));
+        assert_eq!(strict.refuses_outputs("mix.a", &record("1", "1").digests()), None);
+        assert!(strict.refuses_outputs("mix.a", &record("1", "2").digests()).unwrap().contains("`train`"));
         assert_eq!(
-            (loose.refuses_key("mix.a", &digest("2")), loose.refuses_outputs("mix.a", &record("1", "2"))),
+            (loose.refuses_key("mix.a", &digest("2")), loose.refuses_outputs("mix.a", &record("1", "2").digests())),
             (None, None)
         );
     }

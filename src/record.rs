@@ -5,6 +5,7 @@
 use crate::key::{Digest, canonical};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Version of the form of records.
 pub const FORMAT: u32 = 1;
@@ -27,6 +28,11 @@ impl Record {
     /// The output of that name.
     pub fn output(&self, name: &str) -> Option<&Output> {
         self.outputs.iter().find(|output| output.name == name)
+    }
+
+    /// Digests of the outputs by name.
+    pub fn digests(&self) -> BTreeMap<String, Digest> {
+        self.outputs.iter().map(|output| (output.name.clone(), output.digest)).collect()
     }
 
     /// Names of the outputs whose bytes are not those of `other`, those that only one of them has included.

@@ -251,9 +251,11 @@ impl Runner<'_> {
         self.working.insert(key, node);
         let running = Running::new(document, materials);
         let is_forced = self.options.forced.contains(&node);
-        let recipe = &self.pipeline.instances[node].recipe;
+        let instance = &self.pipeline.instances[node];
+        let held = self.options.locked.as_ref();
+        let locked = held.and_then(|held| held.outputs(&instance.id.to_string())).cloned();
         let mut sharing = self.sharing.as_mut().filter(|_| !is_forced && !self.stopping);
-        match sharing.as_mut().is_some_and(|sharing| sharing.fetch(node, &running.document, recipe)) {
+        match sharing.as_mut().is_some_and(|sharing| sharing.fetch(node, &running.document, &instance.recipe, locked)) {
             true => self.schedule.fetch(node),
             false => self.schedule.queue(node, running.size()),
         }
@@ -374,6 +376,9 @@ impl Runner<'_> {
                 ),
             );
         }
+        if let Some(message) = self.refused(node) {
+            return self.fail(node, &message, true);
+        }
         let Some(running) = self.running.get(&node) else { return };
         match running.commit(&self.pipeline.instances[node], self.store) {
             Ok(Committed::Canonical(record)) => {
@@ -385,7 +390,7 @@ impl Runner<'_> {
                 }
             }
             Ok(Committed::Observation { canonical, observed, differing }) => {
-                if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed)) {
+                if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed.digests())) {
                     return self.fail(node, Cause::Error, &message, true);
                 }
                 let event = RunEvent::Observed(seconds, &differing, &observed);
@@ -395,10 +400,29 @@ impl Runner<'_> {
         }
     }
 
+    /// What the lock has against outputs that are about to become the result of their key. They are set apart: in the
+    /// cache they would be the result for everybody. What is made beside a result is an observation, and may be kept.
+    fn refused(&mut self, node: usize) -> Option<String> {
+        let instance = &self.pipeline.instances[node];
+        let (held, running) = (self.options.locked.as_ref()?, self.running.get(&node)?);
+        held.outputs(&instance.id.to_string())?;
+        let key = running.document.key();
+        if self.store.get(&key).ok()?.is_some_and(|record| self.store.complete(&record)) {
+            return None;
+        }
+        // What cannot be read is said at the commit.
+        let made = running.weigh(instance, self.store).ok()?;
+        let message = held.refuses_outputs(&instance.id.to_string(), &made)?;
+        Some(match running.set_apart(self.store) {
+            Ok(place) => format!("{message}; what was made is kept in `{}`, and is no result", place.display()),
+            Err(error) => format!("{message}; what was made could not be kept: {error:#}"),
+        })
+    }
+
     /// The instance is done with this record, unless the lock refuses it: then it has failed. Returns whether it is done.
     fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
         self.keys.insert(node, record.key);
-        if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, record)) {
+        if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests())) {
             self.fail(node, Cause::Error, &message, false);
             return false;
         }

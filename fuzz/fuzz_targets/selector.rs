@@ -5,14 +5,19 @@ use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use titer::diagnostic::Sources;
 use titer::manifest::{Overrides, Pipeline, Selector, load, select};
-use titer::stage::{Reference, parse_pins};
+use titer::stage::{Pins, Reference};
 
 static PIPELINE: OnceLock<Pipeline> = OnceLock::new();
 
 fuzz_target!(|text: &str| {
-    let _ = parse_pins(text);
+    if let Ok((pins, _)) = Pins::parse(text)
+        && !pins.0.is_empty()
+    {
+        assert_eq!(Pins::parse(&pins.to_string()[1..]), Ok((pins, "")));
+    }
     if let Ok(Some(reference)) = Reference::parse(text) {
         assert!(text.starts_with(&reference.stage()));
+        assert_eq!(Reference::parse(&reference.to_string()), Ok(Some(reference)));
     }
     let pipeline = PIPELINE.get_or_init(|| {
         let small = include_str!("../seeds/manifest/small.toml");
@@ -24,6 +29,7 @@ fuzz_target!(|text: &str| {
         assert!(selected.is_err());
         return;
     };
+    assert_eq!(Selector::parse(&selector.to_string()), Ok(selector.clone()));
     let picked = pipeline.instances.iter().filter(|instance| selector.matches(&instance.id)).count();
     assert_eq!(selected.map_or(0, |picked| picked.len()), picked);
     // An instance's own name picks it.

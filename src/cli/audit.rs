@@ -28,7 +28,7 @@ pub(super) fn audit(
     machine: &Machine,
     as_json: bool,
 ) -> Result<Exit, Failure> {
-    if !project.store.writable() {
+    if !project.store.writable() && project.store.root().exists() {
         let cache = project.store.root().display();
         return Err(anyhow!("the cache `{cache}` is read-only: what is done again could not be kept").into());
     }

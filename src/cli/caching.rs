@@ -1,10 +1,10 @@
 //! Where the cache is, and how it is shared with other processes.
 
 use super::out;
-use super::project::root_of;
+use super::root::{root_here, root_of};
 use crate::settings::Seconds;
 use crate::store::{Settings, Store};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use std::path::{Path, PathBuf};
@@ -42,18 +42,33 @@ impl Caching {
             }
             return Ok(cache.clone());
         }
-        let here = std::env::current_dir().context("finding the current folder")?;
-        let found = here.ancestors().map(|folder| folder.join("cache")).find(is_cache);
-        let cache = found.with_context(|| {
-            let here = out::relative_to_here(&here.join("cache"));
-            format!("there is no cache in `{}`; name a manifest, or the cache with `--cache DIR`", here.display())
-        })?;
-        Ok(out::relative_to_here(&cache))
+        let cache = root_here()?.join("cache");
+        if is_cache(&cache) {
+            return Ok(out::relative_to_here(&cache));
+        }
+        // Something may lie higher up that no mark leads to.
+        let above = cache.ancestors().skip(2).map(|folder| folder.join("cache")).find(is_cache);
+        let near = above.map(|above| format!(" (there is one in `{}`)", out::relative_to_here(&above).display()));
+        let cache = out::relative_to_here(&cache);
+        bail!(
+            "there is no cache in `{}`{}; name a manifest, or the cache with `--cache DIR`",
+            cache.display(),
+            near.unwrap_or_default()
+        );
+    }
+
+    /// Opens the cache in a folder to look at it; one that is not there is empty, and is not made.
+    pub(super) fn look(&self, folder: &Path) -> Result<Store> {
+        Ok(Store::look_with(folder, self.settings())?)
     }
 
     /// Opens the cache in a folder.
     pub(super) fn open(&self, folder: &Path) -> Result<Store> {
+        Ok(Store::open_with(folder, self.settings())?)
+    }
+
+    fn settings(&self) -> Settings {
         let patience = self.patience.map_or(Settings::default().patience, Seconds::duration);
-        Ok(Store::open_with(folder, Settings { locks: !self.no_locks, patience })?)
+        Settings { locks: !self.no_locks, patience }
     }
 }

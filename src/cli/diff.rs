@@ -28,7 +28,7 @@ pub(super) fn diff(what: &[String], overrides: &Overrides, caching: &Caching, as
     let unchanged = Overrides::default();
     let (old, new) = match what {
         [manifest, old, new] => return instances(&load(manifest, overrides)?, [old, new], as_json),
-        [manifest] if !is_manifest(manifest) => {
+        [manifest] if !is_manifest(manifest)? => {
             return Err(anyhow!("`{manifest}` is a run: with what is it to be compared? Name a second one").into());
         }
         [manifest] if overrides.asked().is_as_written() => {
@@ -39,9 +39,10 @@ pub(super) fn diff(what: &[String], overrides: &Overrides, caching: &Caching, as
         [manifest] => (Set::of_project(load(manifest, &unchanged)?), Set::of_project(load(manifest, overrides)?)),
         [old, new] => {
             // A run is looked for in the cache of the manifest that it is compared with.
-            let manifest = [old, new].into_iter().find(|text| is_manifest(text));
+            let is_file = [is_manifest(old)?, is_manifest(new)?];
+            let manifest = [old, new].into_iter().zip(is_file).find(|(_, is_file)| *is_file).map(|(text, _)| text);
             let set = |text: &String| -> Result<Set, Failure> {
-                if is_manifest(text) {
+                if is_manifest(text)? {
                     return Ok(Set::of_project(load(text, overrides)?));
                 }
                 let folder = manifest.map_or_else(|| caching.here(), |manifest| caching.of(manifest.as_ref()))?;

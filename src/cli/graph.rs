@@ -7,7 +7,7 @@ use crate::graph::upstream;
 use crate::report::graph::{Look, Node, to_svg};
 use crate::stage::Kind;
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -36,9 +36,7 @@ struct Boxes {
 pub(super) fn show(project: &Project, format: Format, expand: bool, as_json: bool) -> Result<Exit, Failure> {
     let boxes = Boxes::of(project, expand);
     if as_json {
-        let labels = boxes.labels();
-        let list = |(name, reads): (&String, &BTreeSet<usize>)| json!({ "name": name, "reads": reads.iter().map(|read| &labels[*read]).collect::<Vec<_>>() });
-        out::json(&labels.iter().zip(&boxes.reads).map(list).collect());
+        out::json(&boxes.json());
         return Ok(Exit::Done);
     }
     let text = match format {
@@ -71,6 +69,15 @@ impl Boxes {
             boxes.reads[number].extend(reads);
         }
         boxes
+    }
+
+    /// Names are names; how many instances a box stands for is a number of its own.
+    fn json(&self) -> Json {
+        let one = |place: usize| {
+            let reads: Vec<&String> = self.reads[place].iter().map(|read| &self.names[*read]).collect();
+            json!({ "name": self.names[place], "instances": self.counts[place], "reads": reads })
+        };
+        (0..self.names.len()).map(one).collect()
     }
 
     fn labels(&self) -> Vec<String> {
@@ -182,6 +189,11 @@ mod tests {
         twice.counts.push(1);
         twice.reads.push([2].into());
         assert!(twice.tree().ends_with("score.e\n└─ predict.c ×2 (see above)\n"), "{}", twice.tree());
+    }
+
+    #[test]
+    fn json_has_names_and_counts_apart() {
+        assert_eq!(boxes().json()[2], json!({ "name": "predict.c", "instances": 2, "reads": ["mix.a", "train.b"] }));
     }
 
     #[test]

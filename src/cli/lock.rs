@@ -93,7 +93,7 @@ fn reason(
     }
     Ok(match status {
         Status::Cached(record) | Status::Remote(record) => {
-            held.refuses_outputs(&name, record).map(|reason| format!("is cached, but {reason}"))
+            held.refuses_outputs(&name, &record.digests()).map(|reason| format!("is cached, but {reason}"))
         }
         Status::Runs(_) | Status::Waits { .. } => None,
     })

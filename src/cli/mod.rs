@@ -17,9 +17,11 @@ mod machine;
 mod observations;
 mod out;
 mod overview;
+mod owner;
 mod pin;
 mod progress;
 mod project;
+mod root;
 mod run;
 mod runs;
 mod set;
@@ -31,7 +33,7 @@ mod verify;
 use anyhow::Context as _;
 use args::{Cli, Command};
 use clap::{CommandFactory as _, Parser as _};
-use project::{Failure, Project};
+use project::{Access, Failure, Project};
 use share::Share;
 use snapshot::Question;
 use std::process::ExitCode;
@@ -107,8 +109,8 @@ fn watch_for_interruption() -> anyhow::Result<Arc<AtomicBool>> {
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     let Cli { command, json, caching } = cli;
-    let load_for = |manifest: &args::Manifest, share: Share| Project::load_for(manifest, &caching, share);
-    let load = |manifest: &args::Manifest| load_for(manifest, Share::AsWritten);
+    let load_for = |manifest: &args::Manifest, share, access| Project::load_for(manifest, &caching, share, access);
+    let load = |manifest: &args::Manifest| Project::load(manifest, &caching);
     match command {
         Command::Init { path } => init::write(&path, json),
         Command::Schema => {
@@ -149,23 +151,27 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             }
             let manner = run::Manner { keep_going, locked, question };
             let share = if push { Share::Write } else { Share::AsWritten };
-            run::run(&load_for(&manifest, share)?, &wanted, &manner, &machine, json)
+            run::run(&load_for(&manifest, share, Access::Make)?, &wanted, &manner, &machine, json)
         }
         Command::Runs { manifest, number } => runs::list(&caching, manifest.as_deref(), number, json),
         Command::Diff { what, overrides } => diff::diff(&what, &overrides, &caching, json),
         Command::Audit { manifest, selectors, sample, machine } => {
             audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
         }
-        Command::Push { manifest, selectors } => share::push(&load_for(&manifest, Share::Push)?, selectors, json),
-        Command::Pull { manifest, selectors } => share::pull(&load_for(&manifest, Share::Pull)?, selectors, json),
+        Command::Push { manifest, selectors } => {
+            share::push(&load_for(&manifest, Share::Push, Access::Look)?, selectors, json)
+        }
+        Command::Pull { manifest, selectors } => {
+            share::pull(&load_for(&manifest, Share::Pull, Access::Make)?, selectors, json)
+        }
         Command::Why { manifest, selector } => explain::why(&load(&manifest)?, &selector, json),
         Command::Show { what } => runs::show(&what, &caching, json),
         Command::Log { manifest, selector, follow, lines } => {
-            log::log(&load_for(&manifest, Share::Leave)?, &selector, log::Options { follow, lines }, json)
+            log::log(&load_for(&manifest, Share::Leave, Access::Look)?, &selector, log::Options { follow, lines }, json)
         }
         Command::Set { path, changes } => set::set(&path, &changes, json),
         Command::Import { manifest, selector, from, note } => {
-            import::import(&load(&manifest)?, &selector, &from, note, json)
+            import::import(&load_for(&manifest, Share::AsWritten, Access::Make)?, &selector, &from, note, json)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());

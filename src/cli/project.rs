@@ -3,19 +3,18 @@
 use super::args::{self, Manifest, Wanted};
 use super::caching::Caching;
 use super::out;
+use super::root::root_of;
 use super::share::Share;
 use crate::diagnostic::{Diagnostic, Problems, Sources};
 use crate::graph::Graph;
-use crate::manifest::{self, Overrides, Pipeline, select};
+use crate::manifest::{self, Overrides, Pipeline, Refused, select};
 use crate::plan::{self, Checks, Plan, Resolver};
 use crate::store::{Facts, Store};
-use anyhow::Context as _;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// A loaded manifest. Its root is the folder that paths are relative to: the parent of `pipelines/` for a manifest that
-/// lies there, else the manifest's own folder; so it does not matter where titer is called from.
+/// A loaded manifest. Where its root is, says [`super::root`]; so it does not matter where titer is called from.
 #[derive(Debug)]
 pub(super) struct Project {
     pub(super) root: PathBuf,
@@ -30,6 +29,15 @@ pub(super) struct Project {
     facts: Facts,
     /// Whether something was found damaged.
     warned: Cell<bool>,
+}
+
+/// What a command does with the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// It reads what is there.
+    Look,
+    /// It keeps something: the cache is made if it is not there.
+    Make,
 }
 
 /// What went wrong, for [`super::main`] to show.
@@ -50,12 +58,13 @@ impl From<anyhow::Error> for Failure {
 }
 
 impl Project {
+    /// For a command that only looks: a cache that is not there is none, and is not made.
     pub(super) fn load(args: &Manifest, caching: &Caching) -> Result<Self, Failure> {
-        Self::load_for(args, caching, Share::AsWritten)
+        Self::load_for(args, caching, Share::AsWritten, Access::Look)
     }
 
-    /// For a command that does this with the shared cache.
-    pub(super) fn load_for(args: &Manifest, caching: &Caching, share: Share) -> Result<Self, Failure> {
+    /// For a command that does this with the caches.
+    pub(super) fn load_for(args: &Manifest, caching: &Caching, share: Share, access: Access) -> Result<Self, Failure> {
         let name = args.path.display().to_string();
         let mut sources = Sources::default();
         let facts = RefCell::new(Facts::begin());
@@ -68,16 +77,26 @@ impl Project {
             axes: assignments("--axis", &args.overrides.axis)?,
             variant: args.overrides.variant.clone(),
         };
-        let pipeline = match manifest::load(&name, &read, &overrides, &mut sources) {
-            Ok(pipeline) => pipeline,
-            Err(problems) => return Err(Failure::Problems(problems, sources)),
-        };
         let root = root_of(&args.path)?;
+        let pipeline = match manifest::load_or_tell(&name, &read, &overrides, &mut sources) {
+            Ok(pipeline) => pipeline,
+            Err(Refused { problems: mut all, paths }) => {
+                all.extend(plan::absent(&root, &paths));
+                let mut problems = Problems::default();
+                all.into_iter().for_each(|problem| problems.push(problem));
+                return Err(Failure::Problems(problems.into_vec(), sources));
+            }
+        };
         let remote = match share.remote(caching.shared.as_deref(), &pipeline.cache, &root) {
             Ok(remote) => remote,
             Err(problem) => return Err(Failure::Problems(vec![*problem], sources)),
         };
-        let store = caching.open(&caching.of(&args.path)?)?.with_remote(remote);
+        let cache = caching.of(&args.path)?;
+        let store = match access {
+            Access::Look => caching.look(&cache)?,
+            Access::Make => caching.open(&cache)?,
+        };
+        let store = store.with_remote(remote);
         let (manifest, overrides) = (args.path.clone(), args.overrides.clone());
         Ok(Self {
             root,
@@ -159,10 +178,10 @@ impl Project {
     pub(super) fn check(&self) -> Result<(), Failure> {
         let resolver = self.resolver();
         let mut problems = Problems::default();
-        let mut checks = Checks::default();
+        let mut checks = Checks::new(&resolver);
         for node in 0..self.pipeline.instances.len() {
             resolver.missing(node).into_iter().for_each(|problem| problems.push(problem));
-            checks.run(&resolver, node, &mut problems);
+            checks.run(node, &mut problems);
         }
         if problems.is_empty() { Ok(()) } else { Err(self.failure(problems.into_vec())) }
     }
@@ -220,17 +239,6 @@ fn manifests_in(folder: Option<&Path>) -> Option<String> {
     names.sort();
     names.truncate(5);
     (!names.is_empty()).then(|| names.join(", "))
-}
-
-pub(super) fn root_of(manifest: &Path) -> anyhow::Result<PathBuf> {
-    let full = std::path::absolute(manifest).with_context(|| format!("finding `{}`", manifest.display()))?;
-    let folder = full.parent().unwrap_or(Path::new("/"));
-    let root = match folder.file_name() {
-        Some(name) if name == "pipelines" => folder.parent().unwrap_or(folder),
-        _ => folder,
-    };
-    // Shorter in messages, and the same place.
-    Ok(out::relative_to_here(root))
 }
 
 /// A path as seen from a project's root, if it lies there.

@@ -5,7 +5,7 @@ use super::diary::Diary;
 use super::progress::{JsonLines, Progress};
 use super::project::{Failure, Project};
 use super::snapshot::Question;
-use super::{Exit, lock, machine, out};
+use super::{Exit, lock, machine, out, owner};
 use crate::plan::Status;
 use crate::run::{Observer, Options, Purpose, Recorder, Summary};
 use crate::schedule::Counts;
@@ -48,6 +48,7 @@ pub(super) fn run(
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
+    owner::claim(project)?;
     let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
     let meant = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
         plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()

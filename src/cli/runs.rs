@@ -7,7 +7,8 @@ use super::diff::tell_comparison;
 use super::explain;
 use super::observations::{self, Observation};
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
-use super::project::{Failure, Project, from_root, root_of};
+use super::project::{Failure, Project, from_root};
+use super::root::root_of;
 use crate::diff::{compare_all, of_run};
 use crate::journal::{Entry, RunState, RunSummary, State, looks_like_id, steps_back};
 use crate::record::moment;
@@ -31,7 +32,7 @@ impl Runs {
         if !folder.is_dir() {
             bail!("there is no cache `{}`, so nothing has run yet", folder.display());
         }
-        Ok(Self { store: caching.open(folder)?, manifest: None })
+        Ok(Self { store: caching.look(folder)?, manifest: None })
     }
 
     /// Those of a manifest, which need not be without mistakes.
@@ -108,8 +109,20 @@ impl Runs {
 }
 
 /// Whether a word of the command line is a manifest, not a run.
-pub(super) fn is_manifest(text: &str) -> bool {
-    !looks_like_id(text) || Path::new(text).is_file()
+///
+/// # Errors
+/// If it is neither.
+pub(super) fn is_manifest(text: &str) -> anyhow::Result<bool> {
+    let path = Path::new(text);
+    if path.exists() || text.contains('/') || path.extension().is_some_and(|ending| ending == "toml") {
+        return Ok(true);
+    }
+    if !looks_like_id(text) {
+        let runs =
+            "a run is called by its name, as `titer runs` lists it, by the beginning of that, or `last`, `last~1`";
+        bail!("`{text}` is neither a manifest nor a run: there is no file of that name, and {runs}");
+    }
+    Ok(false)
 }
 
 pub(super) fn list(caching: &Caching, manifest: Option<&Path>, number: usize, as_json: bool) -> Result<Exit, Failure> {
@@ -150,7 +163,7 @@ pub(super) fn show(
     caching: &Caching,
     as_json: bool,
 ) -> Result<Exit, Failure> {
-    let (manifest, run) = match (is_manifest(what).then(|| PathBuf::from(what)), selector.as_deref()) {
+    let (manifest, run) = match (is_manifest(what)?.then(|| PathBuf::from(what)), selector.as_deref()) {
         (Some(path), Some(selector)) if !looks_like_id(selector) => {
             let project = Project::load(&Manifest { path, overrides: overrides.clone() }, caching)?;
             return explain::show(&project, selector, as_json);

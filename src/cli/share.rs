@@ -105,7 +105,7 @@ pub(super) fn pull(project: &Project, selectors: Vec<String>, as_json: bool) -> 
             let materials = resolver.materials(*node, &made).map_err(|problems| project.failure(problems))?;
             let document = resolver.document(*node, &materials);
             let outputs = project.pipeline.instances[*node].recipe.outputs();
-            errands.push((*node, Errand::Fetch { document, outputs }));
+            errands.push((*node, Errand::Fetch { document, outputs, locked: None }));
         }
     }
     let unmade = plan.entries.iter().filter(|(_, status)| !status.is_made()).count();

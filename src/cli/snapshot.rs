@@ -2,7 +2,8 @@
 
 use super::args::{Manifest, Wanted};
 use super::caching::Caching;
-use super::project::{Project, root_of};
+use super::project::Project;
+use super::root::root_of;
 use crate::journal::RunSummary;
 use crate::key::Digest;
 use crate::lock;
@@ -30,12 +31,13 @@ impl Question {
         let path = std::path::absolute(&manifest.path).ok()?;
         // Another build may see more to do.
         let program = std::env::current_exe().ok()?;
-        let words = json!([program.to_str()?, path.to_str()?, manifest.overrides.asked(), wanted.target]);
-        Some(Self {
-            digest: Digest::of(words.to_string().as_bytes()),
-            cache: caching.of(&manifest.path).ok()?,
-            root: root_of(&manifest.path).ok()?,
-        })
+        // Another root is another project.
+        let root = root_of(&manifest.path).ok()?;
+        let place = std::path::absolute(&root).ok()?;
+        let words =
+            json!([program.to_str()?, path.to_str()?, place.to_str()?, manifest.overrides.asked(), wanted.target]);
+        let cache = caching.of(&manifest.path).ok()?;
+        Some(Self { digest: Digest::of(words.to_string().as_bytes()), cache, root })
     }
 
     /// The run that began at `started`, if it is known that there is nothing to do. Its summary is kept as well as can be.

@@ -16,6 +16,7 @@ pub use secrets::Secrets;
 pub use worker::serve;
 
 use crate::stage::{Cause, Context, Earlier, Hints, Input, Progress, Recipe};
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -87,8 +88,8 @@ pub enum Event {
 
 /// Writes the job file.
 pub fn write_job(job: &Job, path: &Path) -> anyhow::Result<()> {
-    std::fs::write(path, serde_json::to_vec_pretty(job)?)?;
-    Ok(())
+    let text = serde_json::to_vec_pretty(job)?;
+    std::fs::write(path, text).with_context(|| format!("writing `{}`", path.display()))
 }
 
 impl Job {

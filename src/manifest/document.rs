@@ -206,6 +206,9 @@ fn replace(table: &mut Table, key: &Key, value: Value, what: &str, problems: &mu
         return;
     }
     let problem = Diagnostic::at(key.span, format!("there is no {what} `{}`", key.name));
+    if table.entries.is_empty() {
+        return problems.push(problem.hint(format!("the manifest has no {what} at all")));
+    }
     problems.push(problem.suggest(&key.name, table.entries.iter().map(|(known, _)| known.name.as_str())));
 }
 

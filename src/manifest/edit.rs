@@ -110,6 +110,10 @@ pub fn edit(name: &str, read: ReadText<'_>, edits: &[Edit], sources: &mut Source
     if old.contains("\r\n") {
         new = new.replace("\r\n", "\n").replace('\n', "\r\n");
     }
+    // The last line stays as it ended.
+    if !old.ends_with('\n') {
+        new.truncate(new.trim_end_matches(['\r', '\n']).len());
+    }
     let mistakes = check(name, read, &new, &changes, &known, sources)?;
     Ok(Edited { old, new, changes: done, mistakes })
 }

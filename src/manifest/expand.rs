@@ -7,9 +7,10 @@ use super::axes::{Axis, Level};
 use super::document::{Document, StageText};
 use super::placeholder::{self, Scope};
 use super::resolve::{self, Made, Resolved};
-use super::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Source, StageSummary, select};
+use super::{AxisValue, Instance, InstanceId, NamedPath, Pipeline, ResolvedInput, Source, StageSummary, select};
 use crate::diagnostic::{Diagnostic, Place, Problems, Span};
 use crate::settings::{At, Decode, Table, Value, ValueKind};
+use crate::stage::command::COMMAND;
 use crate::stage::{self, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,12 +21,13 @@ pub(super) const OVER: &str = "over";
 /// The setting that narrows a stage's axes.
 pub(super) const ONLY: &str = "only";
 
-pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pipeline> {
+/// `paths` gets the files that stages with and without mistakes name, if there are mistakes.
+pub(super) fn expand(document: &Document, paths: &mut Vec<NamedPath>, problems: &mut Problems) -> Option<Pipeline> {
     check_names(document, problems);
     let references: Vec<Vec<resolve::Written>> =
         document.stages.iter().map(|stage| resolve::references(document, stage, problems)).collect();
     let order = resolve::order(document, &references, problems)?;
-    let mut expansion = Expansion { document, instances: Vec::new(), made: BTreeMap::new() };
+    let mut expansion = Expansion { document, instances: Vec::new(), made: BTreeMap::new(), unmade: Vec::new() };
     for stage in order {
         let before = problems.len();
         let made = expansion.stage(&document.stages[stage], &references[stage], problems);
@@ -37,6 +39,7 @@ pub(super) fn expand(document: &Document, problems: &mut Problems) -> Option<Pip
         }
     }
     if !problems.is_empty() {
+        paths.extend(expansion.paths(problems));
         return None;
     }
     let Expansion { instances, made, .. } = expansion;
@@ -97,27 +100,38 @@ struct Expansion<'a> {
     document: &'a Document,
     instances: Vec<Instance>,
     made: BTreeMap<usize, Made>,
+    /// The files that stages with mistakes name.
+    unmade: Vec<NamedPath>,
 }
 
 impl Expansion<'_> {
+    /// The files that anything reads, each place once, but those whose names are mistakes themselves.
+    fn paths(self, problems: &Problems) -> Vec<NamedPath> {
+        let inputs = self.instances.into_iter().flat_map(|instance| instance.inputs);
+        let made = inputs.filter(|input| !input.inherited).filter_map(|input| match input.source {
+            Source::Path(path) => Some(NamedPath { form: input.form, path, span: input.span }),
+            Source::Output { .. } => None,
+        });
+        let mut seen = BTreeSet::new();
+        let all = made.chain(self.unmade).filter(|named| !problems.is_muted(named.span));
+        all.filter(|named| seen.insert((named.span, named.path.clone()))).collect()
+    }
+
     fn stage(&mut self, stage: &StageText, references: &[resolve::Written], problems: &mut Problems) -> Option<Made> {
         let before = problems.len();
         let mut table = stage.table.clone();
-        let over =
-            take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems))?;
+        let over = take(&mut table, OVER).map_or(Some(Vec::new()), |value| Vec::<At<String>>::decode(&value, problems));
         let only = take(&mut table, ONLY);
         let placeholders = placeholder::names(&table);
         let axes: Vec<&Axis> = self.document.axes.iter().chain(&self.document.written_axes).collect();
         placeholder::check_fields(&table, &axes, problems);
-        if problems.len() > before {
-            return None;
-        }
-        if stage.kind.takes_seed() && table.get("command").is_none() {
+        if stage.kind.takes_seed() && table.get(COMMAND).is_none() {
             let seed = i64::try_from(self.document.seed).unwrap_or(i64::MAX);
             table.insert_missing("seed", Value { kind: ValueKind::Integer(seed), span: stage.span });
         }
 
         let mut named: BTreeSet<String> = placeholders.iter().map(|(name, _)| name.clone()).collect();
+        let over = over.unwrap_or_default();
         for At { value: name, span } in &over {
             if !self.document.axes.iter().any(|axis| axis.name == *name) {
                 let problem = Diagnostic::at(*span, format!("`over` names `{name}`, which is no axis"));
@@ -133,15 +147,16 @@ impl Expansion<'_> {
             }
         }
         let axes: Vec<&Axis> = self.document.axes.iter().filter(|axis| named.contains(&axis.name)).collect();
-        let levels = narrow(&axes, only.as_ref(), problems)?;
+        let levels = narrow(&axes, only.as_ref(), problems);
         let combinations = levels.iter().try_fold(1usize, |product, levels| product.checked_mul(levels.len()));
         if combinations.is_none_or(|combinations| combinations + self.instances.len() > MOST_INSTANCES) {
             problems.push(self.too_many(stage, combinations, &axes, &levels));
             return None;
         }
-        if references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
-            // What is wrong upstream has been said there; this stage's own settings are looked at all the same.
-            let first = Combinations::new(&levels).next()?;
+        if problems.len() > before || references.iter().any(|reference| !self.made.contains_key(&reference.stage)) {
+            // What is wrong so far or upstream has been said; the rest of the settings is looked at all the same.
+            let all: Vec<Vec<&Level>> = axes.iter().map(|axis| axis.levels.iter().collect()).collect();
+            let first = Combinations::new(&all).next()?;
             self.decode(stage, &table, &axes, &first, problems);
             return None;
         }
@@ -230,7 +245,7 @@ impl Expansion<'_> {
 
     /// The stage's settings with these values of its axes.
     fn decode(
-        &self,
+        &mut self,
         stage: &StageText,
         table: &Table,
         axes: &[&Axis],
@@ -239,12 +254,14 @@ impl Expansion<'_> {
     ) -> Option<Vec<Stage>> {
         let params = self.document.params.entries.iter().map(|(key, value)| (key.name.as_str(), value)).collect();
         let levels = axes.iter().zip(combination).map(|(axis, level)| (axis.name.as_str(), *level)).collect();
-        let before = problems.len();
-        let filled = placeholder::fill(table, &Scope { params, levels }, problems);
-        if problems.len() > before {
-            return None;
+        let known = self.document.axes.iter().map(|axis| axis.name.as_str()).collect();
+        let contract = contract(stage.kind, table);
+        let filled = placeholder::fill(table, &Scope { params, levels, axes: known, contract }, problems);
+        let decoded = stage::decode(stage.kind, &filled, stage.span, problems);
+        if !problems.is_empty() {
+            self.unmade.extend(resolve::paths(stage.kind, filled, stage.span));
         }
-        stage::decode(stage.kind, &filled, stage.span, problems)
+        decoded
     }
 }
 
@@ -259,18 +276,29 @@ fn metrics_of(inputs: &[ResolvedInput], instances: &[Instance]) -> Option<Vec<St
     Some(metrics.into_iter().collect())
 }
 
+/// What the arguments of a stage's command may name beside axes and parameters.
+fn contract(kind: Kind, table: &Table) -> Vec<String> {
+    if table.get(COMMAND).is_none() {
+        return Vec::new();
+    }
+    let own = kind.reference_settings().iter().copied().filter(|name| table.get(name).is_some());
+    let further = table.get("inputs").and_then(Value::as_table).into_iter().flat_map(|inputs| &inputs.entries);
+    let inputs = own.chain(further.map(|(key, _)| key.name.as_str())).map(|name| format!("input.{name}"));
+    inputs.chain(["output".to_string()]).collect()
+}
+
 fn take(table: &mut Table, name: &str) -> Option<Value> {
     let place = table.entries.iter().position(|(key, _)| key.name == name)?;
     Some(table.entries.remove(place).1)
 }
 
 /// The levels of each axis, narrowed by `only`.
-fn narrow<'a>(axes: &[&'a Axis], only: Option<&Value>, problems: &mut Problems) -> Option<Vec<Vec<&'a Level>>> {
+fn narrow<'a>(axes: &[&'a Axis], only: Option<&Value>, problems: &mut Problems) -> Vec<Vec<&'a Level>> {
     let mut levels: Vec<Vec<&Level>> = axes.iter().map(|axis| axis.levels.iter().collect()).collect();
-    let Some(only) = only else { return Some(levels) };
+    let Some(only) = only else { return levels };
     let Some(table) = only.as_table() else {
         problems.at(only.span, format!("`only` is {}: expected a table of axes", only.describe()));
-        return None;
+        return levels;
     };
     for (key, value) in &table.entries {
         let Some(place) = axes.iter().position(|axis| axis.name == key.name) else {
@@ -292,7 +320,7 @@ fn narrow<'a>(axes: &[&'a Axis], only: Option<&Value>, problems: &mut Problems) 
         }
         levels[place].retain(|level| texts.iter().any(|(text, _)| level.value.is_called(text)));
     }
-    Some(levels)
+    levels
 }
 
 fn plain(value: &Value) -> String {

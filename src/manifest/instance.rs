@@ -2,8 +2,9 @@
 
 use super::CacheSettings;
 use crate::diagnostic::Span;
+use crate::key::Digest;
 use crate::resources::Limits;
-use crate::stage::{Demands, Form, Hints, Kind, Recipe};
+use crate::stage::{Demands, Form, Hints, Kind, Pins, Recipe};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,7 +88,7 @@ pub enum Source {
     },
 }
 
-/// `train.adapter[n=80,run=1]`: what an instance is called. Never part of a key.
+/// `train.adapter[n=80,run=1]`: what an instance is called, in the form in which a selector picks it. Never part of a key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct InstanceId {
     /// The stage's kind.
@@ -107,26 +108,45 @@ impl InstanceId {
     /// The folder in which the results are shown: `train.adapter/n=80,run=1`.
     pub fn folder(&self) -> PathBuf {
         let stage = PathBuf::from(self.stage());
-        if self.axes.is_empty() { stage } else { stage.join(file_name(&self.coordinates())) }
+        let parts: Vec<String> = self.axes.iter().map(|(axis, value)| format!("{axis}={}", file_name(value))).collect();
+        if parts.is_empty() { stage } else { stage.join(shortened(parts.join(","))) }
     }
 
-    fn coordinates(&self) -> String {
-        let parts: Vec<String> = self.axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
-        parts.join(",")
+    fn pins(&self) -> Pins {
+        Pins(self.axes.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect())
     }
 }
 
-/// A text as the name of a file: what a file system may not like is written as `%` and its code, so that two texts never
-/// share a name.
-fn file_name(text: &str) -> String {
-    let safe = |c: char| c.is_alphanumeric() || "=,._-+ ".contains(c);
-    text.chars().map(|c| if safe(c) { c.to_string() } else { format!("%{:02x}", u32::from(c)) }).collect()
+/// A value as a part of a file's name: what a file system may not like, and what stands between values, is written as `%`
+/// and its bytes in hexadecimal digits, so that two values never share a name.
+fn file_name(value: &AxisValue) -> String {
+    let write = |c: char| match c.is_alphanumeric() || "._-+ ".contains(c) {
+        true => c.to_string(),
+        false => c.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect(),
+    };
+    value.to_string().chars().map(write).collect()
+}
+
+/// A name that a file system takes: one that is too long ends in a digest of all of it, after a sign that no other has.
+fn shortened(name: String) -> String {
+    /// Bytes of a name in most file systems, with room for what is added on the way.
+    const LONGEST: usize = 200;
+    if name.len() <= LONGEST {
+        return name;
+    }
+    let beginning: String = name
+        .chars()
+        .scan(0, |bytes, c| {
+            *bytes += c.len_utf8();
+            (*bytes <= LONGEST - 40).then_some(c)
+        })
+        .collect();
+    format!("{beginning}~{}", &Digest::of(name.as_bytes()).to_string()[..32])
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.kind, self.name)?;
-        if self.axes.is_empty() { Ok(()) } else { write!(f, "[{}]", self.coordinates()) }
+        write!(f, "{}.{}{}", self.kind, self.name, self.pins())
     }
 }
 
@@ -221,7 +241,9 @@ impl Eq for AxisValue {}
 
 #[cfg(test)]
 mod tests {
+    use super::super::Selector;
     use super::*;
+    use std::collections::BTreeSet;
 
     fn id(axes: &[(&str, AxisValue)]) -> InstanceId {
         let axes = axes.iter().map(|(axis, value)| ((*axis).to_string(), value.clone())).collect();
@@ -240,7 +262,28 @@ mod tests {
     fn folders_are_safe_and_distinct() {
         let of = |text: &str| id(&[("target", AxisValue::String(text.into()))]).folder();
         assert_eq!(of("a/../b"), PathBuf::from("train.adapter/target=a%2f..%2fb"));
-        assert_ne!(of("a/b"), of("a%2fb"));
+        let odd =
+            ["a/b", "a%2fb", "a", "A", "a,b", "a=b", "a b", "\u{2f1}", "/1", "", ".", "..", "\"", "\n", "\u{202e}"];
+        let long = ["x", "y"].map(|end| format!("{}{end}", "é".repeat(300)));
+        let folders: BTreeSet<PathBuf> = odd.into_iter().chain(long.iter().map(String::as_str)).map(of).collect();
+        assert_eq!(folders.len(), odd.len() + 2, "{folders:?}");
+        for folder in folders {
+            let name = folder.strip_prefix("train.adapter").unwrap().to_str().unwrap().to_string();
+            assert!(!name.contains(['/', '"', '\n']) && name.len() <= 200, "{name}");
+        }
+        // What stands between axes is not what stands in their values.
+        let two = |x: &str, y: &str| id(&[("x", AxisValue::String(x.into())), ("y", AxisValue::String(y.into()))]);
+        assert_ne!(two("a,y=b", "c").folder(), two("a", "b,y=c").folder());
+    }
+
+    #[test]
+    fn a_name_is_what_a_selector_picks() {
+        for value in ["a,b", "a]", "[", "x=y", " a ", "", "\"q\"", "it's", "a/b.jsonl", "\\", "two\nlines", "é"] {
+            let named = id(&[("t", AxisValue::String(value.into())), ("n", AxisValue::Integer(1))]);
+            let selector = Selector::parse(&named.to_string()).unwrap_or_else(|error| panic!("{named}: {error}"));
+            assert!(selector.matches(&named), "{named}");
+            assert_eq!(selector.to_string(), named.to_string());
+        }
     }
 
     #[test]

@@ -21,7 +21,8 @@ pub use instance::{AxisValue, Instance, InstanceId, Pipeline, ResolvedInput, Sou
 pub use schema::schema;
 pub use selector::{Selector, select};
 
-use crate::diagnostic::{Diagnostic, Problems, Sources};
+use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
+use crate::stage::Form;
 
 /// What the command line changes of a manifest.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +38,26 @@ pub struct Overrides {
 /// Reads the text of a manifest; `Err` says why it cannot be read.
 pub type ReadText<'a> = &'a dyn Fn(&str) -> Result<String, Diagnostic>;
 
+/// A manifest with mistakes.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// All of them, in the order of their places.
+    pub problems: Vec<Diagnostic>,
+    /// The files that its stages name, as far as they could be read, for who wants to look whether they are there.
+    pub paths: Vec<NamedPath>,
+}
+
+/// A path that a stage reads.
+#[derive(Clone, Debug)]
+pub struct NamedPath {
+    /// In what form.
+    pub form: Form,
+    /// Relative to the project's root.
+    pub path: String,
+    /// Where the manifest says so.
+    pub span: Span,
+}
+
 /// Loads the manifest at the path `name` and those that it extends. Its stem is the pipeline's name where the text
 /// gives none.
 ///
@@ -48,12 +69,25 @@ pub fn load(
     overrides: &Overrides,
     sources: &mut Sources,
 ) -> Result<Pipeline, Vec<Diagnostic>> {
-    let mut problems = Problems::default();
+    load_or_tell(name, read, overrides, sources).map_err(|refused| refused.problems)
+}
+
+/// As [`load`], for who looks at the person's files too.
+///
+/// # Errors
+/// If there are mistakes.
+pub fn load_or_tell(
+    name: &str,
+    read: ReadText<'_>,
+    overrides: &Overrides,
+    sources: &mut Sources,
+) -> Result<Pipeline, Refused> {
+    let (mut problems, mut paths) = (Problems::default(), Vec::new());
     let pipeline = document::read(name, read, overrides, sources, &mut problems)
-        .and_then(|document| expand::expand(&document, &mut problems));
+        .and_then(|document| expand::expand(&document, &mut paths, &mut problems));
     match pipeline {
         Some(pipeline) if problems.is_empty() => Ok(pipeline),
-        _ => Err(problems.into_vec()),
+        _ => Err(Refused { problems: problems.into_vec(), paths }),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Placeholders: `{axis}`, `{axis.field}`, `{param}` in strings, and `$axis` in `where` expressions.
 //!
-//! Jinja's `{{ … }}` and `{% … %}` are left as they are. A string that is one placeholder takes the value's type; a field
-//! that an axis value does not have leaves the setting out.
+//! Jinja's `{{ … }}` and `{% … %}` are left as they are, and after a backslash the braces are a text: `\{name}` is
+//! `{name}`. A string that is one placeholder takes the value's type; a field that an axis value does not have leaves the
+//! setting out. A value that is filled into the brackets of a reference is quoted there if it must be.
 
 use super::axes::{Axis, Level};
-use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::settings::{Table, Value, ValueKind};
+use crate::stage::{Pins, Reference};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the strings of a setting are written in.
@@ -41,6 +43,10 @@ enum Piece<'a> {
 pub(super) struct Scope<'a> {
     pub(super) params: BTreeMap<&'a str, &'a Value>,
     pub(super) levels: BTreeMap<&'a str, &'a Level>,
+    /// All axes, those that the stage does not vary over too.
+    pub(super) axes: Vec<&'a str>,
+    /// What else may stand in the braces of a command's argument.
+    pub(super) contract: Vec<String>,
 }
 
 /// The first names of all placeholders in a table (`target` of `{target.path}`), with where they stand.
@@ -63,6 +69,7 @@ pub(super) fn check_fields(table: &Table, axes: &[&Axis], problems: &mut Problem
             fields.iter().flat_map(|fields| &fields.entries).map(|(key, _)| key.name.as_str()).collect();
         let problem = Diagnostic::at(span, format!("no value of axis `{name}` has a field `{field}`"));
         problems.push(problem.suggest(field, known));
+        problems.mute(span);
     }
 }
 
@@ -124,6 +131,11 @@ fn string_pieces(text: &str, is_ours: impl Fn(&str) -> bool) -> Vec<Piece<'_>> {
             continue;
         }
         match rest.find('}') {
+            Some(end) if is_path(&rest[..end]) && is_ours(&rest[..end]) && text[..open].ends_with('\\') => {
+                pieces.push(Piece::Text(&text[start..open - 1]));
+                start = open;
+                at = open + 1 + end + 1;
+            }
             Some(end) if is_path(&rest[..end]) && is_ours(&rest[..end]) => {
                 if start < open {
                     pieces.push(Piece::Text(&text[start..open]));
@@ -201,6 +213,7 @@ fn fill_value(value: &Value, language: Language, scope: &Scope<'_>, problems: &m
     Some(Value { kind, span: value.span })
 }
 
+/// A string with a mistake stays as it is written, and what follows from that is not said.
 fn fill_string(
     text: &str,
     span: Span,
@@ -208,32 +221,71 @@ fn fill_string(
     scope: &Scope<'_>,
     problems: &mut Problems,
 ) -> Option<Value> {
+    let as_written = || Value { kind: ValueKind::String(text.to_string()), span };
+    if problems.is_muted(span) {
+        return Some(as_written());
+    }
+    let before = problems.len();
+    let filled = match Reference::parse(text) {
+        Ok(Some(reference)) if language == Language::Text && !reference.pins.0.is_empty() => {
+            fill_pins(reference, span, scope, problems)
+        }
+        _ => fill_pieces(&pieces(text, language), span, language, scope, problems),
+    };
+    if problems.len() == before {
+        return filled;
+    }
+    problems.mute(span);
+    Some(as_written())
+}
+
+fn fill_pins(reference: Reference, span: Span, scope: &Scope<'_>, problems: &mut Problems) -> Option<Value> {
+    let mut fill = |text: &str| {
+        let mut pieces = pieces(text, Language::Text);
+        // So that a lone placeholder becomes a text too.
+        pieces.push(Piece::Text(""));
+        let filled = fill_pieces(&pieces, span, Language::Text, scope, problems)?;
+        filled.as_str().map(String::from)
+    };
+    let pins: Option<Vec<(String, String)>> =
+        reference.pins.0.iter().map(|(axis, value)| Some((fill(axis)?, fill(value)?))).collect();
+    let filled = Reference { pins: Pins(pins?), ..reference };
+    Some(Value { kind: ValueKind::String(filled.to_string()), span })
+}
+
+/// All mistakes are reported, not the first alone.
+fn fill_pieces(
+    pieces: &[Piece<'_>],
+    span: Span,
+    language: Language,
+    scope: &Scope<'_>,
+    problems: &mut Problems,
+) -> Option<Value> {
     let expression = language == Language::Expression;
-    let pieces = pieces(text, language);
-    if let ([Piece::Name(name)], false) = (pieces.as_slice(), expression) {
-        let found = scope.look_up(name, span, problems)?;
+    if let ([Piece::Name(name)], false) = (pieces, expression) {
+        let found = scope.look_up(name, span, language, problems)?;
         return Some(respan(found, span));
     }
-    let mut filled = String::new();
+    let mut filled = Some(String::new());
     for piece in pieces {
-        match piece {
-            Piece::Text(text) => filled.push_str(text),
-            Piece::Name(name) => {
-                let found = scope.look_up(name, span, problems)?;
+        let part = match piece {
+            Piece::Text(text) => Some((*text).to_string()),
+            Piece::Name(name) => scope.look_up(name, span, language, problems).and_then(|found| {
                 match (&found.kind, expression) {
                     (ValueKind::Array(_) | ValueKind::Table(_), false) => {
-                        problems
-                            .at(span, format!("`{{{name}}}` is {} and cannot stand inside a text", found.describe()));
-                        return None;
+                        let what = found.describe();
+                        problems.at(span, format!("`{{{name}}}` is {what} and cannot stand inside a text"));
+                        None
                     }
-                    (ValueKind::String(text), false) => filled.push_str(text),
+                    (ValueKind::String(text), false) => Some(text.clone()),
                     // JSON literals are literals of the expression language too.
-                    _ => filled.push_str(&found.to_json().to_string()),
+                    _ => Some(found.to_json().to_string()),
                 }
-            }
-        }
+            }),
+        };
+        filled = filled.zip(part).map(|(filled, part)| filled + &part);
     }
-    Some(Value { kind: ValueKind::String(filled), span })
+    Some(Value { kind: ValueKind::String(filled?), span })
 }
 
 /// The value at another place: messages about it show the placeholder, which the person can see and change.
@@ -249,8 +301,32 @@ fn respan(value: Value, span: Span) -> Value {
 }
 
 impl Scope<'_> {
+    fn unknown(&self, path: &str, span: Span, language: Language) -> Diagnostic {
+        let first = path.split('.').next().unwrap_or(path);
+        let known: BTreeSet<&str> =
+            self.params.keys().chain(self.levels.keys()).copied().chain(self.axes.iter().copied()).collect();
+        let written = if language == Language::Expression { format!("${path}") } else { format!("{{{path}}}") };
+        let problem = Diagnostic::at(span, format!("`{written}` is neither an axis nor a parameter"));
+        if closest(first, known.iter().copied()).is_some() || language == Language::Expression {
+            return problem.suggest(first, known);
+        }
+        let contract = if language == Language::Argument { self.contract.as_slice() } else { &[] };
+        let known = known.into_iter().chain(contract.iter().map(String::as_str));
+        let problem = problem.suggest(path, known);
+        let told = problem.hint.clone();
+        if told.as_ref().is_some_and(|hint| hint.starts_with("did you mean")) {
+            return problem;
+        }
+        // A word of a shell or a program, perhaps.
+        let literal = format!("where the braces are meant, write `\\{written}` (in double quotes `\\\\{written}`)");
+        let told = told.map(|told| format!("{told}; ")).unwrap_or_default();
+        let shell =
+            if language == Language::Argument { format!("a shell's variable is `${path}`; ") } else { String::new() };
+        problem.hint(format!("{told}{shell}{literal}"))
+    }
+
     /// `None`: a problem was reported, or the field is not there.
-    fn look_up(&self, path: &str, span: Span, problems: &mut Problems) -> Option<Value> {
+    fn look_up(&self, path: &str, span: Span, language: Language, problems: &mut Problems) -> Option<Value> {
         let (first, field) = path.split_once('.').map_or((path, None), |(first, field)| (first, Some(field)));
         if let Some(value) = self.params.get(first) {
             if field.is_none() {
@@ -260,9 +336,7 @@ impl Scope<'_> {
             return None;
         }
         let Some(level) = self.levels.get(first) else {
-            let known: BTreeSet<&str> = self.params.keys().chain(self.levels.keys()).copied().collect();
-            let problem = Diagnostic::at(span, format!("`{{{path}}}` is neither an axis nor a parameter"));
-            problems.push(problem.suggest(first, known));
+            problems.push(self.unknown(path, span, language));
             return None;
         };
         let Some(field) = field else { return Some(level.as_value(span)) };
@@ -297,6 +371,8 @@ mod tests {
         let scope = Scope {
             params: [("base", table.get("base").unwrap())].into(),
             levels: [("target", &target), ("n", &n)].into(),
+            axes: vec!["run"],
+            contract: vec!["input.data".into(), "output".into()],
         };
         let value =
             Value { kind: ValueKind::Table(fill(stage.as_table().unwrap(), &scope, &mut problems)), span: stage.span };
@@ -325,11 +401,53 @@ mod tests {
         let text = problems.join("");
         assert!(
             text.contains("`{m}` is neither an axis nor a parameter")
-                && text.contains("known are `base`, `n`, `target`"),
+                && text.contains("known are `base`, `n`, `run`, `target`"),
             "{text}"
         );
         assert!(text.contains("the values of axis `n` have no fields"), "{text}");
         assert!(text.contains("a table and cannot stand inside a text"), "{text}");
+    }
+
+    #[test]
+    fn braces_can_be_meant() {
+        let (json, problems) = filled(
+            r#"
+a = '\{HOME}/{n}'
+command = ['sh', '-c', 'echo \{x} \{output} {output}']
+b = '\frac{n}{{ n }}'
+"#,
+        );
+        assert!(problems.is_empty(), "{problems:?}");
+        // What is the contract's is filled in when the command runs, and its backslash with it.
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "a": "{HOME}/20", "command": ["sh", "-c", r"echo {x} \{output} {output}"], "b": r"\frac20{{ n }}",
+            })
+        );
+        let (_, problems) = filled("command = ['cp', '{outpt}', '{input_data}', '${HOME}/{m}']\na = '{o}'");
+        let text = problems.join("");
+        for hint in [
+            "did you mean `output`?",
+            "did you mean `input.data`?",
+            r"a shell's variable is `$HOME`; where the braces are meant, write `\{HOME}` (in double quotes `\\{HOME}`)",
+            "`{m}` is neither",
+            r"known are `base`, `n`, `run`, `target`; where the braces are meant, write `\{o}`",
+        ] {
+            assert!(text.contains(hint), "{hint} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_value_in_the_brackets_of_a_reference_is_quoted() {
+        let mut problems = Problems::default();
+        let odd = Level { value: super::super::AxisValue::String("a,b]".into()), fields: None };
+        let scope = Scope { levels: [("x", &odd)].into(), ..Scope::default() };
+        let stage = parse("data = 'mix.a[x={x},n=1].test'\nother = 'mix.a [x={x}]'", 0, &mut problems).unwrap();
+        let filled = fill(stage.as_table().unwrap(), &scope, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert_eq!(filled.get("data").unwrap().as_str(), Some("mix.a[x=\"a,b]\",n=1].test"));
+        assert_eq!(filled.get("other").unwrap().as_str(), Some("mix.a [x=a,b]]"));
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::axes::SCORER;
 use super::document::{Document, StageText};
-use super::{AxisValue, Instance, ResolvedInput, Source};
+use super::{AxisValue, Instance, NamedPath, ResolvedInput, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Value, ValueKind};
+use crate::settings::{Table, Value, ValueKind};
 use crate::stage::{Form, InputSource, InputSpec, Kind, Recipe, Reference, Stage};
 use petgraph::graphmap::DiGraphMap;
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ pub(super) struct Written {
 impl Written {
     /// Whether the axis of the named stage does not become one of the reader's.
     pub(super) fn collapses(&self, axis: &str) -> bool {
-        self.gather.as_deref() == Some(axis) || self.reference.pins.iter().any(|(pinned, _)| pinned == axis)
+        self.gather.as_deref() == Some(axis) || self.reference.pins.get(axis).is_some()
     }
 }
 
@@ -61,6 +61,29 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
                 && let Some(stage) = find(document, &reference, value.span, problems)
             {
                 found.push(Written { stage, reference, gather, span: value.span });
+            }
+        });
+    }
+    found
+}
+
+/// The files that a stage's settings name, whatever else is wrong with them; placeholders are filled in.
+pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
+    let root = Value { kind: ValueKind::Table(table), span };
+    let mut found = Vec::new();
+    for setting in kind.reference_settings().iter().chain(&["sources.*.path"]) {
+        let parts: Vec<&str> = setting.split('.').collect();
+        let form = match parts.as_slice() {
+            ["tokenizer"] => Form::Tokenizer,
+            ["base" | "model"] => Form::Model,
+            ["inputs", ..] => Form::Any,
+            _ => Form::Rows,
+        };
+        visit(&root, &parts, None, &mut |value, _| {
+            if let Some(path) = value.as_str().filter(|path| !path.is_empty())
+                && let Ok(None) = Reference::parse(path)
+            {
+                found.push(NamedPath { form, path: path.to_string(), span: value.span });
             }
         });
     }
@@ -161,7 +184,7 @@ pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&M
         let problem = Diagnostic::at(written.span, format!("`gather`: `{name}` does not vary over `{axis}`"));
         problems.push(problem.suggest(axis, known()));
     }
-    for (axis, value) in &written.reference.pins {
+    for (axis, value) in &written.reference.pins.0 {
         if is_score && axis == SCORER || value.contains('{') {
             continue;
         }
@@ -346,14 +369,13 @@ fn nodes_of(
     reader: Kind,
     coordinates: &BTreeMap<String, AxisValue>,
 ) -> Vec<usize> {
-    let pinned = |axis: &str| reference.pins.iter().find(|(pinned, _)| pinned == axis).map(|(_, value)| value);
     let gathers = |axis: &str| spec.gather.as_deref() == Some(axis);
-    if reader != Kind::Aggregate && spec.gather.is_none() && reference.pins.is_empty() {
+    if reader != Kind::Aggregate && spec.gather.is_none() && reference.pins.0.is_empty() {
         let values: Option<Vec<AxisValue>> = made.axes.iter().map(|axis| coordinates.get(axis).cloned()).collect();
         return values.and_then(|values| made.by_values.get(&values)).copied().into_iter().collect();
     }
     let agrees = |node: &usize| {
-        instances[*node].id.axes.iter().all(|(axis, value)| match pinned(axis) {
+        instances[*node].id.axes.iter().all(|(axis, value)| match reference.pins.get(axis) {
             Some(pinned) => value.is_called(pinned),
             None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
         })

@@ -1,19 +1,29 @@
 //! Mistakes that would show themselves late, looked for before anything runs.
 
 use super::Resolver;
+use super::columns::Columns;
 use super::resolver::recipe_json;
 use crate::diagnostic::{Place, Problems};
 use std::collections::BTreeSet;
 
 /// The stages' own checks, each distinct one once.
-#[derive(Debug, Default)]
-pub struct Checks {
+#[derive(Debug)]
+pub struct Checks<'a> {
+    resolver: &'a Resolver<'a>,
+    columns: Columns<'a>,
     done: BTreeSet<String>,
 }
 
-impl Checks {
+impl<'a> Checks<'a> {
+    /// Nothing has been checked yet.
+    pub fn new(resolver: &'a Resolver<'a>) -> Self {
+        Self { resolver, columns: Columns::new(resolver), done: BTreeSet::new() }
+    }
+
     /// Checks one instance.
-    pub fn run(&mut self, resolver: &Resolver<'_>, node: usize, problems: &mut Problems) {
+    pub fn run(&mut self, node: usize, problems: &mut Problems) {
+        let Self { resolver, columns, .. } = self;
+        columns.check(node).into_iter().for_each(|problem| problems.push(problem));
         let instance = &resolver.pipeline.instances[node];
         let inputs = resolver.existing_inputs(node);
         let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();

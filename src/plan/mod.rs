@@ -4,7 +4,9 @@
 //! instance, in order, and says `cached`, `runs` (with the reason) or `waits` (its inputs do not exist yet). What would
 //! run is checked as far as it can be: [`Checks`].
 
+mod absent;
 mod checks;
+mod columns;
 mod history;
 mod nearest;
 mod offers;
@@ -13,6 +15,7 @@ mod reason;
 mod resolver;
 pub mod rows;
 
+pub use absent::absent;
 pub use checks::Checks;
 pub use history::{Basis, Cost, Estimate, History, past};
 pub use nearest::{AxisChange, Nearest, nearest};
@@ -96,7 +99,7 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
     let Resolver { pipeline, store, .. } = resolver;
     let last = store.last_run(&pipeline.name).unwrap_or_default();
     let mut problems = Problems::default();
-    let mut checks = Checks::default();
+    let mut checks = Checks::new(resolver);
     let nodes = pipeline.instances.len();
     let mut plan = Plan { entries: Vec::new(), keys: BTreeMap::new(), known: vec![None; nodes] };
     let mut offers = Offers::new(resolver, wanted, forced);
@@ -150,7 +153,7 @@ pub fn plan(resolver: &Resolver<'_>, wanted: &[usize], forced: &BTreeSet<usize>)
             plan.known[node] = Some(Arc::clone(record));
         } else if !status.is_made() {
             fresh[node] = false;
-            checks.run(resolver, node, &mut problems);
+            checks.run(node, &mut problems);
         }
         assumed[node] = complete.or(offered).or(before);
         plan.entries.push((node, status));

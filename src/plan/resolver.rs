@@ -2,7 +2,8 @@
 //!
 //! Knows the person's files and the records of upstream instances; not what would run.
 
-use crate::diagnostic::{Diagnostic, closest};
+use super::absent::Files;
+use crate::diagnostic::Diagnostic;
 use crate::key::{Digest, KeyDocument, KeyInput};
 use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
@@ -166,6 +167,16 @@ impl<'a> Resolver<'a> {
         .collect()
     }
 
+    /// The person's files that a path of an input names, if they are there.
+    pub(super) fn files(&self, input: &ResolvedInput, path: &str) -> Option<Vec<PathBuf>> {
+        let found = self.find(input, path).ok()?;
+        let file = |material: Material| match material.place {
+            Place::Path(path) => Some(path),
+            Place::Object(_) | Place::Objects(_) => None,
+        };
+        Some(found.into_iter().filter_map(file).collect())
+    }
+
     /// Forgets the digests of the person's files, so that they are looked at again.
     pub fn forget(&self) {
         self.found.borrow_mut().clear();
@@ -211,18 +222,31 @@ impl<'a> Resolver<'a> {
         let full = self.root.join(path);
         let unreadable =
             |error: &dyn std::fmt::Display| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
+        let files = Files { root: self.root, pipeline: Some(self.pipeline) };
+        let is_pattern = !matches!(form, Form::Model | Form::Tokenizer | Form::Argument)
+            && is_glob(path)
+            && !(form == Form::Any && full.is_dir());
+        if !is_pattern && let Some(problem) = files.absent(form, path) {
+            return Err(Box::new(problem));
+        }
         match form {
-            Form::Model | Form::Tokenizer => {
-                if !full.is_dir() {
-                    let what = if form == Form::Model { "model" } else { "tokenizer" };
-                    let problem = Diagnostic::new(format!("there is no {what} folder `{path}`"));
-                    return Err(Box::new(problem.hint(self.not_found(path))));
+            _ if is_pattern => {
+                let found = self.glob(path).map_err(|error| unreadable(&error))?;
+                if found.is_empty() {
+                    return Err(Box::new(files.no_match(path)));
                 }
+                let digest = |(full, name): (PathBuf, String)| {
+                    let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
+                    Ok((full, name, digest))
+                };
+                found.into_iter().map(digest).collect()
+            }
+            Form::Model | Form::Tokenizer => {
                 self.saw(&full);
                 let digest = self.folder(form, &full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
             }
-            // A word of a command that is no file of the project is only a word; no file is called by several lines.
+            // No file is called by several lines.
             Form::Argument if path.contains('\n') => Ok(Vec::new()),
             Form::Argument if !full.is_file() => {
                 self.saw(&full);
@@ -233,31 +257,7 @@ impl<'a> Resolver<'a> {
                 let (digest, _) = self.store.digest_folder(&full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
             }
-            _ if form != Form::Argument && is_glob(path) => {
-                let files = self.glob(path).map_err(|error| unreadable(&error))?;
-                if files.is_empty() {
-                    return Err(Box::new(
-                        Diagnostic::new(format!("no file matches `{path}`")).hint(self.relative_to()),
-                    ));
-                }
-                let digest = |(full, name): (PathBuf, String)| {
-                    let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
-                    Ok((full, name, digest))
-                };
-                files.into_iter().map(digest).collect()
-            }
             _ => {
-                if full.is_dir() {
-                    let problem = Diagnostic::new(format!("`{path}` is a folder: expected a file"));
-                    let files = format!("{}/*.jsonl", path.trim_end_matches('/'));
-                    return Err(Box::new(
-                        problem.hint(format!("where a glob may stand, it names its files: `{files}`")),
-                    ));
-                }
-                if !full.is_file() {
-                    let problem = Diagnostic::new(format!("there is no file `{path}`"));
-                    return Err(Box::new(problem.hint(self.not_found(path))));
-                }
                 self.saw(&full);
                 let (digest, _) = self.store.digest_file(&full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
@@ -293,27 +293,6 @@ impl<'a> Resolver<'a> {
                 open.extend(entries.flatten().map(|entry| (entry.path(), depth - 1)));
             }
         }
-    }
-
-    /// What may have been meant by a path that is not there.
-    fn not_found(&self, path: &str) -> String {
-        if path.starts_with('~') {
-            return "`~` is known to shells only: write the whole path".to_string();
-        }
-        let stages: Vec<String> =
-            self.pipeline.stages.iter().map(|stage| format!("{}.{}", stage.kind, stage.name)).collect();
-        let called = |stage: &&str| stage.split('.').any(|part| part == path);
-        let near = || closest(path, stages.iter().map(String::as_str));
-        let stage = stages.iter().map(String::as_str).find(called).or_else(near).filter(|_| !path.contains('/'));
-        match stage {
-            Some(stage) => format!("did you mean the stage `{stage}`? {}", self.relative_to()),
-            None => self.relative_to(),
-        }
-    }
-
-    fn relative_to(&self) -> String {
-        let root = std::path::absolute(self.root).unwrap_or_else(|_| self.root.to_path_buf());
-        format!("paths are relative to `{}`", root.display())
     }
 
     fn glob(&self, pattern: &str) -> anyhow::Result<Vec<(PathBuf, String)>> {
@@ -413,7 +392,7 @@ pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
     value.expect("a recipe becomes JSON")
 }
 
-fn is_glob(path: &str) -> bool {
+pub(super) fn is_glob(path: &str) -> bool {
     path.contains(['*', '?', '['])
 }
 

@@ -50,5 +50,5 @@ pub fn text<'a>(row: &'a Row, column: &str) -> Option<Cow<'a, str>> {
 /// The names of a row's columns, for messages.
 pub fn columns(row: &Row) -> String {
     let names: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();
-    names.join(", ")
+    if names.is_empty() { "no columns".to_string() } else { names.join(", ") }
 }

@@ -9,7 +9,7 @@ use crate::settings::Bytes;
 use crate::stage::{Earlier, Input, Progress, Recipe};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
 use anyhow::Context as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -244,6 +244,20 @@ impl Running {
     pub(super) fn warn(&mut self, message: &str) {
         self.log(&format!("warning: {message}"));
         self.warnings.push(message.to_string());
+    }
+
+    /// Digests of what the worker wrote.
+    pub(super) fn weigh(&self, instance: &Instance, store: &Store) -> anyhow::Result<BTreeMap<String, Digest>> {
+        Ok(store.weigh(&output_folder(self.work()?), &instance.recipe.outputs())?)
+    }
+
+    /// Keeps what the worker wrote where a person can look at it, and says where. It is no result.
+    pub(super) fn set_apart(&self, store: &Store) -> anyhow::Result<PathBuf> {
+        Ok(store.set_apart(&output_folder(self.work()?), &self.document.key())?)
+    }
+
+    fn work(&self) -> anyhow::Result<&Path> {
+        Ok(self.started.as_ref().context("a job that was not started has made nothing")?.work.path())
     }
 
     /// Takes what the worker wrote into the cache.

@@ -1,13 +1,13 @@
 //! A run's dealings with the shared cache: results come and go beside the work.
 
 use super::{RunEvent, Runner};
-use crate::key::KeyDocument;
+use crate::key::{Digest, KeyDocument};
 use crate::record::Record;
 use crate::schedule::{Outcome, State};
 use crate::stage::{Progress, Recipe};
 use crate::store::Store;
 use crate::store::remote::{Errand, Sent, Told, Transfers, Trouble};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
@@ -43,11 +43,17 @@ impl Sharing {
         Some(Self { transfers, told, pulls, pushes, fetching: 0, sending: 0, offered, arriving: BTreeSet::new() })
     }
 
-    /// Looks for the result of an instance, if that is wanted. The answer is a [`Told::Fetched`].
-    pub(super) fn fetch(&mut self, node: usize, document: &KeyDocument, recipe: &Recipe) -> bool {
+    /// Looks for the result of an instance, if that is wanted; with `locked`, one with these outputs. The answer is a [`Told::Fetched`].
+    pub(super) fn fetch(
+        &mut self,
+        node: usize,
+        document: &KeyDocument,
+        recipe: &Recipe,
+        locked: Option<BTreeMap<String, Digest>>,
+    ) -> bool {
         if self.pulls {
             let outputs = recipe.outputs();
-            self.transfers.give(node, Errand::Fetch { document: document.clone(), outputs });
+            self.transfers.give(node, Errand::Fetch { document: document.clone(), outputs, locked });
             self.fetching += 1;
         }
         self.pulls

@@ -15,6 +15,7 @@ mod kind;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;
+mod pins;
 pub mod predict;
 pub mod prompt;
 mod reference;
@@ -25,7 +26,8 @@ pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
 pub use earlier::{Answers, Earlier};
 pub use kind::Kind;
-pub use reference::{InputSource, Reference, is_name, parse_pins};
+pub use pins::{Pins, quoted};
+pub use reference::{InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};

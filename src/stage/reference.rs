@@ -1,9 +1,10 @@
 //! What a stage's settings name: other stages and their outputs, files, expressions over columns.
 
-use super::{Form, InputSpec, Kind};
+use super::{Form, InputSpec, Kind, Pins};
 use crate::diagnostic::Problems;
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 use serde_json::json;
+use std::fmt;
 
 /// Where an input comes from.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +23,7 @@ pub struct Reference {
     /// Its name.
     pub name: String,
     /// Axes with the text of the value that they are pinned to.
-    pub pins: Vec<(String, String)>,
+    pub pins: Pins,
     /// The output, if one is named.
     pub output: Option<String>,
 }
@@ -33,17 +34,17 @@ impl Reference {
     pub fn parse(text: &str) -> Result<Option<Self>, String> {
         let Some((head, rest)) = text.split_once('.') else { return Ok(None) };
         let Some(kind) = Kind::from_name(head) else { return Ok(None) };
-        if rest.contains('/') {
+        if has_folders(rest) {
             return Ok(None);
         }
         let (name, pins, tail) = match rest.split_once('[') {
             Some((name, rest)) => {
-                let (inner, tail) = rest.split_once(']').ok_or_else(|| format!("`{text}` has a `[` but no `]`"))?;
-                (name, parse_pins(inner)?, tail)
+                let (pins, tail) = Pins::parse(rest)?;
+                (name, pins, tail)
             }
             None => match rest.split_once('.') {
-                Some((name, _)) => (name, Vec::new(), &rest[name.len()..]),
-                None => (rest, Vec::new(), ""),
+                Some((name, _)) => (name, Pins::default(), &rest[name.len()..]),
+                None => (rest, Pins::default(), ""),
             },
         };
         let output = match tail.strip_prefix('.') {
@@ -69,15 +70,22 @@ impl Reference {
     }
 }
 
-/// Reads `axis=value,axis=value`.
-pub fn parse_pins(text: &str) -> Result<Vec<(String, String)>, String> {
-    text.split(',')
-        .filter(|part| !part.trim().is_empty())
-        .map(|part| match part.split_once('=') {
-            Some((axis, value)) => Ok((axis.trim().to_string(), value.trim().to_string())),
-            None => Err(format!("`{part}` is not `axis=value`")),
-        })
-        .collect()
+/// Whether a text has a `/` outside of its brackets, and so is a path: a pinned value may have one.
+fn has_folders(text: &str) -> bool {
+    match text.split_once('[') {
+        None => text.contains('/'),
+        Some((before, pins)) => {
+            before.contains('/') || pins.rsplit_once(']').is_some_and(|(_, after)| after.contains('/'))
+        }
+    }
+}
+
+/// As it is read back.
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}{}", self.kind, self.name, self.pins)?;
+        self.output.as_ref().map_or(Ok(()), |output| write!(f, ".{output}"))
+    }
 }
 
 /// Whether `text` can be the name of a stage, an axis or a parameter.
@@ -165,9 +173,19 @@ mod tests {
         let plain = Reference::parse("mix.train").unwrap().unwrap();
         assert_eq!((plain.stage().as_str(), plain.output), ("mix.train", None));
         let full = Reference::parse("mix.train[n=320,run=1].validation").unwrap().unwrap();
-        assert_eq!(full.pins, [("n".into(), "320".into()), ("run".into(), "1".into())]);
+        assert_eq!(full.pins.0, [("n".into(), "320".into()), ("run".into(), "1".into())]);
         assert_eq!(full.output.as_deref(), Some("validation"));
         assert!(Reference::parse("mix.train.valid").unwrap_err().contains("train, validation, test, stats"));
         assert!(Reference::parse("mix.train[n=320").is_err());
+    }
+
+    #[test]
+    fn a_pinned_value_may_be_a_path() {
+        for text in ["mix.train[file=data/a.jsonl]", r#"mix.train[file="a]/b.c"].test"#] {
+            let reference = Reference::parse(text).unwrap().unwrap();
+            assert_eq!(reference.to_string(), text);
+        }
+        assert_eq!(Reference::parse("mix.d[ab]/rows.jsonl"), Ok(None));
+        assert!(Reference::parse("mix.train[file=a/b").unwrap_err().contains("does not end with `]`"));
     }
 }

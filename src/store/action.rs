@@ -10,6 +10,10 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+/// Why a link is no output.
+pub(super) const LINK: &str =
+    "it is a symbolic link, and only files are kept: let the stage write or copy (`cp -L`) what it points to";
+
 /// What became of a commit.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Committed {
@@ -217,7 +221,7 @@ impl Store {
 }
 
 /// Paths of an output's files in `folder`.
-fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
+pub(super) fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
     let full = folder.join(path.trim_end_matches('/'));
     let missing = || StoreError::MissingOutput { name: name.to_string(), path: path.to_string() };
     let metadata = match fs::symlink_metadata(&full) {
@@ -231,7 +235,13 @@ fn list(folder: &Path, name: &str, path: &str) -> Result<Vec<String>> {
     } else if !is_folder && metadata.is_file() {
         Ok(vec![path.to_string()])
     } else {
-        let reason = if is_folder { "a folder was promised" } else { "a file was promised" };
+        let reason = if metadata.is_symlink() {
+            LINK
+        } else if is_folder {
+            "a folder was promised"
+        } else {
+            "a file was promised"
+        };
         Err(StoreError::Unfit { path: full, reason })
     }
 }

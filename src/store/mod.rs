@@ -7,11 +7,12 @@
 //! actions/cd/cd34…/record.json              the first committed run of the key: the canonical one
 //! actions/cd/cd34…/observations/1.json      further runs of it
 //! pipelines/NAME.json                       keys of the last run, by instance
+//! pipelines/NAME.manifest                   whose last run that was
 //! local/HOST/stat.json                      digests of files that look untouched
 //! local/HOST/objects.json                   how objects looked when their bytes were right
 //! local/HOST/snapshots/                     runs that found nothing to do
 //! local/HOST/unsynced/                      processes whose last commits may not be on the disk yet
-//! quarantine/                               what was found damaged, to be looked at
+//! quarantine/                               what was found damaged or was refused by a lock, to be looked at
 //! runs/20261124T080153Z-0k3fz2.json         what a run was asked and did
 //! history                                   the names of runs in the order in which they began
 //! times/NAME.json                           what the work of a pipeline took
@@ -33,6 +34,7 @@
 //! disk, says `durable`.
 
 mod action;
+mod apart;
 mod begun;
 mod check;
 mod claim;
@@ -144,12 +146,28 @@ impl Store {
         if !root.exists() {
             fs::create_dir_all(root).at("create", root)?;
         }
-        let root = fs::canonicalize(root).at("open", root)?;
-        if !root.is_dir() {
+        Self::at(&fs::canonicalize(root).at("open", root)?, settings, true)
+    }
+
+    /// As [`Store::open_with`], but a cache that is not there is an empty one that nothing can be kept in, and is not
+    /// made.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look_with(root: &Path, settings: Settings) -> Result<Self> {
+        match root.join("VERSION").exists() {
+            true => Self::open_with(root, settings),
+            false => Self::at(&std::path::absolute(root).at("open", root)?, settings, false),
+        }
+    }
+
+    fn at(root: &Path, settings: Settings, may_write: bool) -> Result<Self> {
+        let root = root.to_path_buf();
+        if root.exists() && !root.is_dir() {
             return Err(StoreError::Unfit { path: root, reason: "a cache is a folder" });
         }
         let found = format::read(&root)?;
-        let writable = access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
+        let writable = may_write && access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
         let host = host();
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
@@ -338,6 +356,20 @@ impl Store {
         file::replace(&path, &text, &self.temporary()?)
     }
 
+    /// The manifest that a pipeline's results are shown for, as it was called the last time.
+    pub fn owner(&self, pipeline: &str) -> Option<String> {
+        fs::read_to_string(self.owner_path(pipeline)).ok().map(|text| text.trim_end().to_string())
+    }
+
+    /// Keeps that.
+    pub fn set_owner(&self, pipeline: &str, manifest: &str) -> Result<()> {
+        file::replace(&self.owner_path(pipeline), format!("{manifest}\n").as_bytes(), &self.temporary()?)
+    }
+
+    fn owner_path(&self, pipeline: &str) -> PathBuf {
+        self.pipeline_path(pipeline).with_extension("manifest")
+    }
+
     fn pipeline_path(&self, pipeline: &str) -> PathBuf {
         self.root.join("pipelines").join(format!("{}.json", file::path_part(pipeline)))
     }
@@ -427,6 +459,8 @@ fn files_below(folder: &Path, links: Links) -> Result<Vec<String>> {
                 folders.push((path, format!("{relative}/"), depth + 1));
             } else if metadata.is_file() {
                 files.push(relative);
+            } else if metadata.is_symlink() {
+                return Err(unfit(&path, action::LINK));
             } else {
                 return Err(unfit(&path, "it is neither a file nor a folder"));
             }

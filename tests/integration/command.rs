@@ -209,7 +209,7 @@ fn a_failed_second_run_takes_no_result_away() {
 fn what_is_no_file_is_refused_as_an_output() {
     for (made, says) in [
         ("mkfifo $0/train.jsonl", "a file was promised"),
-        ("ln -s /etc/hostname $0/train.jsonl", "a file was promised"),
+        ("ln -s /etc/hostname $0/train.jsonl", "it is a symbolic link"),
         ("mkdir $0/train.jsonl", "a file was promised"),
         ("true", "output `train` is missing"),
         ("rmdir $0; ln -s /etc $0", "it is not the folder that was given"),

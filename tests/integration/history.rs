@@ -136,7 +136,7 @@ fn runs_are_named_by_beginnings_and_from_the_end() {
     assert_eq!(json(&project, &["show", M, "last~1"])["run"]["id"], runs(&project)[0]["id"]);
     assert!(text(&project, &["show", "last"]).contains("metrics: not set → [\"em\"]"));
     assert_eq!(json(&project, &["runs", "-n", "1"])[0]["id"], id.as_str());
-    project.refuses(&["show", "2"], 2, &["there is no manifest `2`"]);
+    project.refuses(&["show", "2"], 2, &["`2` is neither a manifest nor a run"]);
     project.refuses(&["show", "2020"], 2, &["there is no run `2020`", "`titer runs` lists them"]);
     project.refuses(&["show", &id[..4]], 2, &["begins the names of 2 runs"]);
     project.refuses(&["show", "last~7"], 2, &["there is no run `last~7`: the cache has 2"]);

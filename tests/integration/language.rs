@@ -93,6 +93,8 @@ fn the_claim_of_a_dead_process_of_another_host_stops_no_import() {
     project.write("rows.jsonl", MADE);
     let key = state_of(&project, "mix.rows[n=2]").1;
     let claim = project.path(&format!("cache/claims/{key}"));
+    // The look made no cache.
+    std::fs::create_dir_all(claim.parent().unwrap()).unwrap();
     std::os::unix::fs::symlink("elsewhere.1.gone 0", &claim).unwrap();
     let output = project.titer(&["import", P, "mix.rows[n=2]", "rows.jsonl", "--patience", "300ms"]);
     assert_eq!(output.code, 0, "{output:?}");

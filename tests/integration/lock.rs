@@ -105,11 +105,23 @@ inputs = { a = "mix.a" }
     assert_eq!(failed.code, 1, "{failed:?}");
     assert!(failed.out.contains("mix.a failed: its outputs are not the locked ones: `train`: "), "{failed:?}");
     assert!(failed.out.contains("mix.b not run"), "{failed:?}");
-    // Now it is in the cache, and is refused there.
-    project.refuses(&LOCKED, 2, &["`mix.a` is cached, but its outputs are not the locked ones"]);
+    // It is no result for anybody, but can be looked at; the next such run says the same.
+    let kept = |text: &str| {
+        let place = text.split("what was made is kept in `").nth(1).unwrap().split('`').next().unwrap();
+        std::fs::read_to_string(format!("{place}/train.jsonl")).unwrap()
+    };
+    assert_eq!(kept(&failed.out), "cuda\n");
+    assert!(project.titer(&["plan", M, "--check"]).code == 3, "nothing was committed");
+    project.write("device", "rocm\n");
+    let again = project.titer(&LOCKED);
+    assert!(again.code == 1 && again.out.contains("mix.a failed: its outputs are not the locked ones: `train`: "));
+    assert_eq!(kept(&again.out), "rocm\n");
+    // What is in the cache by a run that was not held to it, is refused there.
+    project.write("device", "cuda\n");
     let lock = project.read(LOCK);
     assert_eq!(locked(&project, "recipe").code, 0);
     assert_eq!(project.read(LOCK), lock, "a run that is held to the lock does not write it");
+    project.refuses(&LOCKED, 2, &["`mix.a` is cached, but its outputs are not the locked ones"]);
     project.refuses(&["run", M, "--locked", "-t", "mix.b"], 2, &["`mix.b` reads other bytes than were locked"]);
 }
 

@@ -34,7 +34,8 @@ type Identity = (String, String, usize);
 
 /// Reads all inputs.
 pub(super) fn read(recipe: &AggregateRecipe, inputs: &[Input]) -> anyhow::Result<Scores> {
-    let mut reader = Reader { wanted: wanted(recipe)?, ..Reader::default() };
+    let wanted = names(recipe).into_iter().map(|(_, name)| name).collect();
+    let mut reader = Reader { wanted, ..Reader::default() };
     for input in inputs {
         reader.read(input)?;
     }
@@ -50,17 +51,19 @@ pub(super) fn read(recipe: &AggregateRecipe, inputs: &[Input]) -> anyhow::Result
     Ok(Scores { metrics: reader.metrics, records: reader.records })
 }
 
-/// Axes and columns that the recipe names.
-fn wanted(recipe: &AggregateRecipe) -> anyhow::Result<BTreeSet<String>> {
-    let mut wanted: BTreeSet<String> = recipe.by.0.iter().cloned().collect();
+/// Axes and columns that the recipe names, each with the setting that does so first.
+pub(super) fn names(recipe: &AggregateRecipe) -> Vec<(&'static str, String)> {
+    let mut names: Vec<(&str, String)> = recipe.by.0.iter().map(|name| ("by", name.clone())).collect();
     if recipe.unit != ROW {
-        wanted.insert(recipe.unit.clone());
+        names.push(("unit", recipe.unit.clone()));
     }
-    if let Some(filter) = &recipe.filter {
-        let environment = minijinja::Environment::new();
-        wanted.extend(environment.compile_expression(filter)?.undeclared_variables(false));
-    }
-    Ok(wanted)
+    let environment = minijinja::Environment::new();
+    // That it can be read was seen when the manifest was.
+    let filter = recipe.filter.as_deref().and_then(|filter| environment.compile_expression(filter).ok());
+    let variables: BTreeSet<String> =
+        filter.into_iter().flat_map(|filter| filter.undeclared_variables(false)).collect();
+    names.extend(variables.into_iter().map(|name| ("where", name)));
+    names
 }
 
 #[derive(Default)]

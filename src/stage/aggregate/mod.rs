@@ -244,6 +244,11 @@ pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
     Vec::new()
 }
 
+/// Axes and columns that the recipe names, each with its setting.
+pub fn names(recipe: &AggregateRecipe) -> Vec<(&'static str, String)> {
+    gather::names(recipe)
+}
+
 /// Names of metrics that the scores will not have.
 pub(super) fn check_metrics(recipe: &AggregateRecipe, known: &[String]) -> Vec<Diagnostic> {
     let figures = recipe.figures.iter().map(|figure| ("a figure's `y`", &figure.y));
@@ -283,6 +288,7 @@ pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Resul
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> anyhow::Error {
     let hint = match closest(name, known.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
+        None if known.clone().next().is_none() => "they have none".to_string(),
         None => format!("known are {}", known.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
     };
     anyhow::anyhow!("{what} `{name}`: {hint}")

@@ -9,7 +9,8 @@
 //! path, a glob, a reference to a stage, or a list of these. `{input.NAME}` in an argument stands for the absolute path of a
 //! file or folder to read; an argument that is nothing but that becomes as many arguments as there are files. A model
 //! has its layers as `{input.base.0}` (the base), `{input.base.1}`, … An argument that names a file of the project
-//! (`finetune.py`) is an input too: when its content changes, the stage runs again.
+//! (`finetune.py`) is an input too: when its content changes, the stage runs again. Braces that are meant as such have a
+//! backslash before them: `\{output}`.
 //!
 //! **Outputs** are files in the folder `{output}`, which exists and is empty. `outputs = ["train", "validation"]` says
 //! which of the kind's outputs the command writes (by default the first), under the names that [`Kind::outputs`] lists.
@@ -129,7 +130,12 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
         let Some(end) = text[open..].find('}').map(|offset| open + offset) else { break };
         let name = &text[open + 1..end];
         at = open + 1;
-        if is_contract(name) {
+        if is_contract(name) && text[..open].ends_with('\\') {
+            // The braces are meant.
+            pieces.push(Piece::Text(&text[start..open - 1]));
+            start = open;
+            at = end + 1;
+        } else if is_contract(name) {
             if start < open {
                 pieces.push(Piece::Text(&text[start..open]));
             }

@@ -28,6 +28,9 @@ crate::settings! {
     }
 }
 
+/// The columns that a prediction adds to its rows; what they may be grouped by is checked before anything runs.
+pub const COLUMNS: [&str; 4] = [crate::row::PREDICTION, "prompt_tokens", "new_tokens", "stop_reason"];
+
 /// Texts that end an answer; none of them is empty.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -200,6 +200,9 @@ fn text<'a>(row: &'a Row, column: &str) -> Result<Cow<'a, str>, String> {
     row::text(row, column).ok_or_else(|| format!("the row has no `{column}`: it has {}", row::columns(row)))
 }
 
+/// Columns that do not go into the scores: the texts themselves, and what identifies a row.
+pub const NEVER_CARRIED: [&str; 5] = [row::ID, row::INSTRUCTION, row::INPUT, row::OUTPUT, row::PREDICTION];
+
 /// The columns that go into the scores: all but the texts themselves and those with a long value in any row.
 fn carried_columns(rows: &[Row]) -> BTreeSet<&str> {
     let is_long = |value: &serde_json::Value| match value {
@@ -207,7 +210,7 @@ fn carried_columns(rows: &[Row]) -> BTreeSet<&str> {
         other => other.to_string().len() > LONGEST_COLUMN,
     };
     let mut columns: BTreeSet<&str> = rows.iter().flat_map(|row| row.keys().map(String::as_str)).collect();
-    for name in [row::ID, row::INSTRUCTION, row::INPUT, row::OUTPUT, row::PREDICTION] {
+    for name in NEVER_CARRIED {
         columns.remove(name);
     }
     for (name, _) in rows.iter().flatten().filter(|(_, value)| is_long(value)) {

@@ -41,7 +41,7 @@ pub enum What {
     Roots,
     /// The scratch folder of a dead process.
     Work,
-    /// What was found damaged.
+    /// What was found damaged, or was refused by a lock.
     Quarantine,
     /// The summary of a run.
     Run,
@@ -65,7 +65,7 @@ impl What {
             Self::Claim => "claims of dead processes",
             Self::Roots => "lists of dead processes",
             Self::Work => "work folders of dead processes",
-            Self::Quarantine => "damaged files in quarantine",
+            Self::Quarantine => "damaged or refused results in quarantine",
             Self::Run => "summaries of runs",
             Self::Plan => "plans of runs",
             Self::Snapshot => "memories of runs with nothing to do",

@@ -62,7 +62,7 @@ fn exchange(store: &Store, errands: Vec<Errand>) -> Vec<Told> {
 
 /// The key of seed 1, fetched: its record, or what is said.
 fn fetch(store: &Store) -> (Result<Option<Arc<Record>>, String>, u64) {
-    let errand = Errand::Fetch { document: document(1), outputs: OUTPUTS.to_vec() };
+    let errand = Errand::Fetch { document: document(1), outputs: OUTPUTS.to_vec(), locked: None };
     match exchange(store, vec![errand]).pop().unwrap() {
         Told::Fetched { outcome, bytes, .. } => (outcome.map_err(|trouble| trouble.to_string()), bytes),
         other => panic!("{other:?}"),
@@ -430,6 +430,6 @@ fn an_object_of_many_results_is_carried_once() {
         told.into_iter().map(one).sum()
     };
     assert_eq!(bytes(exchange(&here, parcels)), 14);
-    let errand = |seed: &u32| Errand::Fetch { document: document(*seed), outputs: OUTPUTS.to_vec() };
+    let errand = |seed: &u32| Errand::Fetch { document: document(*seed), outputs: OUTPUTS.to_vec(), locked: None };
     assert_eq!(bytes(exchange(&there, seeds.iter().map(errand).collect())), 14);
 }

@@ -8,7 +8,7 @@ use super::{AT_ONCE, Outcome, Remote, Sent, Trouble};
 use crate::key::{Digest, KeyDocument};
 use crate::record::{FileEntry, Record};
 use crate::store::{Store, lock};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -27,6 +27,8 @@ pub enum Errand {
         document: KeyDocument,
         /// Names and paths of the outputs that the stage promises.
         outputs: Vec<(&'static str, &'static str)>,
+        /// Digests that the outputs must have, by name: another result is not fetched.
+        locked: Option<BTreeMap<String, Digest>>,
     },
     /// A result, from the local cache to the shared one.
     Send {
@@ -213,7 +215,17 @@ impl Carrier<'_> {
 
     fn begin(&self, bundle: &Arc<Bundle>) {
         let record = match &bundle.errand {
-            Errand::Fetch { document, outputs } => self.remote.record(&document.key(), outputs),
+            Errand::Fetch { document, outputs, locked } => {
+                let record = self.remote.record(&document.key(), outputs);
+                record.filter(|record| match locked {
+                    Some(locked) if *locked != record.digests() => {
+                        let message = "the shared cache has other outputs than the lock".to_string();
+                        lock(&bundle.state).trouble = Some(Trouble::Refused(message));
+                        false
+                    }
+                    _ => true,
+                })
+            }
             Errand::Send { record, .. } => Some(Arc::clone(record)),
         };
         let mut seen = BTreeSet::new();
