@@ -51,6 +51,15 @@ impl Caching {
         Ok(out::relative_to_here(&cache))
     }
 
+    /// The same, or where a cache of a project in the current folder would be.
+    pub(super) fn here_or_new(&self) -> Result<PathBuf> {
+        match (&self.cache, self.here()) {
+            (Some(cache), _) => Ok(cache.clone()),
+            (None, Err(_)) if Path::new("pipelines").is_dir() => Ok(PathBuf::from("cache")),
+            (None, found) => found,
+        }
+    }
+
     /// Opens the cache in a folder.
     pub(super) fn open(&self, folder: &Path) -> Result<Store> {
         let patience = self.patience.map_or(Settings::default().patience, Seconds::duration);

@@ -10,6 +10,7 @@ pub mod generate;
 pub mod kernels;
 pub mod matmul;
 pub mod model;
+mod pickle;
 pub mod positions;
 pub mod prompt;
 pub mod random;

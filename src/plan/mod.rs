@@ -14,7 +14,7 @@ pub mod rows;
 pub use checks::Checks;
 pub use history::{Basis, Cost, Estimate, History};
 pub use outline::{Open, Outline};
-pub use resolver::{Known, Material, Place, Resolver, is_model_file};
+pub use resolver::{Elsewhere, Known, Material, Place, Resolver, is_model_file};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;

@@ -20,6 +20,9 @@
 //! pins/KEY.json                             what never goes
 //! trash/                                    what a `gc` is about to delete
 //! logs/KEY.log                              what a stage said
+//! fetched/ID/record.json                    what was fetched from a hub or a server
+//! fetched/ID/files/                         the same under its names
+//! fetched/partial/                          what is on its way from there
 //! ```
 //!
 //! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
@@ -31,6 +34,7 @@ mod check;
 mod claim;
 mod durable;
 mod error;
+mod fetched;
 mod file;
 mod format;
 pub mod gc;
@@ -51,6 +55,7 @@ pub use action::Committed;
 pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
+pub use fetched::Fetched;
 pub use pin::Pin;
 pub use remote::Remote;
 pub use runs::write_run;

@@ -49,6 +49,8 @@ pub enum What {
     Snapshot,
     /// What a collector that was stopped had moved.
     Trash,
+    /// The beginning of a file that was to be fetched.
+    Partial,
 }
 
 impl What {
@@ -64,6 +66,7 @@ impl What {
             Self::Plan => "plans of runs",
             Self::Snapshot => "memories of runs with nothing to do",
             Self::Trash => "folders of a gc that was stopped",
+            Self::Partial => "beginnings of files that were to be fetched",
         }
     }
 }
@@ -160,6 +163,8 @@ impl Store {
             let damaged = entries(&self.root.join("quarantine"))?;
             paths.extend(damaged.into_iter().map(|entry| (What::Quarantine, entry.path())));
         }
+        let partials = self.partials().into_iter().filter(|path| policy.fetched || self.is_old(path, DAY));
+        paths.extend(partials.filter(|path| self.is_old(path, policy.grace)).map(|path| (What::Partial, path)));
         paths.extend(self.trash()?.into_iter().map(|path| (What::Trash, path)));
         paths.extend(self.old_runs(policy, needed)?);
         for host in entries(&self.root.join("local"))? {
