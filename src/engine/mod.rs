@@ -9,6 +9,7 @@ pub mod decoder;
 pub mod generate;
 pub mod kernels;
 pub mod matmul;
+pub mod memory;
 pub mod model;
 mod pickle;
 pub mod positions;

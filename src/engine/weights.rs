@@ -261,6 +261,31 @@ mod tests {
         assert!(format!("{:#}", Weights::open_model(folder.path()).unwrap_err()).contains("../1.safetensors"));
     }
 
+    /// Made by `tests/references/make_pickles.py`.
+    #[test]
+    fn a_model_in_files_of_torch_is_a_model() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pickle/llama");
+        let sums: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("sums.json")).unwrap()).unwrap();
+        let model = crate::engine::model::Model::load(&[&folder]).unwrap();
+        let tensors = model.tensors();
+        // The output layer is the embedding; torch has it a second time.
+        assert_eq!(tensors.len() + 1, sums.as_object().unwrap().len());
+        for NamedTensor { name, values, .. } in tensors {
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            assert!((sum - sums[&name][0].as_f64().unwrap()).abs() < 1e-5, "{name}");
+            assert_eq!(f64::from(*values.last().unwrap()), sums[&name][1].as_f64().unwrap(), "{name}");
+        }
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.join("pytorch_model.bin.index.json"), copy.path().join("pytorch_model.bin.index.json"))
+            .unwrap();
+        let error = format!("{:#}", Weights::open_model(copy.path()).unwrap_err());
+        assert!(
+            error.contains("names 2 files, of which 2 are missing: `pytorch_model-00001-of-00002.bin`, "),
+            "{error}"
+        );
+    }
+
     #[test]
     fn truncated_and_lying_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();

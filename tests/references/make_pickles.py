@@ -44,7 +44,7 @@ def malicious():
 
 
 def model():
-    """The smallest Llama, in two shards with tied weights, with the logits that transformers computes."""
+    """The smallest Llama, in two shards with tied weights, with the sum and the last number of each tensor."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
@@ -65,9 +65,8 @@ def model():
         torch.save(shard, folder / name)
     weight_map = {name: file for file, shard in zip(files, shards) for name in shard}
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}, indent=1))
-    with torch.no_grad():
-        logits = model(torch.tensor([[1, 5, 9, 2]])).logits[0, -1]
-    (folder / "logits.json").write_text(json.dumps([round(x, 7) for x in logits.tolist()]) + "\n")
+    sums = {name: [round(tensor.double().sum().item(), 6), tensor.flatten()[-1].item()] for name, tensor in state.items()}
+    (folder / "sums.json").write_text(json.dumps(sums, indent=1) + "\n")
 
 
 FOLDER.mkdir(exist_ok=True)
