@@ -45,6 +45,12 @@ impl Need {
         Self { weights, training }
     }
 
+    /// The same with weights that are held in so many bits each.
+    #[must_use]
+    pub fn held_in(self, bits: u64) -> Self {
+        Self { weights: self.weights / (8 * NUMBER) * bits, ..self }
+    }
+
     /// Why it cannot be had from so much memory, if it cannot.
     pub fn too_much(self, memory: Option<u64>) -> Option<String> {
         let (memory, all) = (memory?, self.weights.saturating_add(self.training));
@@ -115,6 +121,7 @@ mod tests {
         let targets = ["q_proj".to_string(), "down_proj".to_string()];
         let adapter = Need::to_train(&config, Some((2, &targets)));
         assert_eq!(adapter, Need { weights, training: 16 * 2 * 2 * (16 + 20) });
+        assert_eq!(adapter.held_in(8).weights, weights / 4);
     }
 
     #[test]

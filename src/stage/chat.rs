@@ -346,8 +346,11 @@ impl Chat {
     /// Where the last of these messages, an answer, ends.
     fn end(&self, whole: &str, upto: &[Message]) -> anyhow::Result<usize> {
         let text = self.render(upto, false)?;
-        // What a template writes at the end of a conversation only is not there.
-        let common = whole.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        let mut common = whole.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        // What a template writes at the end of a conversation only may begin as the next turn does.
+        if common < text.len() && whole.is_char_boundary(common) {
+            common = whole[..common].trim_end_matches(['<', '[', '{', '|']).len();
+        }
         let content = upto.last().and_then(Message::content).unwrap_or_default().trim();
         let floor = text.rfind(content).map_or(text.len(), |at| at + content.len());
         ensure!(

@@ -46,8 +46,8 @@ pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) 
 
 fn check_model(targets: Option<&[String]>, input: &Input) -> anyhow::Result<Config> {
     let config = Config::read(&input.path)?;
-    config.check_weights(&Weights::open_model(&input.path)?, &input.path)?;
     Tokenizer::load(&input.path)?.check_fits(config.vocab_size)?;
+    config.check_weights(&Weights::open_model(&input.path)?, &input.path)?;
     if let Some(targets) = targets {
         config.check_targets(targets)?;
     }
