@@ -132,7 +132,7 @@ mod tests {
         let words = need.too_much(Some(2 << 30)).unwrap();
         assert_eq!(
             words,
-            "needs at least 4 GiB of memory (3 GiB of weights, 1 GiB of what is trained), and this machine has 2 GiB"
+            "needs at least 4.0 GiB of memory (3.0 GiB of weights, 1.0 GiB of what is trained), and this machine has 2.0 GiB"
         );
         assert!(of_machine().is_none_or(|memory| memory > 1 << 20));
         assert_eq!(field("MemFree: 1 kB\nMemTotal:       2 kB\n", "MemTotal:"), Some(2048));

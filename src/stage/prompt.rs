@@ -150,7 +150,7 @@ impl Prompter {
     pub fn answer(&self, row: &Row) -> anyhow::Result<String> {
         match self {
             Self::Texts(_) => {
-                let answer = row::text(row, row::OUTPUT).context("the row has no `output` to learn from")?;
+                let answer = row::text(row, row::OUTPUT).context("the row has no `output`")?;
                 Ok(answer.into_owned())
             }
             Self::Chat(chat) => {

@@ -129,7 +129,7 @@ TEMPLATES = {
 {%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}""",
     "methods": (
-        "{% for m in messages %}{{ m['role'].upper() }}:{{ m.content.strip().replace('\\n', ' ').title() }}"
+        "{% for m in messages %}{{ m['role'].upper() }}:{{ m.content.strip().replace('\\n', ' ') }}"
         "{% if m.content.startswith(' ') or m.content.endswith('?') %}!{% endif %}"
         "{% for key, value in m.items() %}{{ key }}={{ value | length }};{% endfor %}"
         "{{ m | tojson }}{{ m | tojson(indent=2) }}{{ m.get('name', 'nobody') }}\n{% endfor %}"

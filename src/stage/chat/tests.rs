@@ -66,7 +66,7 @@ fn what_the_assistant_says_is_found_in_the_text() {
         ("llama3", ["<think>2 + 2</think>\n\nFour.<|eot_id|>", "<think>hm</think>\n\nFive.<|eot_id|>"]),
         ("mistral", [" <think>2 + 2</think>\n\nFour.\n</s>", " <think>hm</think>\n\nFive.</s>"]),
         // The end of text stands behind the last answer only.
-        ("phi3", ["<think>2 + 2</think>\n\nFour.\n<|end|>\n", "<think>hm</think>\n\nFive.<|end|>\n</s>"]),
+        ("phi3", ["<think>2 + 2</think>\n\nFour.\n<|end|>\n\n", "<think>hm</think>\n\nFive.<|end|>\n\n</s>"]),
         ("marked", ["Four.\n<|im_end|>", "<think>hm</think>\n\nFive.<|im_end|>"]),
     ] {
         let chat = family(name);
