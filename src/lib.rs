@@ -74,6 +74,7 @@
 //! from its neighbours and from the number of threads (`engine::matmul`); so the same manifest gives the same bytes
 //! with any number of threads and at any batch size of prediction, on one class of processor with one build.
 
+pub mod address;
 pub mod audit;
 pub mod cli;
 pub mod compare;
@@ -82,6 +83,8 @@ pub mod diff;
 #[cfg(feature = "candle")]
 pub mod engine;
 pub mod exec;
+#[cfg(feature = "hub")]
+pub mod fetch;
 pub mod graph;
 pub mod journal;
 pub mod key;

@@ -377,7 +377,7 @@ impl Runner<'_> {
             );
         }
         if let Some(message) = self.refused(node) {
-            return self.fail(node, &message, true);
+            return self.fail(node, Cause::Error, &message, true);
         }
         let Some(running) = self.running.get(&node) else { return };
         match running.commit(&self.pipeline.instances[node], self.store) {

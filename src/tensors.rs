@@ -1,12 +1,13 @@
-//! The header of safetensors files: where which tensor is. Read without the engine, and without belief: a header may say
+//! The header of safetensors files: where which tensor is; and the index of those in several files. Read without the engine, and without belief: a header may say
 //! anything.
 //!
 //! The form is a length (8 bytes, little end first), a JSON header `{name: {dtype, shape, data_offsets}}`, then the data.
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::Path;
 
 /// What a header may be long: more than that of any model is.
 const LONGEST: u64 = 100 << 20;
@@ -80,6 +81,24 @@ pub fn header(file: &mut File) -> io::Result<Result<Header, String>> {
     Ok(parse(&text))
 }
 
+/// The files that an index (`model.safetensors.index.json`) names, sorted. The error says what is wrong with it.
+///
+/// # Errors
+/// If it is none, or names what is no file of its own folder: somebody else wrote it.
+pub fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: BTreeMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let names: BTreeSet<String> = index.weight_map.into_values().collect();
+    match names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
+        Some(name) => Err(format!("it names `{name}`, which is no file of its own folder")),
+        None if names.is_empty() => Err("it names no file".to_string()),
+        None => Ok(names.into_iter().collect()),
+    }
+}
+
 fn parse(text: &[u8]) -> Result<Header, String> {
     let mut entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(text).map_err(|error| error.to_string())?;
@@ -121,6 +140,18 @@ mod tests {
         assert_eq!(found.tensors, [("a".to_string(), tensor)].into());
         assert_eq!((found.data, found.length), (8 + text.len() as u64, 32 + text.len() as u64));
         assert_eq!(of("{}").unwrap().length, 10);
+    }
+
+    #[test]
+    fn an_index_names_files_of_its_own_folder() {
+        let index = |map: &str| shards(format!(r#"{{"metadata": {{}}, "weight_map": {map}}}"#).as_bytes());
+        assert_eq!(index(r#"{"b": "2.bin", "a": "1.bin", "c": "2.bin"}"#).unwrap(), ["1.bin", "2.bin"]);
+        for name in ["../1.bin", "/etc/passwd", "a/b.bin", "..", ""] {
+            let error = index(&format!(r#"{{"a": "{name}"}}"#)).unwrap_err();
+            assert_eq!(error, format!("it names `{name}`, which is no file of its own folder"));
+        }
+        assert_eq!(index("{}").unwrap_err(), "it names no file");
+        assert!(index(r#"{"a": 1}"#).is_err() && shards(b"{}").is_err() && shards(b"[").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::caching::Caching;
+use super::hub::Hub;
 use crate::journal::Asked;
 use crate::resources::Cards;
 use crate::settings::{Bytes, Seconds};
@@ -20,6 +21,8 @@ pub(super) struct Cli {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) caching: Caching,
+    #[command(flatten)]
+    pub(super) hub: Hub,
 }
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +84,8 @@ pub(super) enum Command {
         #[arg(value_name = "SELECTOR")]
         selectors: Vec<String>,
     },
+    /// Fetch models and files of a hub or a server into the cache; say how to write their addresses
+    Fetch(FetchArgs),
     /// Show who reads whom
     Graph {
         #[command(flatten)]
@@ -238,6 +243,20 @@ pub(super) struct Manifest {
     pub(super) overrides: Overrides,
 }
 
+/// What to fetch.
+#[derive(Debug, Args)]
+pub(super) struct FetchArgs {
+    /// Manifests: all that they read of other machines; and addresses: `hf://owner/name@revision`,
+    /// `hf://datasets/owner/name@revision/file`, `https://host/file`, `https://host/model/`
+    #[arg(required = true, value_name = "MANIFEST|ADDRESS")]
+    pub(super) what: Vec<String>,
+    /// Of a model on a hub the tokenizer alone
+    #[arg(long)]
+    pub(super) tokenizer: bool,
+    #[command(flatten)]
+    pub(super) overrides: Overrides,
+}
+
 /// What to show.
 #[derive(Debug, Args)]
 pub(super) struct Shown {
@@ -299,6 +318,9 @@ pub(super) struct Gc {
     /// Also the summaries of runs that are not kept
     #[arg(long)]
     pub(super) history: bool,
+    /// Also models and files that were fetched; a run fetches them again
+    #[arg(long)]
+    pub(super) fetched: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(super) yes: bool,

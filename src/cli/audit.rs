@@ -2,6 +2,7 @@
 
 use super::Exit;
 use super::args::{Machine, Wanted};
+use super::hub::{self, Hub};
 use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::progress::{Progress, Silent};
 use super::project::{Failure, Project};
@@ -26,6 +27,7 @@ pub(super) fn audit(
     selectors: &[String],
     number: Option<NonZeroU32>,
     machine: &Machine,
+    hub: &Hub,
     as_json: bool,
 ) -> Result<Exit, Failure> {
     if !project.store.writable() && project.store.root().exists() {
@@ -36,6 +38,7 @@ pub(super) fn audit(
     let picked = pick(project, selectors)?;
     let resolver = project.resolver();
     let wanted = Wanted { target: selectors.to_vec(), force: Vec::new() };
+    hub::bring(project, &resolver, project.wanted(&wanted)?.0, hub, as_json, |found| !found.is_known)?;
     let (mut plan, _) = project.plan(&resolver, &wanted)?;
     if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, &wanted)?;
@@ -66,6 +69,7 @@ pub(super) fn audit(
              fetches it";
         return Err(anyhow!(problem).into());
     }
+    hub::bring(project, &resolver, candidates.keys().copied(), hub, as_json, |found| !found.is_here)?;
     for (node, record) in &candidates {
         let mut finding = Finding::new(name(project, *node), Verdict::Unfinished);
         finding.damaged = damaged(&project.store, record).map_err(anyhow::Error::from)?;

@@ -62,6 +62,15 @@ impl Caching {
         Ok(Store::look_with(folder, self.settings())?)
     }
 
+    /// The same, or where a cache of a project in the current folder would be.
+    pub(super) fn here_or_new(&self) -> Result<PathBuf> {
+        match (&self.cache, self.here()) {
+            (Some(cache), _) => Ok(cache.clone()),
+            (None, Err(_)) if Path::new("pipelines").is_dir() => Ok(PathBuf::from("cache")),
+            (None, found) => found,
+        }
+    }
+
     /// Opens the cache in a folder.
     pub(super) fn open(&self, folder: &Path) -> Result<Store> {
         Ok(Store::open_with(folder, self.settings())?)

@@ -44,6 +44,7 @@ fn policy(args: &Gc) -> Policy {
         max_size: args.max_size.map(|size| size.0),
         quarantine: args.quarantine,
         history: args.history,
+        fetched: args.fetched,
         grace: args.grace.map_or(default.grace, Seconds::duration),
         wait: args.wait.map(Seconds::duration),
     }

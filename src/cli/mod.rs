@@ -9,6 +9,7 @@ mod diff;
 mod explain;
 mod gc;
 mod graph;
+mod hub;
 mod import;
 mod init;
 mod lock;
@@ -37,8 +38,8 @@ use project::{Access, Failure, Project};
 use share::Share;
 use snapshot::Question;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,11 @@ fn complain(message: &str, json: bool) {
 
 /// A flag that Ctrl-C sets. The second time it is meant at once; the kernel ends the workers with this process.
 fn watch_for_interruption() -> anyhow::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
+    static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+    if let Some(interrupted) = INTERRUPTED.get() {
+        return Ok(Arc::clone(interrupted));
+    }
+    let interrupted = Arc::clone(INTERRUPTED.get_or_init(Arc::default));
     let flag = Arc::clone(&interrupted);
     let handler = move || {
         if flag.swap(true, Ordering::SeqCst) {
@@ -108,7 +113,7 @@ fn watch_for_interruption() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let Cli { command, json, caching } = cli;
+    let Cli { command, json, caching, hub } = cli;
     let load_for = |manifest: &args::Manifest, share, access| Project::load_for(manifest, &caching, share, access);
     let load = |manifest: &args::Manifest| Project::load(manifest, &caching);
     match command {
@@ -119,6 +124,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Check(manifest) => overview::check(&load(&manifest)?, json),
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
+        Command::Fetch(what) => hub::fetch(&what, &caching, &hub, json),
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
         Command::Gc(gc) => gc::run(&caching.open(&caching.here()?)?, &gc, json),
@@ -151,12 +157,12 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             }
             let manner = run::Manner { keep_going, locked, question };
             let share = if push { Share::Write } else { Share::AsWritten };
-            run::run(&load_for(&manifest, share, Access::Make)?, &wanted, &manner, &machine, json)
+            run::run(&load_for(&manifest, share, Access::Make)?, &wanted, &manner, &machine, &hub, json)
         }
         Command::Runs { manifest, number } => runs::list(&caching, manifest.as_deref(), number, json),
         Command::Diff { what, overrides } => diff::diff(&what, &overrides, &caching, json),
         Command::Audit { manifest, selectors, sample, machine } => {
-            audit::audit(&load(&manifest)?, &selectors, sample, &machine, json)
+            audit::audit(&load(&manifest)?, &selectors, sample, &machine, &hub, json)
         }
         Command::Push { manifest, selectors } => {
             share::push(&load_for(&manifest, Share::Push, Access::Look)?, selectors, json)

@@ -2,6 +2,7 @@
 
 use super::args::{Locked, Machine, Wanted};
 use super::diary::Diary;
+use super::hub::{self, Hub};
 use super::progress::{JsonLines, Progress};
 use super::project::{Failure, Project};
 use super::snapshot::Question;
@@ -38,9 +39,13 @@ pub(super) fn run(
     wanted: &Wanted,
     manner: &Manner,
     machine: &Machine,
+    hub: &Hub,
     json: bool,
 ) -> Result<Exit, Failure> {
     let resolver = project.resolver();
+    let (nodes, _) = project.wanted(wanted)?;
+    // Without its digest there is no key.
+    hub::bring(project, &resolver, nodes, hub, json, |found| !found.is_known)?;
     let (mut plan, forced) = project.plan(&resolver, wanted)?;
     if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
@@ -49,6 +54,10 @@ pub(super) fn run(
         (plan, _) = project.plan(&resolver, wanted)?;
     }
     owner::claim(project)?;
+    let open = plan.entries.iter().filter(|(_, status)| !status.is_made()).map(|(node, _)| *node);
+    if hub::bring(project, &resolver, open, hub, json, |found| !found.is_here)? {
+        (plan, _) = project.plan(&resolver, wanted)?;
+    }
     let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
     let meant = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
         plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()

@@ -5,27 +5,32 @@
 //! the model would be asked from a state that it never saw. The answer's own first token may carry a tokenizer's mark
 //! for the beginning of a text; the model learns to write it, and decoding the answer alone removes it.
 //!
-//! A prompt that is too long loses the end of its *input* (then of its instruction), never the response marker.
+//! A prompt that is too long loses the end of its *input* (then of its instruction), never the response marker; a
+//! conversation loses its oldest turns, then the end of its last question.
 
 use super::tokenizer::Tokenizer;
 use crate::row::{self, Row};
+use crate::stage::chat::{Message, Part as ChatPart, drop_oldest};
 use crate::stage::prompt::{Prompter, Template};
 use anyhow::{Context as _, bail};
 use std::borrow::Cow;
+use std::iter;
+use std::ops::Range;
 
 /// Turns rows into tokens by one tokenizer and one template.
 #[derive(Debug)]
 pub struct PromptEncoder<'a> {
     tokenizer: &'a Tokenizer,
-    prompter: Prompter<'a>,
+    prompter: Prompter,
 }
 
 /// A row's prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// Tokens: what the tokenizer puts before every text, then the rendered template.
+    /// Tokens: what the tokenizer puts before every text, then the rendered template; of a conversation the rendered
+    /// template alone.
     pub ids: Vec<u32>,
-    /// Whether the end of the row's input was cut off.
+    /// Whether the end of the row's input was cut off, or the beginning of its conversation.
     pub cut: bool,
 }
 
@@ -36,19 +41,29 @@ pub struct Example {
     pub ids: Vec<u32>,
     /// How many of them are the prompt: `ids[prompt_len..]` is what a model should answer.
     pub prompt_len: usize,
+    /// All that the assistant says, in order; where only the last answer is asked for, that alone.
+    pub answers: Vec<Range<usize>>,
     /// Whether something was cut off.
     pub cut: bool,
 }
 
 impl<'a> PromptEncoder<'a> {
     /// Compiles the template.
-    pub fn new(tokenizer: &'a Tokenizer, template: &'a Template) -> anyhow::Result<Self> {
-        Ok(Self { tokenizer, prompter: Prompter::new(template)? })
+    pub fn new(tokenizer: &'a Tokenizer, template: &Template) -> anyhow::Result<Self> {
+        Ok(Self { tokenizer, prompter: Prompter::new(template, tokenizer.dialect())? })
     }
 
     /// The prompt of a row in at most `limit` tokens. Fails where the template needs a column that the row lacks, or
     /// where it has more than `limit` tokens with nothing in it.
     pub fn prompt(&self, row: &Row, limit: usize) -> anyhow::Result<Prompt> {
+        if let Prompter::Chat(chat) = &self.prompter {
+            let fitting = |messages: &[Message]| {
+                let ids = self.tokenizer.encode(&chat.prompt(messages)?)?;
+                Ok((ids.len() <= limit).then_some(ids))
+            };
+            let (ids, cut) = fit(chat.messages(row)?, limit, fitting)?;
+            return Ok(Prompt { ids, cut });
+        }
         if let Some(ids) = self.fitting(row, limit)? {
             return Ok(Prompt { ids, cut: false });
         }
@@ -65,15 +80,58 @@ impl<'a> PromptEncoder<'a> {
     /// prediction to make room for the answer, but not below half of `limit`; an answer that is longer still loses its
     /// end, and then ends without an end-of-text token.
     pub fn example(&self, row: &Row, limit: usize) -> anyhow::Result<Example> {
-        let answer = row::text(row, row::OUTPUT).context("the row has no `output` to learn from")?;
-        let mut answer = self.tokenizer.encode(&answer)?;
+        self.example_of(row, limit, false)
+    }
+
+    /// The same, with all that the assistant says in a conversation.
+    pub fn conversation(&self, row: &Row, limit: usize) -> anyhow::Result<Example> {
+        self.example_of(row, limit, true)
+    }
+
+    fn example_of(&self, row: &Row, limit: usize, all: bool) -> anyhow::Result<Example> {
+        let room = |answer: usize| limit.saturating_sub(answer).max(limit / 2);
+        if let Prompter::Chat(chat) = &self.prompter {
+            let fitting = |messages: &[Message]| {
+                let example = self.tokens(&chat.parts(messages, all)?)?;
+                Ok((example.prompt_len <= room(example.ids.len() - example.prompt_len)).then_some(example))
+            };
+            let (mut example, cut) = fit(chat.messages(row)?, limit, fitting)?;
+            example.cut = cut || example.ids.len() > limit;
+            example.ids.truncate(limit);
+            return Ok(example);
+        }
+        let mut answer = self.tokenizer.encode(&self.prompter.answer(row)?)?;
         answer.extend(self.tokenizer.eos().first());
-        let Prompt { mut ids, mut cut } = self.prompt(row, limit.saturating_sub(answer.len()).max(limit / 2))?;
+        let Prompt { mut ids, mut cut } = self.prompt(row, room(answer.len()))?;
         let prompt_len = ids.len();
         ids.append(&mut answer);
         cut |= ids.len() > limit;
         ids.truncate(limit);
-        Ok(Example { ids, prompt_len, cut })
+        let answers = iter::once(prompt_len..ids.len()).collect();
+        Ok(Example { ids, prompt_len, answers, cut })
+    }
+
+    /// The parts of a conversation, tokenised apart.
+    fn tokens(&self, parts: &[ChatPart]) -> anyhow::Result<Example> {
+        let mut example = Example { ids: Vec::new(), prompt_len: 0, answers: Vec::new(), cut: false };
+        for part in parts {
+            let begin = example.ids.len();
+            example.ids.extend(self.tokenizer.encode(&part.text)?);
+            if part.is_said {
+                example.prompt_len = begin;
+                example.answers.push(begin..example.ids.len());
+            }
+        }
+        Ok(example)
+    }
+
+    /// The token by which a conversation's template ends an answer, if it has one.
+    pub fn end_of_answer(&self) -> anyhow::Result<Option<u32>> {
+        let Prompter::Chat(chat) = &self.prompter else { return Ok(None) };
+        let probe = Row::from_iter([(row::INSTRUCTION.to_string(), "a".into()), (row::OUTPUT.to_string(), "b".into())]);
+        let parts = chat.parts(&chat.messages(&probe)?, false)?;
+        let ids = self.tokenizer.encode(parts.last().map_or("", |part| &part.text))?;
+        Ok(ids.into_iter().find(|id| self.tokenizer.is_special(*id)))
     }
 
     /// The row's prompt, if it has at most `limit` tokens.
@@ -87,35 +145,77 @@ impl<'a> PromptEncoder<'a> {
     /// too long even with nothing in the column, which is how it is left then.
     fn shorten(&self, row: &mut Row, column: &str, limit: usize) -> anyhow::Result<Option<Vec<u32>>> {
         let Some(full) = row::text(row, column).map(Cow::into_owned) else { return Ok(None) };
-        // Byte positions after each character: `ends[k]` is where the first k characters end.
-        let ends: Vec<usize> = full.char_indices().map(|(start, _)| start).chain([full.len()]).collect();
-        let mut attempt = |kept: usize| {
-            row.insert(column.to_string(), full[..ends[kept]].into());
+        shorten(&full, limit, |kept| {
+            row.insert(column.to_string(), kept.into());
             self.fitting(row, limit)
-        };
-        let Some(mut best) = attempt(0)? else { return Ok(None) };
-        // Grow first, so that of a huge text only a part near the limit is ever tokenised.
-        let (mut fits, mut too_long) = (0, limit.saturating_mul(4).max(1).min(ends.len() - 1));
-        while too_long < ends.len() - 1
-            && let Some(ids) = attempt(too_long)?
-        {
-            (best, fits) = (ids, too_long);
-            too_long = (too_long * 2).min(ends.len() - 1);
-        }
-        while too_long - fits > 1 {
-            let middle = fits + (too_long - fits) / 2;
-            match attempt(middle)? {
-                Some(ids) => (best, fits) = (ids, middle),
-                None => too_long = middle,
-            }
-        }
-        Ok(Some(best))
+        })
     }
+}
+
+/// What `fitting` makes of a conversation that fits: the whole, else without its oldest turns, else without the end of the
+/// last question; and whether something was cut off.
+fn fit<T>(
+    mut messages: Vec<Message>,
+    limit: usize,
+    fitting: impl Fn(&[Message]) -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<(T, bool)> {
+    let mut cut = false;
+    loop {
+        if let Some(made) = fitting(&messages)? {
+            return Ok((made, cut));
+        }
+        cut = true;
+        if !drop_oldest(&mut messages) {
+            break;
+        }
+    }
+    let question = messages.iter().rposition(|message| message.role() == "user" && message.content().is_some());
+    let made = match question {
+        None => None,
+        Some(question) => {
+            let full = messages[question].content().unwrap_or_default().to_string();
+            shorten(&full, limit, |kept| {
+                messages[question].0.insert("content".to_string(), kept.into());
+                fitting(&messages)
+            })?
+        }
+    };
+    let made = made.with_context(|| format!("the chat template alone has more than {limit} tokens"))?;
+    Ok((made, true))
+}
+
+/// Tries a text with its end cut off, and keeps as much of it as fits. `None` if nothing does.
+fn shorten<T>(
+    full: &str,
+    limit: usize,
+    mut fitting: impl FnMut(&str) -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    // Byte positions after each character: `ends[k]` is where the first k characters end.
+    let ends: Vec<usize> = full.char_indices().map(|(start, _)| start).chain([full.len()]).collect();
+    let mut attempt = |kept: usize| fitting(&full[..ends[kept]]);
+    let Some(mut best) = attempt(0)? else { return Ok(None) };
+    // Grow first, so that of a huge text only a part near the limit is ever tokenised.
+    let (mut fits, mut too_long) = (0, limit.saturating_mul(4).max(1).min(ends.len() - 1));
+    while too_long < ends.len() - 1
+        && let Some(made) = attempt(too_long)?
+    {
+        (best, fits) = (made, too_long);
+        too_long = (too_long * 2).min(ends.len() - 1);
+    }
+    while too_long - fits > 1 {
+        let middle = fits + (too_long - fits) / 2;
+        match attempt(middle)? {
+            Some(made) => (best, fits) = (made, middle),
+            None => too_long = middle,
+        }
+    }
+    Ok(Some(best))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stage::chat::ChatSettings;
     use serde_json::{Value, json};
 
     fn row(value: Value) -> Row {
@@ -193,6 +293,57 @@ mod tests {
         let example = encoder.example(&row, 100).unwrap();
         assert!(example.cut && example.ids.len() == 100 && example.prompt_len <= 50, "{}", example.prompt_len);
         assert_ne!(example.ids.last(), Some(&2));
+    }
+
+    const CHAT: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}\
+                        {% if add_generation_prompt %}<assistant>{% endif %}";
+
+    fn chat() -> Template {
+        Template::Chat(ChatSettings { text: Some(CHAT.to_string()), ..ChatSettings::default() })
+    }
+
+    fn turns(count: usize, words: usize) -> Value {
+        let of = |role: &str, n: usize| json!({"role": role, "content": format!("{role}{n} ").repeat(words)});
+        (0..count).flat_map(|n| [of("user", n), of("assistant", n)]).collect()
+    }
+
+    #[test]
+    fn a_conversation_is_learned_turn_by_turn() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &chat()).unwrap();
+        let row = row(json!({"messages": turns(2, 1)}));
+        let example = encoder.conversation(&row, 512).unwrap();
+        // Special tokens are left out by decoding; the end of a turn is one.
+        let said: Vec<String> =
+            example.answers.iter().map(|answer| decode(&tokenizer, &example.ids[answer.clone()])).collect();
+        assert_eq!(said, ["assistant0 ", "assistant1 "]);
+        assert!(example.answers.iter().all(|answer| example.ids[answer.end - 1] == 2), "each with its end");
+        let last = encoder.example(&row, 512).unwrap();
+        assert_eq!((&last.ids[last.prompt_len..], last.answers.len()), (&example.ids[example.prompt_len..], 1));
+        assert_eq!(encoder.prompt(&row, 512).unwrap().ids, last.ids[..last.prompt_len]);
+        assert_ne!(example.ids[0], 1, "a chat template writes what stands first");
+        assert_eq!(encoder.end_of_answer().unwrap(), Some(2));
+    }
+
+    #[test]
+    fn a_long_conversation_loses_its_oldest_turns_then_the_end_of_its_question() {
+        let tokenizer = tokenizer();
+        let encoder = PromptEncoder::new(&tokenizer, &chat()).unwrap();
+        let long = row(json!({"messages": turns(6, 4)}));
+        let whole = encoder.example(&long, 10_000).unwrap();
+        let limit = whole.ids.len() / 2;
+        let example = encoder.conversation(&long, limit).unwrap();
+        let text = decode(&tokenizer, &example.ids);
+        assert!(example.cut && example.ids.len() <= limit && !text.contains("user0"), "{text}");
+        assert!(text.contains("assistant4 ") && text.ends_with("assistant5 "), "{text}");
+        assert!(encoder.prompt(&long, limit).unwrap().cut);
+        let lone = row(json!({"instruction": "q".repeat(300), "output": "the answer"}));
+        let example = encoder.example(&lone, 100).unwrap();
+        let text = decode(&tokenizer, &example.ids);
+        assert!(example.cut && example.ids.len() <= 100 && text.starts_with("<user>qqq"), "{text}");
+        assert!(text.ends_with("<assistant>the answer"), "{text}");
+        let error = encoder.prompt(&lone, 5).unwrap_err().to_string();
+        assert!(error.contains("the chat template alone has more than 5 tokens"), "{error}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What a tokenizer would do by itself to a length (truncation and padding settings inside `tokenizer.json`) is switched
 //! off: lengths are decided where they are documented. Knows nothing of prompts or models.
 
+use crate::stage::chat::Dialect;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -43,6 +44,8 @@ pub struct Tokenizer {
     pad: Option<u32>,
     vocab_size: usize,
     clean_up: bool,
+    /// What its files say of conversations.
+    dialect: Dialect,
     /// The files that make this tokenizer, as they were read or made; saving writes them unchanged.
     files: BTreeMap<&'static str, Vec<u8>>,
 }
@@ -60,8 +63,9 @@ impl Tokenizer {
                 Err(error) => return Err(error).with_context(|| format!("cannot read `{}`", path.display())),
             }
         }
-        let about = About::read(folder)?;
-        Self::new(files, &about).with_context(|| format!("the tokenizer in `{}` cannot be used", folder.display()))
+        let (about, dialect) = (About::read(folder)?, Dialect::read(folder)?);
+        Self::new(files, &about, dialect)
+            .with_context(|| format!("the tokenizer in `{}` cannot be used", folder.display()))
     }
 
     /// Trains a byte-level BPE tokenizer with the special tokens `<pad>`, `<s>` (put before every text) and `</s>`.
@@ -103,10 +107,16 @@ impl Tokenizer {
             (FILE, text.into_bytes()),
             (FILES[1], serde_json::to_string_pretty(&config)?.into_bytes()),
         ]);
-        Self::new(files, &About { tokenizer: config, ..About::default() })
+        Self::new(files, &About { tokenizer: config, ..About::default() }, Self::dialect_of_new())
     }
 
-    fn new(files: BTreeMap<&'static str, Vec<u8>>, about: &About) -> anyhow::Result<Self> {
+    /// The special tokens of one that is trained here.
+    pub fn dialect_of_new() -> Dialect {
+        let names = [("bos_token", BOS), ("eos_token", EOS), ("pad_token", PAD)];
+        Dialect::of_tokens(names.map(|(name, token)| (name.to_string(), token.to_string())).into())
+    }
+
+    fn new(files: BTreeMap<&'static str, Vec<u8>>, about: &About, dialect: Dialect) -> anyhow::Result<Self> {
         let mut inner = tokenizers::Tokenizer::from_bytes(&files[FILE])
             .map_err(|error| anyhow::anyhow!("`{FILE}` is no tokenizer file: {error}"))?;
         inner.with_padding(None);
@@ -124,6 +134,7 @@ impl Tokenizer {
             vocab_size: largest as usize + 1,
             clean_up: about.tokenizer.get("clean_up_tokenization_spaces").and_then(Value::as_bool).unwrap_or(false),
             inner,
+            dialect,
             files,
         })
     }
@@ -172,6 +183,23 @@ impl Tokenizer {
     /// The beginning-of-text token, if this tokenizer puts one before every text.
     pub fn bos(&self) -> Option<u32> {
         self.prefix.first().copied()
+    }
+
+    /// Lets one more token end a text.
+    pub fn also_ends_with(&mut self, id: u32) {
+        if !self.eos.contains(&id) {
+            self.eos.push(id);
+        }
+    }
+
+    /// Whether a token is one that decoding leaves out.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.inner.get_added_tokens_decoder().get(&id).is_some_and(|token| token.special)
+    }
+
+    /// What its files say of conversations.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
     }
 
     /// The padding token, if there is one. titer never pads; model configurations name it.

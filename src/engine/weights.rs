@@ -1,81 +1,110 @@
-//! Weights in safetensors files: read with care, written so that equal weights are equal bytes.
+//! Weights in safetensors files (or, where there are none, in PyTorch's): read with care, written so that equal weights are equal bytes.
 //!
 //! Knows files, names, shapes and number types; not what the tensors are for.
 
+use super::pickle::Pickle;
 use anyhow::{Context as _, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
 use memmap2::Mmap;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// The tensors of a folder, from one file or several.
 #[derive(Debug)]
 pub struct Weights {
-    files: Vec<(PathBuf, Mmap)>,
+    files: Vec<(PathBuf, Source)>,
     tensors: BTreeMap<String, Place>,
+}
+
+/// A file, opened.
+#[derive(Debug)]
+enum Source {
+    Safetensors(Mmap),
+    Pickle(Pickle),
 }
 
 /// Where a tensor lies.
 #[derive(Clone, Debug)]
 struct Place {
     file: usize,
-    dtype: Dtype,
     shape: Vec<usize>,
-    bytes: std::ops::Range<usize>,
+    /// Of a safetensors file: the type of its numbers, and their bytes.
+    bytes: Option<(Dtype, Range<usize>)>,
 }
 
+/// The files that may hold a model's weights, alone or by an index. The first that is there is read.
+const FILES: [(&str, &str); 2] =
+    [("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
+
 impl Weights {
-    /// Opens `model.safetensors` of a folder, or the files that its `model.safetensors.index.json` names.
+    /// Opens `model.safetensors` of a folder, or the files that its `model.safetensors.index.json` names; where there is
+    /// neither, the same of `pytorch_model.bin`.
     pub fn open_model(folder: &Path) -> Result<Self> {
-        let single = folder.join("model.safetensors");
-        if single.exists() {
-            return Self::open(&[single]);
+        for (single, index) in FILES {
+            let (single, index) = (folder.join(single), folder.join(index));
+            if single.exists() {
+                return Self::open(&[single]);
+            }
+            if index.exists() {
+                return Self::open(&shards(folder, &index)?);
+            }
         }
-        let index = folder.join("model.safetensors.index.json");
-        ensure!(
-            index.exists(),
-            "`{}` has neither `model.safetensors` nor `model.safetensors.index.json`",
+        bail!(
+            "`{}` has no weights: neither `model.safetensors` nor `model.safetensors.index.json`, nor a `pytorch_model.bin`",
             folder.display()
-        );
-        let text = std::fs::read_to_string(&index).with_context(|| format!("cannot read `{}`", index.display()))?;
-        let json: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", index.display()))?;
-        let map =
-            json["weight_map"].as_object().with_context(|| format!("`{}` has no `weight_map`", index.display()))?;
-        let mut names: Vec<&str> = map.values().filter_map(serde_json::Value::as_str).collect();
-        names.sort_unstable();
-        names.dedup();
-        // A shard's name comes from a file that somebody else wrote: it must stay inside of the folder.
-        if let Some(name) = names.iter().find(|name| Path::new(name).file_name() != Some(name.as_ref())) {
-            bail!("`{}` names `{name}`, which is no file of its own folder", index.display());
-        }
-        Self::open(&names.iter().map(|name| folder.join(name)).collect::<Vec<_>>())
+        )
     }
 
     /// Opens files; their headers must describe exactly the bytes that are there.
     pub fn open(paths: &[PathBuf]) -> Result<Self> {
         let mut weights = Self { files: Vec::new(), tensors: BTreeMap::new() };
         for path in paths {
-            let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-            #[expect(unsafe_code, reason = "mapping a file has no safe form")]
-            // SAFETY: models are inputs that nobody writes to while a stage runs; results in the cache are read-only.
-            let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read `{}`", path.display()))?;
-            let (header, metadata) = SafeTensors::read_metadata(&map)
-                .with_context(|| format!("`{}` is truncated, or no safetensors file", path.display()))?;
-            for name in metadata.offset_keys() {
-                let Some(info) = metadata.info(&name) else { continue };
-                let begin = size_of::<u64>() + header;
-                let bytes = begin + info.data_offsets.0..begin + info.data_offsets.1;
-                let place = Place { file: weights.files.len(), dtype: info.dtype, shape: info.shape.clone(), bytes };
-                if weights.tensors.insert(name.clone(), place).is_some() {
-                    bail!("`{}` has tensor `{name}` a second time", path.display());
-                }
-            }
-            weights.files.push((path.clone(), map));
+            let is_pickle = path.extension().is_some_and(|ending| ending == "bin");
+            if is_pickle { weights.add_pickle(path)? } else { weights.add_safetensors(path)? }
         }
         Ok(weights)
+    }
+
+    fn add_safetensors(&mut self, path: &Path) -> Result<()> {
+        let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        #[expect(unsafe_code, reason = "mapping a file has no safe form")]
+        // SAFETY: models are inputs that nobody writes to while a stage runs; results in the cache are read-only.
+        let map = unsafe { Mmap::map(&file) }.with_context(|| format!("cannot read `{}`", path.display()))?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .with_context(|| format!("`{}` is truncated, damaged, or no safetensors file", path.display()))?;
+        for name in metadata.offset_keys() {
+            let Some(info) = metadata.info(&name) else { continue };
+            let begin = size_of::<u64>() + header;
+            let bytes = begin + info.data_offsets.0..begin + info.data_offsets.1;
+            let file = self.files.len();
+            self.add(name, Place { file, shape: info.shape.clone(), bytes: Some((info.dtype, bytes)) }, path)?;
+        }
+        self.files.push((path.to_path_buf(), Source::Safetensors(map)));
+        Ok(())
+    }
+
+    fn add_pickle(&mut self, path: &Path) -> Result<()> {
+        ensure!(path.exists(), "cannot read `{}`: there is no such file", path.display());
+        let pickle = Pickle::open(path)?;
+        for (name, shape) in pickle.tensors() {
+            let file = self.files.len();
+            self.add(name, Place { file, shape, bytes: None }, path)?;
+        }
+        self.files.push((path.to_path_buf(), Source::Pickle(pickle)));
+        Ok(())
+    }
+
+    fn add(&mut self, name: String, place: Place, path: &Path) -> Result<()> {
+        match self.tensors.entry(name) {
+            Entry::Occupied(known) => bail!("`{}` has tensor `{}` a second time", path.display(), known.key()),
+            Entry::Vacant(free) => {
+                free.insert(place);
+                Ok(())
+            }
+        }
     }
 
     /// Names that nobody took yet, with their shapes.
@@ -95,15 +124,12 @@ impl Weights {
         let (path, map) = &self.files[place.file];
         let found = &place.shape;
         ensure!(found == shape, "`{}`: tensor `{name}` has shape {found:?}, not {shape:?}", path.display());
-        let dtype = match place.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => bail!("`{}`: tensor `{name}` holds {other:?}, not F32, F16 or BF16", path.display()),
+        let values = match (map, &place.bytes) {
+            (Source::Safetensors(map), Some((dtype, bytes))) => numbers(*dtype, &map[bytes.clone()]),
+            (Source::Pickle(pickle), _) => pickle.read(name),
+            (Source::Safetensors(_), None) => bail!("`{}`: tensor `{name}` has no place", path.display()),
         };
-        let count = shape.iter().product();
-        let tensor = Tensor::from_raw_buffer(&map[place.bytes], dtype, &[count], &Device::Cpu)?;
-        let values = tensor.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+        let values = values.with_context(|| format!("`{}`: tensor `{name}`", path.display()))?;
         ensure!(
             values.iter().all(|value| value.is_finite()),
             "`{}`: tensor `{name}` holds a value that is no finite number",
@@ -111,6 +137,37 @@ impl Weights {
         );
         Ok(values)
     }
+}
+
+/// The shards that an index names; all must be there.
+fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let text = std::fs::read(index).with_context(|| format!("cannot read `{}`", index.display()))?;
+    let names = crate::tensors::shards(&text).map_err(anyhow::Error::msg);
+    let names = names.with_context(|| format!("`{}` cannot be used", index.display()))?;
+    let paths: Vec<PathBuf> = names.iter().map(|name| folder.join(name)).collect();
+    let missing: Vec<&String> =
+        names.iter().zip(&paths).filter(|(_, path)| !path.exists()).map(|(name, _)| name).collect();
+    ensure!(
+        missing.is_empty(),
+        "`{}` names {} files, of which {} {} missing: {}",
+        index.display(),
+        names.len(),
+        missing.len(),
+        if missing.len() == 1 { "is" } else { "are" },
+        missing.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    );
+    Ok(paths)
+}
+
+/// Numbers of a file as f32, decoded without a copy between.
+fn numbers(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
+    let half = |bytes: [u8; 2]| u16::from_le_bytes(bytes);
+    Ok(match dtype {
+        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+        Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| half::f16::from_bits(half(*bytes)).to_f32()).collect(),
+        Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_bits(half(*bytes)).to_f32()).collect(),
+        other => bail!("it holds {other:?}, not F32, F16 or BF16"),
+    })
 }
 
 /// A tensor to be written: its name, shape and row-major values.
@@ -202,6 +259,31 @@ mod tests {
         assert_eq!(weights.take("a", &[1]).unwrap(), [0.5]);
         std::fs::write(&index, r#"{"weight_map": {"b": "../1.safetensors"}}"#).unwrap();
         assert!(format!("{:#}", Weights::open_model(folder.path()).unwrap_err()).contains("../1.safetensors"));
+    }
+
+    /// Made by `tests/references/make_pickles.py`.
+    #[test]
+    fn a_model_in_files_of_torch_is_a_model() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pickle/llama");
+        let sums: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(folder.join("sums.json")).unwrap()).unwrap();
+        let model = crate::engine::model::Model::load(&[&folder]).unwrap();
+        let tensors = model.tensors();
+        // The output layer is the embedding; torch has it a second time.
+        assert_eq!(tensors.len() + 1, sums.as_object().unwrap().len());
+        for NamedTensor { name, values, .. } in tensors {
+            let sum: f64 = values.iter().map(|value| f64::from(*value)).sum();
+            assert!((sum - sums[&name][0].as_f64().unwrap()).abs() < 1e-5, "{name}");
+            assert_eq!(f64::from(*values.last().unwrap()), sums[&name][1].as_f64().unwrap(), "{name}");
+        }
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(folder.join("pytorch_model.bin.index.json"), copy.path().join("pytorch_model.bin.index.json"))
+            .unwrap();
+        let error = format!("{:#}", Weights::open_model(copy.path()).unwrap_err());
+        assert!(
+            error.contains("names 2 files, of which 2 are missing: `pytorch_model-00001-of-00002.bin`, "),
+            "{error}"
+        );
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub use history::{Basis, Cost, Estimate, History, past};
 pub use nearest::{AxisChange, Nearest, nearest};
 pub use outline::{Open, Outline};
 pub use reason::Reason;
-pub use resolver::{Known, Material, Place, Resolver, is_model_file};
+pub use resolver::{Elsewhere, Known, Material, Place, Resolver, is_model_file};
 
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::graph::upstream;

@@ -3,7 +3,7 @@
 use super::{Known, Resolver};
 use crate::key::{Change, Digest, difference};
 use crate::manifest::InstanceId;
-use crate::stage::parse_pins;
+use crate::stage::Pins;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -80,11 +80,11 @@ pub fn nearest(
 fn axes(id: &InstanceId, name: &str) -> Option<Vec<AxisChange>> {
     let rest = name.strip_prefix(&id.stage())?;
     let pins = match rest.strip_prefix('[') {
-        Some(rest) => parse_pins(rest.strip_suffix(']')?).ok()?,
-        None if rest.is_empty() => Vec::new(),
+        Some(rest) => Pins::parse(rest).ok().filter(|(_, after)| after.is_empty())?.0,
+        None if rest.is_empty() => Pins::default(),
         None => return None,
     };
-    let old: BTreeMap<String, String> = pins.into_iter().collect();
+    let old: BTreeMap<String, String> = pins.0.into_iter().collect();
     let new: BTreeMap<String, String> = id.axes.iter().map(|(axis, value)| (axis.clone(), value.to_string())).collect();
     let axes: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     let change =

@@ -3,7 +3,8 @@
 //! Knows the person's files and the records of upstream instances; not what would run.
 
 use super::absent::Files;
-use crate::diagnostic::Diagnostic;
+use crate::address::{self, Address, Extent, is_pickle, is_weights};
+use crate::diagnostic::{Diagnostic, Span};
 use crate::key::{Digest, KeyDocument, KeyInput};
 use crate::manifest::{Pipeline, ResolvedInput, Source};
 use crate::record::{FileEntry, Record, folder_digest};
@@ -13,21 +14,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// The files of a model folder that a run reads; whatever else lies there (weights in another format, a readme, a
-/// repository's `.git`) changes no result.
-const MODEL_FILES: [&str; 6] = [
-    "config.json",
-    "generation_config.json",
-    "adapter_config.json",
-    "model.safetensors.index.json",
-    "adapter_model.safetensors",
-    "unchanged.json",
-];
-
-/// The files that a tokenizer is read from.
-const TOKENIZER_FILES: [&str; 4] =
-    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja"];
 
 /// The records of what has been made so far, by instance.
 pub type Known = Vec<Option<Arc<Record>>>;
@@ -54,6 +40,7 @@ impl Material {
             Place::Path(_) => 0,
             Place::Object(file) => file.size,
             Place::Objects(files) => files.iter().map(|file| file.size).sum(),
+            Place::Fetched { files, .. } => files.iter().map(|file| file.size).sum(),
         }
     }
 }
@@ -67,10 +54,18 @@ pub enum Place {
     Object(FileEntry),
     /// A folder of files in the store.
     Objects(Vec<FileEntry>),
+    /// What was fetched from elsewhere: a file or a folder of links to objects, and the objects. None if only their digest
+    /// is known.
+    Fetched {
+        /// The file or the folder.
+        path: PathBuf,
+        /// The objects.
+        files: Vec<FileEntry>,
+    },
 }
 
 /// The person's paths that were looked at, each once: hashing is the dear part.
-type Found = Result<Vec<(PathBuf, String, Digest)>, Box<Diagnostic>>;
+type Found = Result<Vec<(Place, String, Digest)>, Box<Diagnostic>>;
 
 /// Turns instances into keys.
 #[derive(Debug)]
@@ -149,7 +144,14 @@ impl<'a> Resolver<'a> {
         files
             .flatten()
             .filter_map(|material| match material.place {
-                Place::Path(path) => {
+                // Of what is not fetched yet there is nothing to look at.
+                Place::Fetched { ref files, .. }
+                    if !files.iter().all(|file| self.store.has(&file.digest, file.size)) =>
+                {
+                    None
+                }
+                Place::Fetched { files, .. } if files.is_empty() => None,
+                Place::Path(path) | Place::Fetched { path, .. } => {
                     Some(Input { role: material.role, labels: material.labels, name: material.name, path })
                 }
                 Place::Object(_) | Place::Objects(_) => None,
@@ -171,7 +173,8 @@ impl<'a> Resolver<'a> {
     pub(super) fn files(&self, input: &ResolvedInput, path: &str) -> Option<Vec<PathBuf>> {
         let found = self.find(input, path).ok()?;
         let file = |material: Material| match material.place {
-            Place::Path(path) => Some(path),
+            Place::Fetched { files, .. } if files.is_empty() => None,
+            Place::Path(path) | Place::Fetched { path, .. } => Some(path),
             Place::Object(_) | Place::Objects(_) => None,
         };
         Some(found.into_iter().filter_map(file).collect())
@@ -192,7 +195,7 @@ impl<'a> Resolver<'a> {
         };
         let mut cache = self.found.borrow_mut();
         let found = cache.entry((class, path.to_string())).or_insert_with(|| self.look(input.form, path));
-        let is_glob = input.form != Form::Argument && is_glob(path);
+        let is_glob = input.form != Form::Argument && !Address::is_meant(path) && is_glob(path);
         match found {
             Ok(files) => Ok(files
                 .iter()
@@ -206,7 +209,7 @@ impl<'a> Resolver<'a> {
                         labels,
                         name: name.clone(),
                         digest: *digest,
-                        place: Place::Path(place.clone()),
+                        place: place.clone(),
                     }
                 })
                 .collect()),
@@ -219,6 +222,64 @@ impl<'a> Resolver<'a> {
     }
 
     fn look(&self, form: Form, path: &str) -> Found {
+        if form != Form::Argument && Address::is_meant(path) {
+            return self.look_elsewhere(form, path);
+        }
+        let found = self.look_here(form, path)?;
+        Ok(found.into_iter().map(|(path, name, digest)| (Place::Path(path), name, digest)).collect())
+    }
+
+    /// What was fetched from an address; the digest is known without it if the address says it.
+    fn look_elsewhere(&self, form: Form, text: &str) -> Found {
+        let address = Address::parse(text).map_err(Diagnostic::new)?;
+        let extent = extent(form, &address);
+        let unreadable = |error: &dyn std::fmt::Display| Diagnostic::new(format!("cannot read `{text}`: {error:#}"));
+        self.saw(&self.store.fetched_record(&address, extent));
+        let fetched = self.store.fetched(&address, extent).map_err(|error| unreadable(&error))?;
+        let folder = self.store.fetched_folder(&address, extent);
+        let path = if extent == Extent::File { folder.join(address.name()) } else { folder };
+        let (digest, files) = match (fetched, address.digest) {
+            (Some(fetched), Some(digest)) if extent != Extent::Tokenizer && fetched.digest() != digest => {
+                let problem = format!("`{}` has another digest: {}, not {digest}", address.bare(), fetched.digest());
+                return Err(Box::new(Diagnostic::new(problem)));
+            }
+            (Some(fetched), _) => {
+                let files: Vec<FileEntry> =
+                    fetched.files.into_iter().filter(|file| is_read(form, &file.path)).collect();
+                (if extent == Extent::File { files[0].digest } else { digest_of(&files) }, files)
+            }
+            (None, Some(digest)) if form != Form::Tokenizer => (digest, Vec::new()),
+            (None, _) => {
+                let problem = Diagnostic::new(format!("`{text}` has not been fetched yet"));
+                return Err(Box::new(
+                    problem.hint("`titer run` fetches what it needs; `titer fetch` fetches it alone"),
+                ));
+            }
+        };
+        Ok(vec![(Place::Fetched { path, files }, text.to_string(), digest)])
+    }
+
+    /// What an instance reads of other machines: where from, and whether it is here.
+    pub fn elsewhere(&self, node: usize) -> Vec<Elsewhere> {
+        let mut found = Vec::new();
+        for input in &self.pipeline.instances[node].inputs {
+            if let Source::Path(path) = &input.source
+                && input.form != Form::Argument
+                && Address::is_meant(path)
+                && let Ok(address) = Address::parse(path)
+            {
+                let extent = extent(input.form, &address);
+                let fetched = self.store.fetched(&address, extent).ok().flatten();
+                let is_here = fetched.as_ref().is_some_and(|fetched| self.store.has_fetched(fetched));
+                let is_known = fetched.is_some() || (address.digest.is_some() && input.form != Form::Tokenizer);
+                let files = fetched.map(|fetched| fetched.files).unwrap_or_default();
+                found.push(Elsewhere { address, extent, span: input.span, files, is_here, is_known });
+            }
+        }
+        found
+    }
+
+    fn look_here(&self, form: Form, path: &str) -> Result<Vec<(PathBuf, String, Digest)>, Box<Diagnostic>> {
         let full = self.root.join(path);
         let unreadable =
             |error: &dyn std::fmt::Display| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
@@ -328,6 +389,7 @@ impl<'a> Resolver<'a> {
                 files.push(FileEntry { path: name, digest, size });
             }
         }
+        drop_pickles(&mut files);
         if files.is_empty() {
             anyhow::bail!("the folder holds none of the files of a model (`config.json`, `tokenizer.json`, …)");
         }
@@ -353,12 +415,15 @@ impl<'a> Resolver<'a> {
             return Err(Diagnostic::at(input.span, format!("`{id}` has made no `{output}`")));
         };
         let (digest, place) = if made.is_folder() {
-            let files: Vec<FileEntry> = made
+            let mut files: Vec<FileEntry> = made
                 .files
                 .iter()
                 .map(|file| FileEntry { path: file_name(&file.path), ..file.clone() })
                 .filter(|file| is_read(input.form, &file.path))
                 .collect();
+            if input.form == Form::Model {
+                drop_pickles(&mut files);
+            }
             (digest_of(&files), Place::Objects(files))
         } else {
             let file = made.files.first().cloned();
@@ -406,15 +471,44 @@ pub fn is_model_file(name: &str) -> bool {
 }
 
 fn is_read(form: Form, name: &str) -> bool {
-    let tokenizer = TOKENIZER_FILES.contains(&name);
     match form {
-        Form::Tokenizer => tokenizer,
-        Form::Model => {
-            let shard = name.starts_with("model") && name.ends_with(".safetensors");
-            tokenizer || shard || MODEL_FILES.contains(&name)
-        }
+        Form::Tokenizer => Extent::Tokenizer.reads(name),
+        Form::Model => Extent::Model.reads(name),
         _ => true,
     }
+}
+
+/// Weights in pickles are not read where there are others.
+fn drop_pickles(files: &mut Vec<FileEntry>) {
+    if files.iter().any(|file| is_weights(&file.path)) {
+        files.retain(|file| !is_pickle(&file.path));
+    }
+}
+
+/// What of an address is read in a form. A server that lists nothing is asked for a whole model.
+fn extent(form: Form, address: &Address) -> Extent {
+    match (form, &address.place) {
+        (Form::Tokenizer, address::Place::Hub(_)) => Extent::Tokenizer,
+        (Form::Model | Form::Tokenizer, _) => Extent::Model,
+        _ => Extent::File,
+    }
+}
+
+/// Something that is read of another machine.
+#[derive(Clone, Debug)]
+pub struct Elsewhere {
+    /// Where.
+    pub address: Address,
+    /// What of it.
+    pub extent: Extent,
+    /// Where the manifest says so.
+    pub span: Span,
+    /// Its files, if it was fetched.
+    pub files: Vec<FileEntry>,
+    /// Whether their bytes are in the cache.
+    pub is_here: bool,
+    /// Whether its digest is known.
+    pub is_known: bool,
 }
 
 #[cfg(test)]

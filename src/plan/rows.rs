@@ -83,6 +83,7 @@ fn file_of(store: &Store, material: &Material) -> Option<(PathBuf, PathBuf)> {
     match &material.place {
         Place::Path(path) => path.is_file().then(|| (path.clone(), path.clone())),
         Place::Object(file) => Some((store.path(&file.digest), PathBuf::from(&file.path))),
+        Place::Fetched { path, .. } => path.is_file().then(|| (path.clone(), path.clone())),
         Place::Objects(_) => None,
     }
 }

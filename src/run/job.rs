@@ -288,14 +288,14 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
         std::os::unix::fs::symlink(object, &path).with_context(|| format!("creating `{}`", path.display()))?;
         anyhow::Ok(path)
     };
-    if materials.iter().any(|material| !matches!(material.place, Place::Path(_))) {
+    if materials.iter().any(|material| matches!(material.place, Place::Object(_) | Place::Objects(_))) {
         make(folder)?;
     }
     let mut names = BTreeSet::new();
     let lay = |(number, material): (usize, &Material)| -> anyhow::Result<Input> {
         let own = folder.join(format!("{number}.input"));
         let path = match &material.place {
-            Place::Path(path) => std::path::absolute(path)?,
+            Place::Path(path) | Place::Fetched { path, .. } => std::path::absolute(path)?,
             Place::Object(file) if names.insert(file.path.clone()) => link(file, folder)?,
             Place::Object(file) => link(file, &make(&own)?)?,
             Place::Objects(files) => {
@@ -315,6 +315,10 @@ fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
     for material in materials {
         let files = match &material.place {
             Place::Path(_) => continue,
+            Place::Fetched { files, .. } => {
+                verify_fetched(&material.name, files, store)?;
+                continue;
+            }
             Place::Object(file) => std::slice::from_ref(file),
             Place::Objects(files) => files.as_slice(),
         };
@@ -328,5 +332,15 @@ fn verify(materials: &[Material], store: &Store) -> anyhow::Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// The same of what comes from elsewhere.
+fn verify_fetched(name: &str, files: &[FileEntry], store: &Store) -> anyhow::Result<()> {
+    let mut is_here = !files.is_empty();
+    for file in files {
+        is_here &= store.is_sound(&file.digest)?;
+    }
+    anyhow::ensure!(is_here, "`{name}` is not in the cache any more, or not as it came; run again, and it is fetched");
     Ok(())
 }

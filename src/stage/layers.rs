@@ -3,6 +3,7 @@
 
 use super::Input;
 use crate::diagnostic::Diagnostic;
+use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
@@ -31,10 +32,22 @@ pub(super) fn check(role: &str, targets: Option<&[String]>, inputs: &[Input]) ->
     Vec::new()
 }
 
+/// A job that would need more memory than there is; `need` says of a model how much that is.
+pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) -> Need) -> Option<Diagnostic> {
+    let base = inputs.iter().find(|input| input.role == format!("{role}.0"))?;
+    // What cannot be read is said elsewhere.
+    let problem = need(&Config::read(&base.path).ok()?).too_much(memory::of_machine())?;
+    let hint = match role {
+        "base" => "a smaller base fits, or a machine with more memory; `lora` trains few weights instead of all",
+        _ => "a smaller model fits, or a machine with more memory",
+    };
+    Some(Diagnostic::new(format!("{role} `{}` {problem}", base.name)).hint(hint))
+}
+
 fn check_model(targets: Option<&[String]>, input: &Input) -> anyhow::Result<Config> {
     let config = Config::read(&input.path)?;
-    Weights::open_model(&input.path)?;
     Tokenizer::load(&input.path)?.check_fits(config.vocab_size)?;
+    config.check_weights(&Weights::open_model(&input.path)?, &input.path)?;
     if let Some(targets) = targets {
         config.check_targets(targets)?;
     }

@@ -5,6 +5,7 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
+pub mod chat;
 pub mod command;
 pub mod demands;
 mod earlier;
@@ -207,7 +208,10 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
         Kind::Train => train::TrainForm::read(&mut fields, problems)
             .and_then(|form| train::stage(form, span, problems))
             .map(|stage| vec![stage]),
-        Kind::Predict => predict::PredictForm::read(&mut fields, problems).map(|form| vec![predict::stage(form)]),
+        Kind::Predict => {
+            let stop_is_set = table.get("stop").is_some();
+            predict::PredictForm::read(&mut fields, problems).map(|form| vec![predict::stage(form, stop_is_set)])
+        }
         Kind::Score => score::ScoreForm::read(&mut fields, problems).map(score::stages),
         Kind::Aggregate => aggregate::AggregateForm::read(&mut fields, problems)
             .and_then(|form| aggregate::stage(form, problems))

@@ -4,13 +4,16 @@
 //! the row's columns as variables. Rendering is pure text; what tokens come of it is the engine's business.
 
 use super::Input;
+use super::chat::{Chat, ChatSettings, Dialect};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::row::{self, Row};
-use crate::settings::{Decode, Schema, Value, schema};
+use crate::settings::{Decode, Schema, Value, ValueKind, schema};
+use anyhow::Context as _;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Instructions that one rendering may cost; a template that needs more loops for too long.
 const FUEL: u64 = 1_000_000;
@@ -26,6 +29,8 @@ pub enum Template {
     AlpacaShort,
     /// The person's own.
     Own(OwnTemplate),
+    /// The model's chat template.
+    Chat(ChatSettings),
 }
 
 crate::settings! {
@@ -52,13 +57,17 @@ const ALPACA_SHORT: [&str; 2] = [
 ];
 
 impl Template {
-    /// The Jinja texts: for rows with an input, and for rows without.
-    fn texts(&self) -> [&str; 2] {
-        match self {
-            Template::Alpaca => ALPACA,
-            Template::AlpacaShort => ALPACA_SHORT,
-            Template::Own(own) => [&own.with_input, own.without_input.as_deref().unwrap_or(&own.with_input)],
-        }
+    /// Whether rows become messages.
+    pub fn is_chat(&self) -> bool {
+        matches!(self, Template::Chat(_))
+    }
+}
+
+crate::form! {
+    /// The model's chat template, with what it is told besides the row.
+    struct ChatForm {
+        /// What it is told.
+        chat: ChatSettings,
     }
 }
 
@@ -67,14 +76,22 @@ impl Decode for Template {
         let template = match value.as_str() {
             Some("alpaca") => Template::Alpaca,
             Some("alpaca_short") => Template::AlpacaShort,
+            Some("chat") => Template::Chat(ChatSettings::default()),
             Some(name) => {
                 let problem = Diagnostic::at(value.span, format!("unknown template `{name}`"));
-                problems.push(problem.suggest(name, ["alpaca", "alpaca_short"]));
+                problems.push(problem.suggest(name, ["alpaca", "alpaca_short", "chat"]));
                 return None;
             }
-            None => Template::Own(OwnTemplate::decode(value, problems)?),
+            None => match &value.kind {
+                ValueKind::Table(table) if table.get("chat").is_some() => {
+                    Template::Chat(ChatForm::decode(value, problems)?.chat)
+                }
+                _ => Template::Own(OwnTemplate::decode(value, problems)?),
+            },
         };
-        if let Err(error) = Prompter::new(&template) {
+        // The model's own is not known yet.
+        let is_known = !matches!(&template, Template::Chat(ChatSettings { text: None, .. }));
+        if is_known && let Err(error) = Prompter::new(&template, &Dialect::default()) {
             problems.at(value.span, format!("the template cannot be read: {error:#}"));
             return None;
         }
@@ -85,35 +102,85 @@ impl Decode for Template {
         let built_in = schema::words(&[
             ("alpaca", &["Stanford Alpaca's text with its preamble, and a newline after the response marker."]),
             ("alpaca_short", &["The same without the preamble."]),
+            ("chat", &["The model's chat template, for rows with `messages` and for those with an instruction."]),
         ]);
-        schema::any_of([built_in, OwnTemplate::schema()])
+        schema::any_of([built_in, OwnTemplate::schema(), ChatForm::schema()])
     }
 }
 
 /// A template, compiled: turns rows into prompts.
 #[derive(Debug)]
-pub struct Prompter<'a> {
-    environment: Environment<'a>,
+pub enum Prompter {
+    /// Two texts.
+    Texts(Texts),
+    /// Conversations.
+    Chat(Chat),
 }
 
-impl<'a> Prompter<'a> {
-    /// Compiles the template. Fails on a syntax error.
-    pub fn new(template: &'a Template) -> anyhow::Result<Self> {
+impl Prompter {
+    /// Compiles the template; `dialect` is what the model's files say of conversations.
+    ///
+    /// # Errors
+    /// On a syntax error, or where a model has no chat template.
+    pub fn new(template: &Template, dialect: &Dialect) -> anyhow::Result<Self> {
+        let texts = match template {
+            Template::Alpaca => ALPACA,
+            Template::AlpacaShort => ALPACA_SHORT,
+            Template::Own(own) => [own.with_input.as_str(), own.without_input.as_deref().unwrap_or(&own.with_input)],
+            Template::Chat(settings) => return Chat::new(settings, dialect).map(Self::Chat),
+        };
+        Texts::new(texts).map(Self::Texts)
+    }
+
+    /// The prompt of a row; a row without an `input`, or with an empty one, has the template's other text.
+    ///
+    /// # Errors
+    /// Where the template names a column that the row lacks.
+    pub fn prompt(&self, row: &Row) -> anyhow::Result<String> {
+        match self {
+            Self::Texts(texts) => texts.prompt(row),
+            Self::Chat(chat) => chat.prompt(&chat.messages(row)?),
+        }
+    }
+
+    /// What a model is to say to it.
+    ///
+    /// # Errors
+    /// If the row has no answer.
+    pub fn answer(&self, row: &Row) -> anyhow::Result<String> {
+        match self {
+            Self::Texts(_) => {
+                let answer = row::text(row, row::OUTPUT).context("the row has no `output`")?;
+                Ok(answer.into_owned())
+            }
+            Self::Chat(chat) => {
+                let parts = chat.parts(&chat.messages(row)?, false)?;
+                Ok(parts.last().map(|part| part.text.clone()).unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The Jinja texts for rows with an input, and for rows without.
+#[derive(Debug)]
+pub struct Texts {
+    environment: Environment<'static>,
+}
+
+impl Texts {
+    fn new([with_input, without_input]: [&str; 2]) -> anyhow::Result<Self> {
         let mut environment = Environment::new();
         // A prompt ends in a newline more often than not.
         environment.set_syntax(SyntaxConfig::builder().keep_trailing_newline(true).build()?);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_fuel(Some(FUEL));
-        let [with_input, without_input] = template.texts();
-        environment.add_template("with_input", with_input)?;
-        environment.add_template("without_input", without_input)?;
+        environment.add_template_owned("with_input", with_input.to_string())?;
+        environment.add_template_owned("without_input", without_input.to_string())?;
         Ok(Self { environment })
     }
 
-    /// The prompt of a row; a row without an `input`, or with an empty one, has the template's other text.
-    /// Fails where the template names a column that the row lacks.
-    pub fn prompt(&self, row: &Row) -> anyhow::Result<String> {
+    fn prompt(&self, row: &Row) -> anyhow::Result<String> {
         let has_input = row::text(row, row::INPUT).is_some_and(|input| !input.is_empty());
         let name = if has_input { "with_input" } else { "without_input" };
         let template = self.environment.get_template(name)?;
@@ -130,12 +197,22 @@ impl<'a> Prompter<'a> {
 /// Rows of a file that are looked at before anything runs.
 const CHECKED_ROWS: usize = 1000;
 
-/// The first row of a file that cannot be read, that the template cannot be filled with, or that lacks one of the columns
-/// `needed` besides.
-pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) -> Option<Diagnostic> {
-    let prompter = match Prompter::new(template) {
+/// The first row of a file that cannot be read, that the template cannot be filled with, or that has no answer where one is
+/// `learned` from. A model's chat template is looked at if its folder is there.
+pub(super) fn check_rows(
+    template: &Template,
+    model: Option<&Path>,
+    input: &Input,
+    learned: bool,
+) -> Option<Diagnostic> {
+    let prompter = match (model, template) {
+        (None, Template::Chat(ChatSettings { text: None, .. })) => return None,
+        (Some(model), Template::Chat(_)) => Dialect::read(model),
+        _ => Ok(Dialect::default()),
+    };
+    let prompter = match prompter.and_then(|dialect| Prompter::new(template, &dialect)) {
         Ok(prompter) => prompter,
-        Err(error) => return Some(Diagnostic::new(format!("the template cannot be read: {error:#}"))),
+        Err(error) => return Some(Diagnostic::new(format!("the template cannot be used: {error:#}"))),
     };
     let rows = match row::read(&input.path, &input.name) {
         Ok(rows) => rows,
@@ -146,12 +223,9 @@ pub(super) fn check_rows(template: &Template, input: &Input, needed: &[&str]) ->
             Ok(row) => row,
             Err(error) => return Some(error.into()),
         };
-        let missing = needed.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null));
-        let problem = match (missing, prompter.prompt(&row)) {
-            (Some(column), _) => format!("the row has no `{column}`"),
-            (None, Err(error)) => format!("{error:#}"),
-            (None, Ok(_)) => continue,
-        };
+        let answer = if learned { prompter.answer(&row).map(drop) } else { Ok(()) };
+        let Err(error) = prompter.prompt(&row).and(answer) else { continue };
+        let problem = format!("{error:#}");
         let hint = format!("the row has the columns {}", row::columns(&row));
         return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
     }
@@ -182,14 +256,14 @@ mod tests {
         let with = row(json!({"instruction": "Name it.", "input": "A <b> & {{ c }}", "output": "x"}));
         let without = row(json!({"instruction": "Name it.", "input": ""}));
         let short = Template::AlpacaShort;
-        let short = Prompter::new(&short).unwrap();
+        let short = Prompter::new(&short, &Dialect::default()).unwrap();
         assert_eq!(
             short.prompt(&with).unwrap(),
             "### Instruction:\nName it.\n\n### Input:\nA <b> & {{ c }}\n\n### Response:\n"
         );
         assert_eq!(short.prompt(&without).unwrap(), "### Instruction:\nName it.\n\n### Response:\n");
         let long = Template::Alpaca;
-        let long = Prompter::new(&long).unwrap();
+        let long = Prompter::new(&long, &Dialect::default()).unwrap();
         assert_eq!(
             long.prompt(&with).unwrap(),
             "Below is an instruction that describes a task, paired with an input that provides further context. \
@@ -206,7 +280,7 @@ mod tests {
     #[test]
     fn a_template_of_ones_own_sees_every_column() {
         let own = decode("template = { with_input = \"{{ category }}: {{ input }}\\n\" }").unwrap();
-        let own = Prompter::new(&own).unwrap();
+        let own = Prompter::new(&own, &Dialect::default()).unwrap();
         assert_eq!(own.prompt(&row(json!({"category": "sst2", "input": 3}))).unwrap(), "sst2: 3\n");
         let error = own.prompt(&row(json!({"input": "x"}))).unwrap_err().to_string();
         assert_eq!(error, "the row has no column `category`, which the template names");
@@ -226,10 +300,14 @@ mod tests {
     #[test]
     fn a_template_can_neither_read_files_nor_loop_for_ever() {
         let include = decode("template = { with_input = \"{% include 'secret.txt' %}\" }").unwrap();
-        assert!(Prompter::new(&include).unwrap().prompt(&row(json!({"input": "x"}))).is_err());
+        assert!(Prompter::new(&include, &Dialect::default()).unwrap().prompt(&row(json!({"input": "x"}))).is_err());
         let text = "{% for i in range(9000) %}{% for j in range(9000) %}{{ i * j }}{% endfor %}{% endfor %}";
         let endless = decode(&format!("template = {{ with_input = \"{text}\" }}")).unwrap();
-        let error = Prompter::new(&endless).unwrap().prompt(&row(json!({"input": "x"}))).unwrap_err().to_string();
+        let error = Prompter::new(&endless, &Dialect::default())
+            .unwrap()
+            .prompt(&row(json!({"input": "x"})))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("fuel"), "{error}");
     }
 }

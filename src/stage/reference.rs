@@ -1,7 +1,8 @@
 //! What a stage's settings name: other stages and their outputs, files, expressions over columns.
 
 use super::{Form, InputSpec, Kind, Pins};
-use crate::diagnostic::Problems;
+use crate::address::Address;
+use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 use serde_json::json;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::fmt;
 /// Where an input comes from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InputSource {
-    /// A file, a folder or a glob, relative to the project's root.
+    /// A file, a folder or a glob, relative to the project's root; or an [`Address`].
     Path(String),
     /// An output of a stage.
     Stage(Reference),
@@ -93,6 +94,16 @@ pub fn is_name(text: &str) -> bool {
     !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
+/// An address of another machine must say which bytes are meant.
+pub(super) fn check_address(text: &str, span: Span) -> Result<(), Diagnostic> {
+    let address = Address::parse(text).map_err(|problem| Diagnostic::at(span, problem))?;
+    match address.unpinned() {
+        None => Ok(()),
+        Some(reason) => Err(Diagnostic::at(span, format!("`{text}` {reason}"))
+            .hint(format!("`titer fetch {text}` fetches what is there now, and says the address to write"))),
+    }
+}
+
 impl Decode for InputSource {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
         let text = String::decode(value, problems)?;
@@ -102,6 +113,13 @@ impl Decode for InputSource {
                 problems.at(value.span, "a path is empty");
                 None
             }
+            Ok(None) if Address::is_meant(&text) => match check_address(&text, value.span) {
+                Ok(()) => Some(Self::Path(text)),
+                Err(problem) => {
+                    problems.push(problem);
+                    None
+                }
+            },
             Ok(None) => Some(Self::Path(text)),
             Err(message) => {
                 problems.at(value.span, message);

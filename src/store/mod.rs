@@ -27,6 +27,9 @@
 //! logs/KEY.again.log                        what it said when it was done again last
 //! unfinished/KEY/                           where the work of a key stood when it was stopped
 //! rows/SCOPE/                               answers to single rows, of all work that differs in its rows only
+//! fetched/ID/record.json                    what was fetched from a hub or a server
+//! fetched/ID/files/                         the same under its names
+//! fetched/partial/                          what is on its way from there
 //! ```
 //!
 //! Whatever is written appears in one step, by a rename of something complete: a process that is killed leaves at most
@@ -41,6 +44,7 @@ mod claim;
 mod durable;
 mod earlier;
 mod error;
+mod fetched;
 mod file;
 mod format;
 pub mod gc;
@@ -63,6 +67,7 @@ pub use action::Committed;
 pub use check::{Flaw, Health};
 pub use claim::{Claim, Watch};
 pub use error::{Result, StoreError};
+pub use fetched::Fetched;
 pub use pin::Pin;
 pub use process::Worker;
 pub use remote::Remote;

@@ -11,10 +11,14 @@ mod command;
 mod engine;
 mod gc;
 mod history;
+#[cfg(feature = "hub")]
+mod hub;
 mod incremental;
 mod language;
 mod lease;
 mod lock;
+#[cfg(feature = "candle")]
+mod models;
 mod now;
 mod project;
 mod properties;

@@ -7,6 +7,7 @@
 mod adapter;
 mod block;
 mod config;
+mod expected;
 mod families;
 mod network;
 mod rotary;

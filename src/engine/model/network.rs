@@ -179,22 +179,13 @@ impl Model {
     fn load_base(folder: &Path) -> Result<Self> {
         let config = Config::read(folder)?;
         let mut weights = Weights::open_model(folder)?;
-        let layout = &config.layout;
-        // Some makers wrote only what is inside of the outermost module.
-        let whole = weights.rest().any(|(name, _)| name.starts_with(layout.prefix));
-        let model = Self::build(&config, |name, shape| {
-            let inner = name.strip_prefix(layout.prefix).filter(|_| !whole);
-            weights.take(inner.unwrap_or(name), shape)
-        })?;
-        // A tied output layer may be there a second time.
-        let tied = config.tie_embeddings.then(|| format!("{}.weight", layout.head.name));
-        weights.ignore(|name| {
-            layout.buffers.iter().any(|end| name.ends_with(end)) || tied.as_ref().is_some_and(|tied| name == tied)
-        });
-        if let Some((name, shape)) = weights.rest().next() {
-            bail!("`{}` has a tensor `{name}` {shape:?} that a model of its kind has not", folder.display());
-        }
-        Ok(model)
+        config.check_weights(&weights, folder)?;
+        // Asked as long as no tensor has been taken.
+        let inner = config.name_in(&weights, config.layout.prefix).is_empty();
+        Self::build(&config, |name, shape| {
+            let short = name.strip_prefix(config.layout.prefix).filter(|_| inner);
+            weights.take(short.unwrap_or(name), shape)
+        })
     }
 
     /// A new model: matrices of normal numbers, norms that change nothing, biases of zero. A tensor's numbers depend on
@@ -368,9 +359,13 @@ mod tests {
         let mut tensors = Model::random(&config(true), 3).unwrap().tensors();
         assert_eq!(error(&tensors), Ok(()));
         tensors[2].name = "model.layers.0.self_attn.q_proj.bias".to_string();
-        assert!(error(&tensors).unwrap_err().contains("no tensor `model.layers.0.self_attn.q_proj.weight`"));
+        assert!(
+            error(&tensors)
+                .unwrap_err()
+                .contains("missing: `model.layers.0.self_attn.q_proj.weight` [8, 8]; unknown: ")
+        );
         tensors = Model::random(&config(true), 3).unwrap().tensors();
         tensors.push(NamedTensor { name: "model.extra".into(), shape: vec![1], values: vec![0.0] });
-        assert!(error(&tensors).unwrap_err().contains("`model.extra` [1]"));
+        assert!(error(&tensors).unwrap_err().contains("unknown: `model.extra` [1]"));
     }
 }

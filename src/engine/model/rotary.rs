@@ -86,7 +86,11 @@ impl Rotary {
             "{dim} numbers of a head turn with their position: not an even number"
         );
         let plain = Plain { theta, dim, original: original(json, table, max_positions)?, max_positions };
-        let kind = table.get("rope_type").as_str().or(table.get("type").as_str()).unwrap_or("default");
+        let kind = match table.optional_text("rope_type")? {
+            None => table.optional_text("type")?,
+            named => named,
+        };
+        let kind = kind.unwrap_or("default");
         let known = |(frequencies, factor): (Vec<f32>, f64)| (frequencies, factor, max_positions);
         let (frequencies, factor, positions) = match kind {
             "default" => known((plain.frequencies(), 1.0)),

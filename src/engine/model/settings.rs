@@ -66,6 +66,15 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// A text, where it may be missing.
+    pub fn optional_text(self, name: &str) -> Result<Option<&'a str>> {
+        match self.get(name) {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            value => bail!("`{name}` is `{value}`: expected a text"),
+        }
+    }
+
     /// Fails where a setting is on that would make another model.
     pub fn refuse(self, name: &str) -> Result<()> {
         let value = self.get(name);

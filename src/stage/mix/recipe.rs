@@ -1,7 +1,9 @@
 //! What can be set about a mix, and how it is read.
 
+use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode, Fields, Group, Schema, Setting, Value, ValueKind, schema};
+use crate::stage::reference::check_address;
 use crate::stage::{Expression, Form, InputSource, InputSpec, Recipe, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -381,6 +383,10 @@ fn origin(form: &SourceForm, span: Span, problems: &mut Problems) -> Option<At<I
                 let problem = Diagnostic::at(*span, format!("`{path}` is the name of a stage, not a path"));
                 problem.hint(format!("write `from = \"{}\"`", reference.stage()))
             }
+            _ if Address::is_meant(path) => match check_address(path, *span) {
+                Ok(()) => return Some(At { value: InputSource::Path(path.clone()), span: *span }),
+                Err(problem) => problem,
+            },
             _ => return Some(At { value: InputSource::Path(path.clone()), span: *span }),
         },
         (None, Some(from)) => match &from.value {
@@ -399,7 +405,9 @@ fn origin(form: &SourceForm, span: Span, problems: &mut Problems) -> Option<At<I
 /// The template's file. A name without a folder is looked for beside the data file.
 fn template(number: usize, name: At<String>, origin: &InputSpec) -> InputSpec {
     let folder = match &origin.source {
-        InputSource::Path(path) if !name.value.contains('/') => path.rsplit_once('/').map(|(folder, _)| folder),
+        InputSource::Path(path) if !name.value.contains('/') && !Address::is_meant(path) => {
+            path.rsplit_once('/').map(|(folder, _)| folder)
+        }
         _ => None,
     };
     let path = folder.map_or(name.value.clone(), |folder| format!("{folder}/{}", name.value));

@@ -39,7 +39,10 @@ struct Summary {
 pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::Result<()> {
     let layers = context.layers("model");
     let base = layers.first().context("input `model.0` is missing")?;
-    let tokenizer = Tokenizer::load(&base.path)?;
+    let mut tokenizer = Tokenizer::load(&base.path)?;
+    if let Some(end) = PromptEncoder::new(&tokenizer, &recipe.template)?.end_of_answer()? {
+        tokenizer.also_ends_with(end);
+    }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
     let model = Model::load(&paths)?;
     tokenizer.check_fits(model.config.vocab_size).with_context(|| format!("model `{}` cannot be used", base.name))?;

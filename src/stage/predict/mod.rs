@@ -21,7 +21,7 @@ crate::settings! {
         max_prompt_tokens: u32 = 512 => 1..=1_048_576,
         /// The prompt around a row; must be the one that the model was trained with.
         template: Template = Template::default(),
-        /// Texts that end an answer; they are not part of it.
+        /// Texts that end an answer; they are not part of it. None in a conversation, unless they are set.
         stop: StopTexts = StopTexts(vec!["###".to_string()]),
         /// Whether white space around the answer is removed.
         strip: bool = true,
@@ -65,8 +65,12 @@ crate::form! {
 }
 
 /// What a predict stage says → what is done, and with what.
-pub(super) fn stage(form: PredictForm) -> Stage {
-    let PredictForm { recipe, model, data, batch_size } = form;
+pub(super) fn stage(form: PredictForm, stop_is_set: bool) -> Stage {
+    let PredictForm { mut recipe, model, data, batch_size } = form;
+    // What ends an answer in a conversation is a token, and `###` a headline.
+    if recipe.template.is_chat() && !stop_is_set {
+        recipe.stop.0.clear();
+    }
     let data = InputSpec::new("data", Form::Rows, data);
     let inputs = model.inputs("model").into_iter().chain([data]).collect();
     let hints = Hints { batch_size, ..Hints::default() };
@@ -76,9 +80,13 @@ pub(super) fn stage(form: PredictForm) -> Stage {
 /// Mistakes that would show themselves late: a folder that is no model, rows that the template cannot be filled with.
 pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data");
-    let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[]));
+    let model = inputs.iter().find(|input| input.role == "model.0").map(|input| input.path.as_path());
+    let problems = rows.filter_map(|input| check_rows(&recipe.template, model, input, false));
     #[cfg(feature = "candle")]
-    let problems = problems.chain(super::layers::check("model", None, inputs));
+    let problems = {
+        let memory = super::layers::check_memory("model", inputs, crate::engine::memory::Need::to_answer);
+        problems.chain(super::layers::check("model", None, inputs)).chain(memory)
+    };
     problems.collect()
 }
 

@@ -13,10 +13,10 @@ pub use recipe::{
     TrainRecipe, Warmup, WhenEmpty,
 };
 
-use super::prompt::check_rows;
+use super::chat::ChatSettings;
+use super::prompt::{Template, check_rows};
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::row;
 use crate::settings::{At, Decode, Schema, Seconds, Value, ValueKind, schema};
 
 crate::form! {
@@ -133,6 +133,15 @@ fn check_combination(
     if recipe.when_empty == WhenEmpty::Base && !has_base {
         problem("`when_empty = \"base\"` needs a `base`", "without rows there is nothing to begin from");
     }
+    if recipe.loss_on == LossOn::Assistant && !recipe.template.is_chat() {
+        problem(
+            "`loss_on = \"assistant\"` needs `template = \"chat\"`",
+            "other templates have one answer: `loss_on = \"answer\"`",
+        );
+    }
+    if !has_base && matches!(&recipe.template, Template::Chat(ChatSettings { text: None, .. })) {
+        problem("a new model has no chat template", "give one: `template = { chat = { text = \"…\" } }`");
+    }
     if recipe.early_stopping.is_some() && !has_validation {
         problem("`early_stopping` needs validation rows", "set `validation`, or `split` in the mix");
     }
@@ -166,11 +175,15 @@ fn check_combination(
 /// targets that it does not have.
 pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data" || input.role == "validation");
-    let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT]));
+    let model = inputs.iter().find(|input| input.role == "base.0").map(|input| input.path.as_path());
+    let problems = rows.filter_map(|input| check_rows(&recipe.template, model, input, true));
     #[cfg(feature = "candle")]
     let problems = {
+        use crate::engine::memory::Need;
         let targets = recipe.lora.as_ref().map(|lora| lora.targets.0.as_slice());
-        problems.chain(super::layers::check("base", targets, inputs))
+        let adapter = recipe.lora.as_ref().map(|lora| (lora.r as usize, lora.targets.0.as_slice()));
+        let memory = super::layers::check_memory("base", inputs, |config| Need::to_train(config, adapter));
+        problems.chain(super::layers::check("base", targets, inputs)).chain(memory)
     };
     problems.collect()
 }

@@ -275,6 +275,8 @@ crate::words! {
         Answer = "answer",
         /// Those of the prompt too.
         All = "all",
+        /// Those of all that the assistant says in a conversation (`template = "chat"`).
+        Assistant = "assistant",
     }
 }
 

@@ -11,13 +11,14 @@ use crate::engine::train::{
 };
 use crate::engine::weights::write;
 use crate::row::{self, Row};
-use crate::stage::prompt::Prompter;
+use crate::stage::prompt::{Prompter, Template};
 use crate::stage::train::{Architecture, Keep};
 use crate::stage::{Context, Progress};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -65,7 +66,7 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
     match graph.finish(std::mem::take(&mut outcome.values)) {
         Trained::Adapter(adapter) => adapter.save(&folder),
-        Trained::Model(model) => save_whole(&folder, &model, &tokenizer),
+        Trained::Model(model) => save_whole(recipe, &folder, &model, &tokenizer),
     }
 }
 
@@ -135,11 +136,19 @@ fn encode(
     let (mut cut, mut empty) = (0, 0);
     let mut examples = Vec::with_capacity(rows.len());
     for PlacedRow { row, place } in rows {
-        let example = encoder.example(row, limit).with_context(|| place.clone())?;
+        let example = match recipe.loss_on {
+            LossOn::Assistant => encoder.conversation(row, limit),
+            LossOn::Answer | LossOn::All => encoder.example(row, limit),
+        };
+        let example = example.with_context(|| place.clone())?;
         start.model.check_ids(&example.ids).with_context(|| place.clone())?;
-        let begin = if recipe.loss_on == LossOn::All { 0 } else { example.prompt_len };
         cut += usize::from(example.cut);
-        let example = Example { counted: begin..example.ids.len(), ids: example.ids };
+        let counted = match recipe.loss_on {
+            LossOn::All => iter::once(0..example.ids.len()).collect(),
+            LossOn::Answer => iter::once(example.prompt_len..example.ids.len()).collect(),
+            LossOn::Assistant => example.answers,
+        };
+        let example = Example { counted, ids: example.ids };
         empty += usize::from(example.labels() == 0);
         examples.push(example);
     }
@@ -159,7 +168,8 @@ fn train_tokenizer(
     settings: &TokenizerSettings,
     rows: &[PlacedRow],
 ) -> anyhow::Result<Tokenizer> {
-    let prompter = Prompter::new(&recipe.template)?;
+    // Its special tokens are what they will be.
+    let prompter = Prompter::new(&recipe.template, &Tokenizer::dialect_of_new())?;
     let mut texts = Vec::with_capacity(2 * rows.len());
     for PlacedRow { row, place } in rows {
         texts.push(prompter.prompt(row).with_context(|| place.clone())?);
@@ -347,14 +357,17 @@ fn leave_unchanged(recipe: &TrainRecipe, context: &Context<'_>, start: &Start, f
     create_metrics(context)?;
     write_summary(context, &json!({ "rows": 0, "steps": 0 }))?;
     if recipe.is_whole() {
-        return save_whole(folder, &start.model, &start.tokenizer);
+        return save_whole(recipe, folder, &start.model, &start.tokenizer);
     }
     write_json(&folder.join(UNCHANGED), &json!({ "reason": "there were no rows to train on" }))
 }
 
 /// Writes a model of its own in HF layout.
-fn save_whole(folder: &Path, model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<()> {
+fn save_whole(recipe: &TrainRecipe, folder: &Path, model: &Model, tokenizer: &Tokenizer) -> anyhow::Result<()> {
     tokenizer.save(folder)?;
+    if let Template::Chat(settings) = &recipe.template {
+        tokenizer.dialect().save(settings, folder)?;
+    }
     write_json(&folder.join("config.json"), &model.config.to_json())?;
     let generation = json!({
         "bos_token_id": tokenizer.bos(),

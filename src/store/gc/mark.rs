@@ -130,6 +130,9 @@ impl Needed {
         keys.extend(store.pins()?.iter().map(|pin| pin.key));
         keys.extend(runs.iter().zip(&kept).filter(|(_, kept)| **kept).flat_map(|(run, _)| &run.keys));
         let mut objects = live.objects;
+        if !policy.fetched {
+            objects.extend(store.all_fetched()?.iter().flat_map(|(_, fetched)| &fetched.files).map(|file| file.digest));
+        }
         for (run, kept) in runs.iter().zip(&kept) {
             if *kept || !policy.history {
                 objects.extend(&run.named);

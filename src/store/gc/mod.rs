@@ -42,6 +42,8 @@ pub struct Policy {
     pub quarantine: bool,
     /// Whether the summaries of runs that are not kept go, and the manifests that only they name.
     pub history: bool,
+    /// Whether what was fetched from elsewhere goes, as far as no live process relies on it.
+    pub fetched: bool,
     /// What no record names may be about to be named: it stays for so long.
     pub grace: Duration,
     /// How long others get to see the mark of a sweep. By default as long as network file systems hide it, if processes
@@ -57,6 +59,7 @@ impl Default for Policy {
             max_size: None,
             quarantine: false,
             history: false,
+            fetched: false,
             grace: Duration::from_secs(3600),
             wait: None,
         }

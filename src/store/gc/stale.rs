@@ -55,6 +55,8 @@ pub enum What {
     Rows,
     /// What a collector that was stopped had moved.
     Trash,
+    /// The beginning of a file that was to be fetched.
+    Partial,
 }
 
 impl What {
@@ -72,6 +74,7 @@ impl What {
             Self::Unfinished => "checkpoints of unfinished work",
             Self::Rows => "collections of answers to rows",
             Self::Trash => "folders of a gc that was stopped",
+            Self::Partial => "beginnings of files that were to be fetched",
         }
     }
 }
@@ -168,6 +171,8 @@ impl Store {
             let damaged = entries(&self.root.join("quarantine"))?;
             paths.extend(damaged.into_iter().map(|entry| (What::Quarantine, entry.path())));
         }
+        let partials = self.partials().into_iter().filter(|path| policy.fetched || self.is_old(path, DAY));
+        paths.extend(partials.filter(|path| self.is_old(path, policy.grace)).map(|path| (What::Partial, path)));
         paths.extend(self.trash()?.into_iter().map(|path| (What::Trash, path)));
         paths.extend(self.old_runs(policy, needed)?);
         for (what, folder) in [(What::Unfinished, earlier::UNFINISHED), (What::Rows, earlier::ROWS)] {

@@ -44,7 +44,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
         config = config.with_rotary(rotary);
     }
     config.residual = residual;
-    config.activation = Activation::read(json.get("activation").as_str().unwrap_or("gelu"))?;
+    config.activation = Activation::read(json.optional_text("activation")?.unwrap_or("gelu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", true)?;
     Ok(config)
 }

@@ -67,7 +67,10 @@ fn gemma_like(json: Settings<'_>, max_positions: usize) -> Result<Config> {
     config.norm = NormKind::RmsPlusOne;
     config.embedding_scale = Some((config.hidden_size as f32).sqrt());
     config.tie_embeddings = json.flag("tie_word_embeddings", true)?;
-    let activation = ["hidden_activation", "hidden_act"].iter().find_map(|name| json.get(name).as_str());
+    let activation = match json.optional_text("hidden_activation")? {
+        None => json.optional_text("hidden_act")?,
+        named => named,
+    };
     config.activation = Activation::read(activation.unwrap_or("gelu_pytorch_tanh"))?;
     Ok(config)
 }

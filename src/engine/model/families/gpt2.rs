@@ -24,7 +24,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
         layer.scale = if scaled { layer.scale } else { 1.0 };
         layer.scale /= if by_layer { f32::from(number) } else { 1.0 };
     }
-    config.activation = Activation::read(json.get("activation_function").as_str().unwrap_or("gelu_new"))?;
+    config.activation = Activation::read(json.optional_text("activation_function")?.unwrap_or("gelu_new"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", true)?;
     Ok(config)
 }

@@ -27,7 +27,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     };
     let rotary = Rotary::read(json, shape.head_dim, shape.max_positions, defaults)?;
     let mut config = Config::new(json, shape, layout(bias), NormKind::Layer { bias: true }, eps)?.with_rotary(rotary);
-    config.activation = Activation::read(json.get("hidden_act").as_str().unwrap_or("gelu"))?;
+    config.activation = Activation::read(json.optional_text("hidden_act")?.unwrap_or("gelu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", false)?;
     if json.flag("use_parallel_residual", true)? {
         config.residual = Residual::Parallel;

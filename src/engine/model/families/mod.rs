@@ -116,7 +116,7 @@ fn llama_like(json: Settings<'_>, absent: Absent) -> Result<Config> {
     let rotary = Rotary::read(json, shape.head_dim, shape.max_positions, Defaults::default())?;
     let eps = json.real_or("rms_norm_eps", absent.norm_eps)?;
     let mut config = Config::new(json, shape, llama_layout(), NormKind::Rms, eps)?.with_rotary(rotary);
-    config.activation = Activation::read(json.get("hidden_act").as_str().unwrap_or("silu"))?;
+    config.activation = Activation::read(json.optional_text("hidden_act")?.unwrap_or("silu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", false)?;
     let bias = json.flag("attention_bias", false)?;
     let block = &mut config.layout.block;

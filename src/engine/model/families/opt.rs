@@ -28,7 +28,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     }
     let mut config = Config::new(json, shape, layout, NormKind::Layer { bias: true }, 1e-5)?;
     config.initializer_range = json.real_or("init_std", 0.02)?;
-    config.activation = Activation::read(json.get("activation_function").as_str().unwrap_or("relu"))?;
+    config.activation = Activation::read(json.optional_text("activation_function")?.unwrap_or("relu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", true)?;
     Ok(config)
 }

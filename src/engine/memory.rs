@@ -1,0 +1,140 @@
+//! What a job needs of memory at least, so that one that cannot fit is refused before it begins, not killed after an hour.
+//!
+//! Only what is certain counts: weights in single precision, and of trained ones a gradient and two moments. What a batch
+//! needs comes on top of that.
+
+use super::model::{Config, is_target};
+use crate::settings::Bytes;
+use std::fs;
+use std::path::Path;
+
+/// Bytes of a number.
+const NUMBER: u64 = 4;
+/// A gradient and AdamW's two moments.
+const PER_TRAINED: u64 = 3;
+
+/// What is certain to be needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// Bytes of the weights.
+    pub weights: u64,
+    /// Bytes of what is trained: its gradients and moments, and an adapter itself.
+    pub training: u64,
+}
+
+impl Need {
+    /// To answer with a model.
+    pub fn to_answer(config: &Config) -> Self {
+        // The output layer of a tied model is a copy.
+        let tied = if config.tie_embeddings { count(&[config.vocab_size, config.hidden_size]) } else { 0 };
+        Self { weights: NUMBER * (numbers(config) + tied), training: 0 }
+    }
+
+    /// To train an adapter of rank `r` on the linear layers of these names, or all weights.
+    pub fn to_train(config: &Config, adapter: Option<(usize, &[String])>) -> Self {
+        let Self { weights, .. } = Self::to_answer(config);
+        let training = match adapter {
+            None => PER_TRAINED * NUMBER * numbers(config),
+            Some((r, targets)) => {
+                let is_meant = |name: &String| targets.iter().any(|target| is_target(name, target));
+                let widths = config.linear_names().filter(is_meant).filter_map(|name| config.linear_widths(&name));
+                let trained: u64 = widths.map(|(inputs, outputs)| (r * (inputs + outputs)) as u64).sum();
+                (1 + PER_TRAINED) * NUMBER * trained
+            }
+        };
+        Self { weights, training }
+    }
+
+    /// The same with weights that are held in so many bits each.
+    #[must_use]
+    pub fn held_in(self, bits: u64) -> Self {
+        Self { weights: self.weights / (8 * NUMBER) * bits, ..self }
+    }
+
+    /// Why it cannot be had from so much memory, if it cannot.
+    pub fn too_much(self, memory: Option<u64>) -> Option<String> {
+        let (memory, all) = (memory?, self.weights.saturating_add(self.training));
+        if all <= memory {
+            return None;
+        }
+        let of = if self.training == 0 {
+            "its weights alone".to_string()
+        } else {
+            format!("{} of weights, {} of what is trained", Bytes(self.weights), Bytes(self.training))
+        };
+        Some(format!("needs at least {} of memory ({of}), and this machine has {}", Bytes(all), Bytes(memory)))
+    }
+}
+
+/// How many numbers a model's files hold.
+fn numbers(config: &Config) -> u64 {
+    config.tensors().iter().map(|(_, shape)| count(shape)).sum()
+}
+
+fn count(shape: &[usize]) -> u64 {
+    shape.iter().map(|length| *length as u64).product()
+}
+
+/// The memory of this machine, or what this process may have of it. `None` where nobody tells.
+pub fn of_machine() -> Option<u64> {
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemTotal:"));
+    let swap = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "SwapTotal:"));
+    let all = total.map(|total| total + swap.unwrap_or(0));
+    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
+    let limits = limits.iter().filter_map(|path| limit(Path::new(path)));
+    all.into_iter().chain(limits).min()
+}
+
+/// A line of `/proc/meminfo`, in bytes.
+fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+/// What a container may have; a word stands there if that is all.
+fn limit(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::model::Model;
+
+    fn config() -> Config {
+        let json = serde_json::json!({
+            "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "num_key_value_heads": 1, "intermediate_size": 12, "vocab_size": 16, "tie_word_embeddings": true,
+        });
+        Config::from_json(&json).unwrap()
+    }
+
+    #[test]
+    fn what_is_certain_is_counted() {
+        let config = config();
+        let model = Model::random(&config, 1).unwrap();
+        let count: usize = model.tensors().iter().map(|tensor| tensor.values.len()).sum();
+        let weights = 4 * (count + 16 * 8) as u64;
+        assert_eq!(Need::to_answer(&config), Need { weights, training: 0 });
+        assert_eq!(Need::to_train(&config, None).training, 12 * count as u64);
+        // Two layers, rank 2, of 8 → 8 and 12 → 8.
+        let targets = ["q_proj".to_string(), "down_proj".to_string()];
+        let adapter = Need::to_train(&config, Some((2, &targets)));
+        assert_eq!(adapter, Need { weights, training: 16 * 2 * 2 * (16 + 20) });
+        assert_eq!(adapter.held_in(8).weights, weights / 4);
+    }
+
+    #[test]
+    fn what_cannot_be_had_is_said() {
+        let need = Need { weights: 3 << 30, training: 1 << 30 };
+        assert_eq!(need.too_much(Some(4 << 30)), None);
+        assert_eq!(need.too_much(None), None);
+        let words = need.too_much(Some(2 << 30)).unwrap();
+        assert_eq!(
+            words,
+            "needs at least 4.0 GiB of memory (3.0 GiB of weights, 1.0 GiB of what is trained), and this machine has 2.0 GiB"
+        );
+        assert!(of_machine().is_none_or(|memory| memory > 1 << 20));
+        assert_eq!(field("MemFree: 1 kB\nMemTotal:       2 kB\n", "MemTotal:"), Some(2048));
+    }
+}
