@@ -2,16 +2,14 @@
 
 use super::args::FetchArgs;
 use super::caching::Caching;
-use super::out::{self, GOOD, styled};
+use super::out;
 use super::project::{Failure, Project};
 use super::{Exit, args};
 use crate::address::{Address, Extent, Place};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Elsewhere, Resolver};
-use crate::settings::Bytes;
 use crate::store::Store;
 use clap::Args;
-use serde_json::json;
 use std::path::PathBuf;
 
 /// Which hub is asked, and what opens its closed doors.
@@ -108,10 +106,13 @@ use courier::Courier;
 #[cfg(feature = "hub")]
 mod courier {
     use super::*;
+    use crate::cli::out::{GOOD, styled};
     use crate::fetch::{Fetcher, Settings, Token};
+    use crate::settings::Bytes;
     use crate::store::Fetched;
     use anyhow::Context as _;
     use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+    use serde_json::json;
     use std::io::IsTerminal as _;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};

@@ -198,7 +198,7 @@ pub(crate) fn fill_in(row: &mut Row, asked: bool) -> anyhow::Result<()> {
 }
 
 /// Takes the oldest question out, with all that follows up to the next one. `false` if there is only one left.
-pub(crate) fn drop_oldest(messages: &mut Vec<Message>) -> bool {
+pub fn drop_oldest(messages: &mut Vec<Message>) -> bool {
     let mut questions = (0..messages.len()).filter(|index| messages[*index].role() == "user");
     let (Some(first), Some(second)) = (questions.next(), questions.next()) else { return false };
     drop(questions);
