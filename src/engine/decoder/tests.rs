@@ -162,3 +162,15 @@ fn a_real_checkpoint_tells_its_story() {
     assert_eq!(story.text, reference["text"].as_str().unwrap());
     assert_eq!(story.stop, StopReason::Length);
 }
+
+#[test]
+fn a_sliding_window_bounds_the_cache() {
+    // Windows of 16 positions: at most 2 pages of 16, and a third while the window lies over three.
+    let (decoder, reference) = (tiny(&["engine/mistral"]), Reference::read());
+    let (tokens, mut cache) = (reference.ids("ids"), Cache::default());
+    decoder.advance(&mut [Advance { cache: &mut cache, tokens: &tokens[..121] }]);
+    assert_eq!(cache.pages(), [2, 2]);
+    assert!(decoder.cache_bytes(1000) == decoder.cache_bytes(32) && decoder.cache_bytes(32) > decoder.cache_bytes(16));
+    let full = tiny(&["engine/llama"]);
+    assert_eq!(full.cache_bytes(64), 4 * full.cache_bytes(16));
+}
