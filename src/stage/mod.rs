@@ -26,7 +26,7 @@ pub use kind::Kind;
 pub use reference::{InputSource, Reference, is_name, parse_pins};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Setting, Table, schema};
+use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Setting, Table, schema};
 use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -109,6 +109,9 @@ impl Recipe {
 pub struct Hints {
     /// Rows that are generated together.
     pub batch_size: Option<u32>,
+    /// Memory for the keys and values of rows that are generated together.
+    #[serde(default)]
+    pub cache_memory: Option<Bytes>,
     /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
@@ -190,7 +193,9 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
         Kind::Train => train::TrainForm::read(&mut fields, problems)
             .and_then(|form| train::stage(form, span, problems))
             .map(|stage| vec![stage]),
-        Kind::Predict => predict::PredictForm::read(&mut fields, problems).map(|form| vec![predict::stage(form)]),
+        Kind::Predict => predict::PredictForm::read(&mut fields, problems)
+            .and_then(|form| predict::stage(form, span, problems))
+            .map(|stage| vec![stage]),
         Kind::Score => score::ScoreForm::read(&mut fields, problems).map(score::stages),
         Kind::Aggregate => aggregate::AggregateForm::read(&mut fields, problems)
             .and_then(|form| aggregate::stage(form, problems))
