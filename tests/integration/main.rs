@@ -15,6 +15,8 @@ mod incremental;
 mod language;
 mod lease;
 mod lock;
+#[cfg(feature = "candle")]
+mod predict;
 mod project;
 mod robust;
 mod shared;

@@ -5,20 +5,20 @@
 use super::{Room, STEP_TOKENS};
 use crate::engine::decoder::{Advance, Cache, Decoder};
 
-/// A prompt and what could follow it.
+/// A prompt and texts that could follow it.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
+pub struct Texts<'a> {
     /// At least one token.
     pub prompt: &'a [u32],
     /// Each of at least one token, and with the prompt no longer than the decoder's context and one more.
     pub continuations: Vec<&'a [u32]>,
 }
 
-/// Log-probabilities of every token of every continuation of every question. `finished` is called with how many questions
-/// are done.
+/// Log-probabilities of every token of every continuation of every prompt. `finished` is called with how many prompts are
+/// done.
 pub fn likelihoods(
     decoder: &Decoder,
-    questions: &[Question<'_>],
+    questions: &[Texts<'_>],
     room: Room,
     mut finished: impl FnMut(usize),
 ) -> Vec<Vec<Vec<f32>>> {
@@ -29,7 +29,7 @@ pub fn likelihoods(
     while !rest.is_empty() {
         let (batch, tail) = rest.split_at(together(decoder, questions, rest, room));
         rest = tail;
-        let questions: Vec<&Question<'_>> = batch.iter().map(|question| &questions[*question]).collect();
+        let questions: Vec<&Texts<'_>> = batch.iter().map(|question| &questions[*question]).collect();
         for (question, values) in batch.iter().zip(batch_likelihoods(decoder, &questions)) {
             answers[*question] = values;
         }
@@ -40,10 +40,10 @@ pub fn likelihoods(
 }
 
 /// How many of the questions `order` are asked together: as many as there is room for, but one at least.
-fn together(decoder: &Decoder, questions: &[Question<'_>], order: &[usize], room: Room) -> usize {
+fn together(decoder: &Decoder, questions: &[Texts<'_>], order: &[usize], room: Room) -> usize {
     let (mut tokens, mut bytes) = (0, 0);
     let fit = order.iter().take(room.batch_size).take_while(|question| {
-        let Question { prompt, continuations } = &questions[**question];
+        let Texts { prompt, continuations } = &questions[**question];
         tokens += prompt.len();
         // Continuations are read one after the other, if need be.
         let longest = continuations.iter().map(|continuation| continuation.len()).max().unwrap_or(0);
@@ -53,10 +53,10 @@ fn together(decoder: &Decoder, questions: &[Question<'_>], order: &[usize], room
     fit.count().max(1)
 }
 
-fn batch_likelihoods(decoder: &Decoder, questions: &[&Question<'_>]) -> Vec<Vec<Vec<f32>>> {
+fn batch_likelihoods(decoder: &Decoder, questions: &[&Texts<'_>]) -> Vec<Vec<Vec<f32>>> {
     // The last token of the prompt goes with each continuation: its logits are what the first token is drawn from.
     let mut caches: Vec<Cache> = vec![Cache::default(); questions.len()];
-    let begun = |question: &Question<'_>| question.prompt.len() - 1;
+    let begun = |question: &Texts<'_>| question.prompt.len() - 1;
     let longest = questions.iter().map(|question| begun(question)).max().unwrap_or(0);
     for from in (0..longest).step_by(STEP_TOKENS) {
         let pieces = caches.iter_mut().zip(questions).filter_map(|(cache, question)| {

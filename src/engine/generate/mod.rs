@@ -11,7 +11,7 @@ mod likelihood;
 mod scores;
 
 pub use beam::{BeamSearch, EarlyStopping};
-pub use likelihood::{Question, likelihoods};
+pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
 use super::decoder::{Advance, Cache, Decoder, log_probability};

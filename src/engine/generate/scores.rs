@@ -133,9 +133,10 @@ impl Sampling {
 #[expect(clippy::cast_precision_loss, reason = "vocabularies are far below 2^52")]
 fn keep_top_p(options: &mut Vec<Choice>, p: f64) {
     let room = (1.0 - p) * options.iter().map(|option| option.weight).sum::<f64>();
-    // If each of them had no more than its share of the room, all would fit: they need not be sorted.
-    let share = room / options.len() as f64;
-    let is_small = |option: &Choice| option.weight <= share;
+    // Those with less than their share of the room fit into it together: they need not be sorted. The likeliest, whose
+    // weight is 1, always stays.
+    let share = (room / options.len() as f64).min(1.0);
+    let is_small = |option: &Choice| option.weight < share;
     let mut sum: f64 = options.iter().filter(|option| is_small(option)).map(|option| option.weight).sum();
     let mut rest: Vec<Choice> = options.iter().filter(|option| !is_small(option)).copied().collect();
     rest.sort_unstable_by(|a, b| a.score.total_cmp(&b.score).then(a.token.cmp(&b.token)));
@@ -249,6 +250,18 @@ mod tests {
         }
         assert_eq!((counts[2], counts[4]), (0, 0));
         assert_eq!((sampling.draw(&scores, 0.0).unwrap(), sampling.draw(&scores, 1.0 - 1e-16).unwrap()), (0, 3));
+    }
+
+    #[test]
+    fn however_narrow_the_choice_one_token_is_left() {
+        for scores in [vec![1.0; 7], vec![3.0], vec![0.1, 0.2, 0.3]] {
+            for sampling in [
+                Sampling { top_p: Some(0.0), ..PLAIN },
+                Sampling { top_k: Some(1), top_p: Some(0.0), min_p: Some(1.0), ..PLAIN },
+            ] {
+                assert_eq!(sampling.options(&scores).unwrap().len(), 1, "{sampling:?}");
+            }
+        }
     }
 
     #[test]

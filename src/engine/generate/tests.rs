@@ -154,10 +154,10 @@ fn likelihoods_are_those_of_the_answers_themselves() {
     let settings = &ways()[0];
     let found = generate(&decoder, &tokenizer, &requests(&prompts), settings, ROOM, |_, _| {}).unwrap();
     let other = [9, 8, 7, 6];
-    let questions: Vec<Question<'_>> = prompts
+    let questions: Vec<Texts<'_>> = prompts
         .iter()
         .zip(&found)
-        .map(|(prompt, answers)| Question { prompt, continuations: vec![&answers[0].tokens, &other, &other[..1]] })
+        .map(|(prompt, answers)| Texts { prompt, continuations: vec![&answers[0].tokens, &other, &other[..1]] })
         .collect();
     let values = likelihoods(&decoder, &questions, ROOM, |_| {});
     for ((values, answers), question) in values.iter().zip(&found).zip(&questions) {
@@ -212,7 +212,7 @@ fn beams_and_likelihoods_are_those_of_transformers() {
     }
     for case in file["likelihoods"].as_array().unwrap() {
         let (prompt, text) = (ids(&case["prompt"]), ids(&case["text"]));
-        let question = Question { prompt: &prompt, continuations: vec![&text] };
+        let question = Texts { prompt: &prompt, continuations: vec![&text] };
         let values = likelihoods(&decoder, &[question], ROOM, |_| {}).remove(0).remove(0);
         let expected: Vec<f32> = serde_json::from_value(case["log_probabilities"].clone()).unwrap();
         assert_eq!(values.len(), expected.len());

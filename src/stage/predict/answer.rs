@@ -5,8 +5,8 @@ use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
 use crate::diagnostic::Diagnostic;
 use crate::engine::decoder::Decoder;
 use crate::engine::generate::{
-    Answer, BeamSearch, Constraints, Question as Texts, Request, Room, Sampling, Search, Settings, StopReason,
-    generate, likelihoods,
+    Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
+    likelihoods,
 };
 use crate::engine::model::Model;
 use crate::engine::tokenizer::Tokenizer;
