@@ -27,7 +27,7 @@ fn main() -> anyhow::Result<()> {
             let (batch, tokens, steps): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
             let rows = tokens_of(batch * tokens, model.config.vocab_size);
             let rows: Vec<Example> =
-                rows.chunks(tokens).map(|ids| Example { ids: ids.to_vec(), counted: 0..tokens }).collect();
+                rows.chunks(tokens).map(|ids| Example { ids: ids.to_vec(), counted: vec![0..tokens] }).collect();
             let graph = match std::env::var_os("WHOLE") {
                 Some(_) => Graph::whole(model)?,
                 None => Graph::adapter(&model, adapter(), 1)?,

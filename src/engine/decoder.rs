@@ -5,10 +5,15 @@
 //! works on one position of one sequence at a time, over its real length. So what a sequence gets does not depend on
 //! which others advance with it, nor on the number of threads. Knows nothing of text or of when to stop.
 
+mod cache;
+
+pub use cache::Cache;
+
 use super::kernels;
 use super::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use super::model::{self, Config, Layer, Linear, Mlp, Model, Order, Qkv, Residual};
 use super::positions::{Fading, Rope, Turn};
+use cache::{Heads, Query};
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -39,6 +44,14 @@ struct Block {
     mlp_post_norm: Option<Norm>,
 }
 
+/// Rows of logits that are there at a time where all rows are asked for.
+const LOGIT_ROWS: usize = 64;
+
+/// The logarithm of a token's probability.
+pub fn log_probability(logits: &[f32], token: u32) -> f32 {
+    logits[token as usize] - kernels::log_sum_exp(logits)
+}
+
 /// A model that can be run but not trained.
 #[derive(Debug)]
 pub struct Decoder {
@@ -52,22 +65,6 @@ pub struct Decoder {
     head: Linear,
     ropes: Vec<Rope>,
     fading: Option<Fading>,
-}
-
-/// The keys and values of one sequence's positions so far.
-#[derive(Clone, Debug, Default)]
-pub struct Cache {
-    /// Per block, `positions × (kv_heads · head_dim)`.
-    keys: Vec<Vec<f32>>,
-    values: Vec<Vec<f32>>,
-    positions: usize,
-}
-
-impl Cache {
-    /// How many positions it holds.
-    pub fn positions(&self) -> usize {
-        self.positions
-    }
 }
 
 /// A sequence and the tokens by which it is to advance (at least one).
@@ -136,12 +133,40 @@ impl Decoder {
         })
     }
 
+    /// Advances every sequence by its tokens. Returns, sequence by sequence, the logarithms of the probabilities of the
+    /// tokens `next`, which stand behind the last of its tokens: as many of the last as there are in `next`.
+    pub fn advance_towards(&self, sequences: &mut [Advance<'_>], next: &[&[u32]]) -> Vec<Vec<f32>> {
+        in_pool(|| {
+            let all = self.hidden(sequences);
+            let hidden = self.config.hidden_size;
+            let (mut rows, mut wanted, mut end) = (Vec::new(), Vec::new(), 0);
+            for (sequence, next) in sequences.iter().zip(next) {
+                end += sequence.tokens.len();
+                rows.extend_from_slice(&all[(end - next.len()) * hidden..end * hidden]);
+                wanted.extend_from_slice(next);
+            }
+            let mut values = Vec::with_capacity(wanted.len());
+            // A row of logits is as long as the vocabulary: never all rows at once.
+            for (rows, wanted) in rows.chunks(LOGIT_ROWS * hidden).zip(wanted.chunks(LOGIT_ROWS)) {
+                let logits = self.logits(rows);
+                let of = |(row, token): (&[f32], &u32)| log_probability(row, *token);
+                values.par_extend(logits.par_chunks_exact(self.vocab_size()).zip(wanted).map(of));
+            }
+            let mut values = values.into_iter();
+            next.iter().map(|next| values.by_ref().take(next.len()).collect()).collect()
+        })
+    }
+
+    /// Bytes of a cache of so many positions.
+    pub fn cache_bytes(&self, positions: usize) -> usize {
+        Cache::bytes(self.heads(), self.config.layers.iter().map(|layer| layer.window), positions)
+    }
+
     /// The last block's output at every position.
     fn hidden(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
         let mut x = self.embedded(sequences);
         for sequence in &mut *sequences {
-            sequence.cache.keys.resize_with(self.blocks.len(), Vec::new);
-            sequence.cache.values.resize_with(self.blocks.len(), Vec::new);
+            sequence.cache.layers.resize_with(self.blocks.len(), Default::default);
         }
         for (index, block) in self.blocks.iter().enumerate() {
             let normed = self.normalized(&x, block.attention_norm.as_ref());
@@ -252,6 +277,13 @@ impl Decoder {
         let (q_width, kv_width) = (self.config.query_width(), self.config.kv_width());
         let layer = &self.blocks[block].layer;
         let rope = layer.rotary.map(|index| &self.ropes[index]);
+        let turned = |row: &[f32], turned: &mut Vec<f32>, position: usize| {
+            turned.clear();
+            turned.extend_from_slice(row);
+            if let Some(rope) = rope {
+                rope.rotate(turned, position, Turn::Forward);
+            }
+        };
         let width = q_width + 2 * kv_width;
         let mut mixed = vec![0.0; qkv.len() / width * q_width];
         // Each sequence takes its part of both matrices along.
@@ -265,61 +297,31 @@ impl Decoder {
         }
         work.into_par_iter().for_each(|(sequence, qkv, out)| {
             let start = sequence.cache.positions;
-            let (keys, values) = (&mut sequence.cache.keys[block], &mut sequence.cache.values[block]);
+            let seen = &mut sequence.cache.layers[block];
+            let mut key = Vec::new();
             for (offset, row) in qkv.chunks_exact(width).enumerate() {
-                values.extend_from_slice(&row[q_width + kv_width..]);
-                keys.extend_from_slice(&row[q_width..q_width + kv_width]);
-                let new = keys.len() - kv_width;
-                if let Some(rope) = rope {
-                    rope.rotate(&mut keys[new..], start + offset, Turn::Forward);
-                }
+                turned(&row[q_width..q_width + kv_width], &mut key, start + offset);
+                seen.push(self.heads(), start + offset, &key, &row[q_width + kv_width..]);
             }
-            let rows = qkv.par_chunks_exact(width).zip(out.par_chunks_exact_mut(q_width));
-            rows.enumerate().for_each(|(offset, (row, out))| {
-                let mut queries = row[..q_width].to_vec();
-                if let Some(rope) = rope {
-                    rope.rotate(&mut queries, start + offset, Turn::Forward);
-                }
+            let rows = qkv.par_chunks_exact(width).zip(out.par_chunks_exact_mut(q_width)).enumerate();
+            rows.for_each_init(Default::default, |(queries, scores), (offset, (row, out))| {
+                turned(&row[..q_width], queries, start + offset);
                 let end = start + offset + 1;
                 let first = layer.window.map_or(0, |window| end.saturating_sub(window));
-                let seen =
-                    Seen { first, keys: &keys[first * kv_width..end * kv_width], values: &values[first * kv_width..] };
-                self.attend(&queries, &seen, layer.scale, out);
+                let fading = self.fading.as_ref();
+                let query = Query { heads: self.heads(), queries, seen: first..end, scale: layer.scale, fading };
+                query.ask(seen, scores, out);
             });
+            if let Some(window) = layer.window {
+                seen.forget(start + sequence.tokens.len(), window);
+            }
         });
         mixed
     }
 
-    /// What every head of one position sees.
-    fn attend(&self, queries: &[f32], seen: &Seen<'_>, scale: f32, out: &mut [f32]) {
-        let (head_dim, kv_width) = (self.config.head_dim, self.config.kv_width());
-        let mut weights = vec![0.0; seen.keys.len() / kv_width];
-        let heads = queries.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
-        for (head, (query, out)) in heads.enumerate() {
-            let begin = head / (self.config.heads / self.config.kv_heads) * head_dim;
-            let of = |matrix| head_rows(matrix, begin, head_dim, kv_width);
-            for (weight, key) in weights.iter_mut().zip(of(seen.keys)) {
-                *weight = kernels::dot(query, key) * scale;
-            }
-            if let Some(fading) = &self.fading {
-                fading.add(&mut weights, head, seen.first);
-            }
-            kernels::softmax(&mut weights);
-            for (weight, value) in weights.iter().zip(of(seen.values)) {
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += weight * value;
-                }
-            }
-        }
+    fn heads(&self) -> Heads {
+        Heads { queries: self.config.heads, keys: self.config.kv_heads, width: self.config.head_dim }
     }
-}
-
-/// The keys and values that one position sees.
-struct Seen<'a> {
-    /// The position of the first of them.
-    first: usize,
-    keys: &'a [f32],
-    values: &'a [f32],
 }
 
 impl Norm {
@@ -361,11 +363,6 @@ impl Block {
 /// Does work on a thread of the current rayon pool: one change of threads for a whole step, not one for every product.
 fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| work())
-}
-
-/// One head's part of each row of a matrix.
-fn head_rows(matrix: &[f32], begin: usize, head_dim: usize, width: usize) -> impl Iterator<Item = &[f32]> {
-    matrix.chunks_exact(width).map(move |row| &row[begin..begin + head_dim])
 }
 
 fn apply(linear: &Linear, x: &[f32]) -> Vec<f32> {

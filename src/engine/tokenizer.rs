@@ -170,6 +170,11 @@ impl Tokenizer {
         Ok(if self.clean_up { clean_up_spaces(text) } else { text })
     }
 
+    /// The id of a token as the vocabulary writes it.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
     /// What stands before every text that a model sees: the beginning-of-text token if this tokenizer puts one there.
     pub fn prefix(&self) -> &[u32] {
         &self.prefix

@@ -79,7 +79,7 @@ impl Kind {
 
     /// Whether the kind draws random numbers, so that the manifest's `seed` is its default.
     pub fn takes_seed(self) -> bool {
-        matches!(self, Kind::Mix | Kind::Train)
+        matches!(self, Kind::Mix | Kind::Train | Kind::Predict)
     }
 }
 

@@ -31,7 +31,7 @@ pub use pins::{Pins, quoted};
 pub use reference::{InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{At, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
+use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
 use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,6 +127,9 @@ pub struct Hints {
     /// Time between two checkpoints of a training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<Seconds>,
+    /// Memory for the keys and values of rows that are generated together.
+    #[serde(default)]
+    pub cache_memory: Option<Bytes>,
     /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
@@ -210,7 +213,9 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
             .map(|stage| vec![stage]),
         Kind::Predict => {
             let stop_is_set = table.get("stop").is_some();
-            predict::PredictForm::read(&mut fields, problems).map(|form| vec![predict::stage(form, stop_is_set)])
+            predict::PredictForm::read(&mut fields, problems)
+                .and_then(|form| predict::stage(form, stop_is_set, span, problems))
+                .map(|stage| vec![stage])
         }
         Kind::Score => score::ScoreForm::read(&mut fields, problems).map(score::stages),
         Kind::Aggregate => aggregate::AggregateForm::read(&mut fields, problems)

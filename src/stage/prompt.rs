@@ -197,13 +197,22 @@ impl Texts {
 /// Rows of a file that are looked at before anything runs.
 const CHECKED_ROWS: usize = 1000;
 
-/// The first row of a file that cannot be read, that the template cannot be filled with, or that has no answer where one is
-/// `learned` from. A model's chat template is looked at if its folder is there.
+/// What a row must have besides what the template asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Needed<'a> {
+    /// An answer to learn from.
+    Answer,
+    /// These columns.
+    Columns(&'a [&'a str]),
+}
+
+/// The first row of a file that cannot be read, that the template cannot be filled with, or that has not what is needed. A
+/// model's chat template is looked at if its folder is there.
 pub(super) fn check_rows(
     template: &Template,
     model: Option<&Path>,
     input: &Input,
-    learned: bool,
+    needed: Needed<'_>,
 ) -> Option<Diagnostic> {
     let prompter = match (model, template) {
         (None, Template::Chat(ChatSettings { text: None, .. })) => return None,
@@ -223,13 +232,23 @@ pub(super) fn check_rows(
             Ok(row) => row,
             Err(error) => return Some(error.into()),
         };
-        let answer = if learned { prompter.answer(&row).map(drop) } else { Ok(()) };
-        let Err(error) = prompter.prompt(&row).and(answer) else { continue };
+        let has_needed = match needed {
+            Needed::Answer => prompter.answer(&row).map(drop),
+            Needed::Columns(columns) => has(&row, columns),
+        };
+        let Err(error) = prompter.prompt(&row).and(has_needed) else { continue };
         let problem = format!("{error:#}");
         let hint = format!("the row has the columns {}", row::columns(&row));
         return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
     }
     None
+}
+
+fn has(row: &Row, columns: &[&str]) -> anyhow::Result<()> {
+    match columns.iter().find(|column| row.get(**column).is_none_or(serde_json::Value::is_null)) {
+        Some(column) => anyhow::bail!("the row has no `{column}`"),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ mod lock;
 #[cfg(feature = "candle")]
 mod models;
 mod now;
+#[cfg(feature = "candle")]
+mod predict;
 mod project;
 mod properties;
 mod robust;

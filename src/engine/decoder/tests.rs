@@ -2,7 +2,7 @@
 //! and a real checkpoint where there is one.
 
 use super::*;
-use crate::engine::generate::{Answer, Limits, StopReason, generate};
+use crate::engine::generate::{Answer, Request, Room, Settings, StopReason, generate};
 use crate::engine::tokenizer::Tokenizer;
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
@@ -101,8 +101,10 @@ fn a_sequence_has_the_same_bits_alone_among_others_and_piece_by_piece() {
 }
 
 fn answers(decoder: &Decoder, tokenizer: &Tokenizer, prompts: &[Vec<u32>], batch_size: usize) -> Vec<Answer> {
-    let limits = Limits { max_new_tokens: 24, stop: &[], batch_size };
-    generate(decoder, tokenizer, prompts, limits, |_, _| {}).unwrap()
+    let settings = Settings { max_new_tokens: 24, ..Settings::GREEDY };
+    let requests: Vec<Request<'_>> = prompts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
+    let room = Room { batch_size, cache_bytes: usize::MAX };
+    generate(decoder, tokenizer, &requests, &settings, room, |_, _| {}).unwrap().into_iter().flatten().collect()
 }
 
 #[test]
@@ -115,27 +117,6 @@ fn greedy_answers_are_those_of_transformers() {
         let stop = if expected.pop_if(|token| *token == 2).is_some() { StopReason::Eos } else { StopReason::Length };
         assert_eq!((answer.tokens, answer.stop), (expected, stop), "row {row}");
     }
-}
-
-#[test]
-fn answers_depend_on_neither_batch_nor_order_nor_threads() {
-    let (decoder, reference) = (tiny(&["engine/llama"]), Reference::read());
-    let tokenizer = Tokenizer::load(&golden("engine/llama")).unwrap();
-    let ids = reference.ids("ids");
-    // Prompts of all lengths from 1 on, so that rows join and leave at different times.
-    let mut prompts: Vec<Vec<u32>> = (0..20).map(|i| ids[i * 7..i * 8 + 1].to_vec()).collect();
-    let alone = answers(&decoder, &tokenizer, &prompts, 1);
-    assert!(alone.iter().any(|answer| answer.tokens.len() == 24));
-    for batch_size in [3, 16] {
-        for threads in [1, 2] {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            assert_eq!(pool.install(|| answers(&decoder, &tokenizer, &prompts, batch_size)), alone);
-        }
-    }
-    prompts.reverse();
-    let mut reversed = answers(&decoder, &tokenizer, &prompts, 16);
-    reversed.reverse();
-    assert_eq!(reversed, alone);
 }
 
 #[test]
@@ -156,9 +137,22 @@ fn a_real_checkpoint_tells_its_story() {
     }
 
     assert_eq!(tokenizer.prefix(), [1]);
-    let limits = Limits { max_new_tokens: 200, stop: &[], batch_size: 1 };
-    let story = generate(&decoder, &tokenizer, &[tokenizer.prefix().to_vec()], limits, |_, _| {}).unwrap().remove(0);
+    let settings = Settings { max_new_tokens: 200, ..Settings::GREEDY };
+    let (request, room) = (Request { prompt: tokenizer.prefix(), key: 0 }, Room { batch_size: 1, cache_bytes: 0 });
+    let story = generate(&decoder, &tokenizer, &[request], &settings, room, |_, _| {}).unwrap().remove(0).remove(0);
     assert_eq!(story.tokens, ids("greedy"));
     assert_eq!(story.text, reference["text"].as_str().unwrap());
     assert_eq!(story.stop, StopReason::Length);
+}
+
+#[test]
+fn a_sliding_window_bounds_the_cache() {
+    // Windows of 16 positions: at most 2 pages of 16, and a third while the window lies over three.
+    let (decoder, reference) = (tiny(&["engine/mistral"]), Reference::read());
+    let (tokens, mut cache) = (reference.ids("ids"), Cache::default());
+    decoder.advance(&mut [Advance { cache: &mut cache, tokens: &tokens[..121] }]);
+    assert_eq!(cache.pages(), [2, 2]);
+    assert!(decoder.cache_bytes(1000) == decoder.cache_bytes(32) && decoder.cache_bytes(32) > decoder.cache_bytes(16));
+    let full = tiny(&["engine/llama"]);
+    assert_eq!(full.cache_bytes(64), 4 * full.cache_bytes(16));
 }

@@ -1,14 +1,20 @@
 //! The work of a predict stage: rows → prompts → answers → files.
 
-use super::PredictRecipe;
+use super::prompts::{Question, Reader};
+use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
+use crate::diagnostic::Diagnostic;
 use crate::engine::decoder::Decoder;
-use crate::engine::generate::{Answer, Limits, StopReason, generate};
+use crate::engine::generate::{
+    Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
+    likelihoods,
+};
 use crate::engine::model::Model;
-use crate::engine::prompt::{Prompt, PromptEncoder};
+use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::row::{self, Row};
-use crate::stage::{Context, Progress};
-use anyhow::{Context as _, ensure};
+use crate::settings::Bytes;
+use crate::stage::{Context, Input, Progress};
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use std::fs;
 use std::path::Path;
@@ -16,6 +22,9 @@ use std::time::Instant;
 
 /// Rows that are generated together, unless a hint says otherwise.
 const BATCH_SIZE: u32 = 32;
+
+/// Memory for keys and values where nobody says how much, and the machine does not, either.
+const CACHE_MEMORY: u64 = 4 << 30;
 
 /// What happened, in numbers that the same recipe and inputs always give.
 #[derive(Debug, Default, Serialize)]
@@ -26,14 +35,52 @@ struct Summary {
     prompt_tokens: usize,
     /// Tokens of all answers.
     new_tokens: usize,
-    /// Prompts that lost the end of their input.
+    /// Prompts that lost the end of their input, or their beginning.
     cut_prompts: usize,
     /// Answers that the model ended.
     eos: usize,
-    /// Answers that a stop text ended.
+    /// Answers that a stop text or token ended.
     stop: usize,
     /// Answers that a limit ended.
     length: usize,
+    /// Rows that were left out, where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<usize>,
+    /// The given texts, where they are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<ReferenceSummary>,
+}
+
+/// How likely the given texts are, all together.
+#[derive(Debug, Serialize)]
+struct ReferenceSummary {
+    /// Their tokens.
+    tokens: usize,
+    /// Texts that lost their end, for want of room.
+    cut: usize,
+    /// Sum of the log-probabilities.
+    log_probability: f64,
+    /// Of all tokens together.
+    perplexity: Option<f64>,
+}
+
+/// A model that is ready to answer.
+struct Answerer<'a> {
+    recipe: &'a PredictRecipe,
+    context: &'a Context<'a>,
+    tokenizer: Tokenizer,
+    decoder: Decoder,
+    room: Room,
+}
+
+/// What a row gets.
+#[derive(Clone, Debug, Default)]
+struct Found {
+    answers: Vec<Answer>,
+    /// Log-probabilities of the candidates' tokens.
+    candidates: Vec<Vec<f32>>,
+    /// Log-probabilities of the given text's tokens.
+    reference: Vec<f32>,
 }
 
 pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::Result<()> {
@@ -50,119 +97,209 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
     let decoder = Decoder::new(model);
-
-    let (mut rows, prompts) = read(recipe, context, &tokenizer, decoder.context())?;
-    if rows.is_empty() {
+    let questions = Reader::new(recipe, &tokenizer, decoder.context())?.read(context)?;
+    if questions.all.is_empty() {
         context.events.warn("`data` has no row: there is nothing to answer".to_string());
     }
-    let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.ids.clone()).collect();
-    let limits = Limits {
-        max_new_tokens: recipe.max_new_tokens as usize,
-        stop: &recipe.stop.0,
+    let room = Room {
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
+        cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
     };
-    let started = Instant::now();
-    let answers = generate(&decoder, &tokenizer, &ids, limits, |rows, tokens| {
-        let speed = tokens as f64 / started.elapsed().as_secs_f64().max(1e-3);
-        let note = format!("{tokens} tokens, {speed:.0} tokens/s");
-        let (done, total) = (rows as u64, ids.len() as u64);
-        context.events.progress(Progress { done, total, unit: "rows".to_string(), note });
-    })?;
-
-    let mut summary = Summary { rows: rows.len(), ..Summary::default() };
+    let answerer = Answerer { recipe, context, tokenizer, decoder, room };
+    let found = answerer.find(&questions.all)?;
+    let mut summary = Summary { rows: questions.all.len(), ..Summary::default() };
+    summary.skipped = (recipe.too_long == Some(super::TooLong::Skip)).then_some(questions.skipped);
     let mut writer = row::Writer::create(&context.output.join("predictions.jsonl"))?;
-    for ((row, prompt), answer) in rows.iter_mut().zip(&prompts).zip(&answers) {
-        summary.count(prompt, answer);
-        append(row, prompt, answer, recipe.strip);
-        writer.write(row)?;
+    for (question, found) in questions.all.iter().zip(&found) {
+        summary.count(recipe, question, found);
+        for row in rows(recipe, question, found) {
+            writer.write(&row)?;
+        }
     }
     writer.finish()?;
-    if summary.cut_prompts > 0 {
-        let Summary { cut_prompts, rows, .. } = summary;
-        context.events.warn(format!("{cut_prompts} of {rows} prompts were too long and lost the end of their input"));
-    }
+    summary.warn(context);
     let path = context.output.join("summary.json");
     fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
         .with_context(|| format!("cannot write `{}`", path.display()))
 }
 
-/// The rows of all data, and their prompts.
-fn read(
-    recipe: &PredictRecipe,
-    context: &Context<'_>,
-    tokenizer: &Tokenizer,
-    positions: usize,
-) -> anyhow::Result<(Vec<Row>, Vec<Prompt>)> {
-    let encoder = PromptEncoder::new(tokenizer, &recipe.template)?;
-    // An answer may ask for room in the model's context, but for no more than half of it.
-    let room = (recipe.max_new_tokens as usize).min(positions / 2);
-    let limit = (recipe.max_prompt_tokens as usize).min(positions - room);
-    let (mut rows, mut prompts) = (Vec::new(), Vec::new());
-    for input in context.role("data") {
-        for item in row::read(&input.path, &input.name)? {
-            let (line, row) = item?;
-            let place = || format!("{}:{line}", input.name);
-            let prompt = encoder.prompt(&row, limit).with_context(place)?;
-            ensure!(!prompt.ids.is_empty(), "{}: the prompt is empty", place());
-            prompts.push(prompt);
-            rows.push(row);
+impl Answerer<'_> {
+    fn find(&self, questions: &[Question]) -> anyhow::Result<Vec<Found>> {
+        let mut found = vec![Found::default(); questions.len()];
+        if self.recipe.candidates.is_some() {
+            let texts = questions.iter().map(|question| Texts {
+                prompt: &question.prompt.ids,
+                continuations: question.candidates.iter().map(|(_, ids)| ids.as_slice()).collect(),
+            });
+            let texts: Vec<Texts<'_>> = texts.collect();
+            for (found, values) in found.iter_mut().zip(self.likelihoods(&texts)) {
+                found.candidates = values;
+            }
+        } else if self.recipe.max_new_tokens > 0 {
+            for (found, answers) in found.iter_mut().zip(self.answers(questions)?) {
+                found.answers = answers;
+            }
         }
+        let given = questions.iter().zip(&mut found).filter_map(|(question, found)| {
+            let (prompt, text) = question.reference.as_ref()?.parts();
+            (!text.is_empty()).then(|| (Texts { prompt, continuations: vec![text] }, found))
+        });
+        let (texts, found_of_texts): (Vec<Texts<'_>>, Vec<&mut Found>) = given.unzip();
+        for (found, values) in found_of_texts.into_iter().zip(self.likelihoods(&texts)) {
+            found.reference = values.into_iter().flatten().collect();
+        }
+        Ok(found)
     }
-    Ok((rows, prompts))
+
+    fn likelihoods(&self, texts: &[Texts<'_>]) -> Vec<Vec<Vec<f32>>> {
+        likelihoods(&self.decoder, texts, self.room, |rows| {
+            self.progress(rows, texts.len(), "texts compared".to_string());
+        })
+    }
+
+    fn answers(&self, questions: &[Question]) -> anyhow::Result<Vec<Vec<Answer>>> {
+        let request = |question: &'_ Question| {
+            let digest = blake3::hash(row::id(&question.row).as_bytes());
+            u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+        };
+        let requests: Vec<Request<'_>> =
+            questions.iter().map(|question| Request { prompt: &question.prompt.ids, key: request(question) }).collect();
+        let stop_tokens = stop_tokens(self.recipe, &self.tokenizer)?;
+        let settings = settings(self.recipe, &stop_tokens);
+        let started = Instant::now();
+        generate(&self.decoder, &self.tokenizer, &requests, &settings, self.room, |rows, tokens| {
+            let speed = tokens as f64 / started.elapsed().as_secs_f64().max(1e-3);
+            self.progress(rows, questions.len(), format!("{tokens} tokens, {speed:.0} tokens/s"));
+        })
+    }
+
+    fn progress(&self, done: usize, total: usize, note: String) {
+        let (done, total) = (done as u64, total as u64);
+        self.context.events.progress(Progress { done, total, unit: "rows".to_string(), note });
+    }
 }
 
-/// Adds what is new to a row, behind its own columns; columns of an earlier prediction are replaced.
-fn append(row: &mut Row, prompt: &Prompt, answer: &Answer, strip: bool) {
-    let text = if strip { answer.text.trim() } else { &answer.text };
-    let new = [
-        (row::PREDICTION, text.into()),
-        ("prompt_tokens", prompt.ids.len().into()),
-        ("new_tokens", answer.tokens.len().into()),
-        ("stop_reason", answer.stop.name().into()),
-    ];
-    for (column, value) in new {
-        row.shift_remove(column);
-        row.insert(column.to_string(), value);
+/// The recipe as the engine has it.
+#[expect(clippy::cast_possible_truncation, reason = "a few digits of a setting")]
+fn settings<'a>(recipe: &'a PredictRecipe, stop_tokens: &'a [u32]) -> Settings<'a> {
+    let search = match (&recipe.sample, &recipe.beams) {
+        (Some(sample), _) => Search::Sample(Sampling {
+            temperature: sample.temperature as f32,
+            top_k: sample.top_k.map(|k| k as usize),
+            top_p: sample.top_p,
+            min_p: sample.min_p,
+            seed: recipe.seed.unwrap_or(0),
+        }),
+        (None, Some(Beams(beams))) => Search::Beams(BeamSearch {
+            width: beams.width as usize,
+            length_penalty: beams.length_penalty,
+            early_stopping: match beams.early_stopping {
+                EarlyStopping::Always => crate::engine::generate::EarlyStopping::Always,
+                EarlyStopping::Likely => crate::engine::generate::EarlyStopping::Likely,
+                EarlyStopping::Never => crate::engine::generate::EarlyStopping::Never,
+            },
+        }),
+        (None, None) => Search::Greedy,
+    };
+    Settings {
+        max_new_tokens: recipe.max_new_tokens as usize,
+        stop: &recipe.stop.0,
+        stop_tokens,
+        constraints: Constraints {
+            repetition_penalty: recipe.repetition_penalty.map(|penalty| penalty as f32),
+            no_repeat_ngram: recipe.no_repeat_ngram.map(|length| length as usize),
+            min_new_tokens: recipe.min_new_tokens.unwrap_or(0) as usize,
+        },
+        search,
+        answers: recipe.samples.unwrap_or(1) as usize,
+        log_probabilities: recipe.log_probabilities.is_some(),
     }
+}
+
+/// Ids of the tokens that end an answer.
+fn stop_tokens(recipe: &PredictRecipe, tokenizer: &Tokenizer) -> anyhow::Result<Vec<u32>> {
+    let id = |token: &Token| match token {
+        Token::Id(id) if (*id as usize) < tokenizer.vocab_size() => Ok(*id),
+        Token::Id(id) => bail!("stop token {id} does not exist: the tokenizer has {}", tokenizer.vocab_size()),
+        Token::Text(text) => tokenizer.id(text).with_context(|| {
+            format!("stop token `{text}` is no token of the model: a text of several tokens belongs into `stop`")
+        }),
+    };
+    recipe.stop_tokens.iter().flatten().map(id).collect()
+}
+
+/// Stop tokens that the model, if it is there already, does not have.
+pub(super) fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
+    let base = inputs.iter().find(|input| input.role == "model.0" && recipe.stop_tokens.is_some());
+    // A tokenizer that cannot be read is reported with its model.
+    let tokenizer = base.and_then(|base| Tokenizer::load(&base.path).ok());
+    let problem = tokenizer.and_then(|tokenizer| stop_tokens(recipe, &tokenizer).err());
+    problem.into_iter().map(|error| Diagnostic::new(error.to_string())).collect()
+}
+
+/// The rows that become of one: one for each answer.
+fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> {
+    let mut row = question.row.clone();
+    let prompt_tokens = question.prompt.ids.len();
+    if let Some(super::Candidates(settings)) = &recipe.candidates {
+        columns::choice(&mut row, settings, prompt_tokens, &question.candidates, &found.candidates);
+    }
+    let with_reference = |mut row: Row| {
+        if question.reference.is_some() {
+            columns::reference(&mut row, &found.reference);
+        }
+        row
+    };
+    if found.answers.is_empty() {
+        return vec![with_reference(row)];
+    }
+    let answered = found.answers.iter().enumerate().map(|(number, answer)| {
+        let mut row = row.clone();
+        columns::answer(&mut row, recipe, prompt_tokens, number, answer);
+        with_reference(row)
+    });
+    answered.collect()
+}
+
+/// Half of the machine's memory that is free, as Linux says it.
+fn half_of_what_is_free() -> Bytes {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    Bytes(kilobytes.map_or(CACHE_MEMORY, |kilobytes| kilobytes * 1024 / 2))
 }
 
 impl Summary {
-    fn count(&mut self, prompt: &Prompt, answer: &Answer) {
-        self.prompt_tokens += prompt.ids.len();
-        self.new_tokens += answer.tokens.len();
-        self.cut_prompts += usize::from(prompt.cut);
-        *match answer.stop {
-            StopReason::Eos => &mut self.eos,
-            StopReason::Stop => &mut self.stop,
-            StopReason::Length => &mut self.length,
-        } += 1;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn appended(row: &serde_json::Value, text: &str, strip: bool) -> String {
-        let mut row = row.as_object().unwrap().clone();
-        let prompt = Prompt { ids: vec![1, 5, 6], cut: false };
-        let answer = Answer { text: text.to_string(), tokens: vec![7, 8], stop: StopReason::Stop };
-        append(&mut row, &prompt, &answer, strip);
-        serde_json::to_string(&row).unwrap()
+    fn count(&mut self, recipe: &PredictRecipe, question: &Question, found: &Found) {
+        self.prompt_tokens += question.prompt.ids.len();
+        self.cut_prompts += usize::from(question.prompt.cut);
+        for answer in &found.answers {
+            self.new_tokens += answer.tokens.len();
+            *match answer.stop {
+                StopReason::Eos => &mut self.eos,
+                StopReason::Stop => &mut self.stop,
+                StopReason::Length => &mut self.length,
+            } += 1;
+        }
+        if recipe.perplexity.is_some() {
+            let empty = ReferenceSummary { tokens: 0, cut: 0, log_probability: 0.0, perplexity: None };
+            let reference = self.reference.get_or_insert(empty);
+            reference.tokens += found.reference.len();
+            reference.cut += usize::from(question.reference.as_ref().is_some_and(|reference| reference.cut));
+            reference.log_probability += columns::sum(&found.reference);
+            reference.perplexity = columns::perplexity(reference.log_probability, reference.tokens);
+        }
     }
 
-    #[test]
-    fn what_is_new_stands_behind_the_rows_own_columns() {
-        let expected = r#"{"b":1,"a":2,"prediction":"yes","prompt_tokens":3,"new_tokens":2,"stop_reason":"stop"}"#;
-        assert_eq!(appended(&json!({"b": 1, "a": 2}), "yes", true), expected);
-        let earlier = json!({"b": 1, "prediction": "no", "stop_reason": "eos", "a": 2});
-        assert_eq!(appended(&earlier, "yes", true), expected);
-    }
-
-    #[test]
-    fn white_space_around_an_answer_is_removed_where_asked() {
-        assert!(appended(&json!({}), "\n a b \n", true).contains(r#""prediction":"a b""#));
-        assert!(appended(&json!({}), "\n a b \n", false).contains(r#""prediction":"\n a b \n""#));
+    fn warn(&self, context: &Context<'_>) {
+        let Self { rows, cut_prompts, skipped, reference, .. } = self;
+        let warn = |count: usize, what: &str| {
+            if count > 0 {
+                context.events.warn(format!("{count} of {} {what}", rows + skipped.unwrap_or(0)));
+            }
+        };
+        warn(*cut_prompts, "prompts were too long and lost the end of their input");
+        warn(skipped.unwrap_or(0), "rows were left out: their prompts are too long");
+        warn(reference.as_ref().map_or(0, |reference| reference.cut), "texts for `perplexity` lost their end");
     }
 }

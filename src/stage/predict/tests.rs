@@ -14,7 +14,7 @@ fn decode_text(text: &str) -> Result<Stage, String> {
     if shown.is_empty() { Ok(stages.unwrap().remove(0)) } else { Err(shown) }
 }
 
-fn recipe(text: &str) -> PredictRecipe {
+pub(super) fn recipe(text: &str) -> PredictRecipe {
     let text = format!("model = \"models/base\"\ndata = \"exam.jsonl\"\n{text}");
     match decode_text(&text).unwrap().recipe {
         Recipe::Predict(recipe) => recipe,
@@ -37,14 +37,71 @@ fn defaults_are_the_papers_and_hints_stay_out_of_the_recipe() {
 
 #[test]
 fn all_mistakes_are_reported_at_once() {
-    let shown = decode_text("model = \"m\"\nmax_new_tokens = 0\nstop = [\"\"]\nbatch_size = 0\nbeams = 4").unwrap_err();
+    let shown =
+        decode_text("model = \"m\"\nmax_new_tokens = 70000\nstop = [\"\"]\nbatch_size = 0\nbeam = 4").unwrap_err();
     for expected in [
         "`data` is missing",
-        "`max_new_tokens` is 0: expected 1 to 65536",
+        "`max_new_tokens` is 70000: expected 0 to 65536",
         "a stop text is empty",
         "`batch_size` is 0: expected 1 to 4096",
-        "unknown setting `beams`",
+        "unknown setting `beam`",
     ] {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+}
+
+#[test]
+fn settings_that_say_nothing_new_change_no_key() {
+    let default = recipe("");
+    assert_eq!(recipe("seed = 7\ntoo_long = \"cut\"\nsamples = 1"), default);
+    let json = serde_json::to_value(&default).unwrap();
+    let set: Vec<&String> =
+        json.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).collect();
+    assert_eq!(set, ["max_new_tokens", "max_prompt_tokens", "template", "stop", "strip"]);
+    let drawn = recipe("seed = 7\nsample = { top_p = 0.9 }\nsamples = 3");
+    assert_eq!((drawn.seed, drawn.samples), (Some(7), Some(3)));
+    assert_eq!(drawn.sample, Some(Sample { temperature: 1.0, top_k: None, top_p: Some(0.9), min_p: None }));
+}
+
+#[test]
+fn beams_candidates_and_tokens_have_short_forms() {
+    let beams = |early_stopping, length_penalty| Some(Beams(BeamSettings { width: 4, length_penalty, early_stopping }));
+    assert_eq!(recipe("beams = 4").beams, beams(EarlyStopping::Likely, 1.0));
+    let never = recipe("beams = { width = 4, length_penalty = 0.5, early_stopping = \"never\" }").beams;
+    assert_eq!(never, beams(EarlyStopping::Never, 0.5));
+    assert_eq!(recipe("beams = { width = 4, early_stopping = true }").beams, beams(EarlyStopping::Always, 1.0));
+    let Some(Candidates(list)) = recipe("candidates = [\"yes\", \"no\"]").candidates else { panic!() };
+    assert_eq!((list.texts, list.by), (Some(vec!["yes".to_string(), "no".to_string()]), Measure::Sum));
+    let tokens = recipe("stop_tokens = [\"<|eot|>\", 7]").stop_tokens.unwrap();
+    assert_eq!(tokens, [Token::Text("<|eot|>".to_string()), Token::Id(7)]);
+    // As workers get it.
+    let written = recipe("beams = { width = 4, early_stopping = true }\nstop_tokens = [\"a\", 7]\nsamples = 2");
+    let json = serde_json::to_string(&written).unwrap();
+    assert_eq!(serde_json::from_str::<PredictRecipe>(&json).unwrap(), written);
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    for (text, expected) in [
+        ("sample = {}\nbeams = 2", "`sample` and `beams` stand together"),
+        ("samples = 3", "`samples` is 3, but the likeliest answer is always the same"),
+        ("samples = 3\nbeams = 2", "`samples` is 3, but there are 2 beams"),
+        ("min_new_tokens = 9\nmax_new_tokens = 8", "`min_new_tokens` is 9, but `max_new_tokens` is 8"),
+        ("candidates = [\"a\"]\nbeams = 2", "`candidates` stand beside settings of generated answers"),
+        ("max_new_tokens = 0", "neither `candidates` nor `perplexity`"),
+        ("candidates = []", "the list of candidates is empty"),
+        ("candidates = [\"a\", \"a\"]", "candidate `a` is there twice"),
+        ("candidates = {}", "neither `texts` nor a `column`"),
+        ("candidates = { texts = [\"a\"], column = \"b\" }", "one of them"),
+        ("beams = 0", "`beams` is 0: expected 1 to 256"),
+        ("beams = { width = 2, early_stopping = \"now\" }", "expected true, false or \"never\""),
+        ("sample = { temperature = 0.0 }", "`temperature` is 0: expected 0.001 to 1000"),
+        ("sample = { top_p = 1.5 }", "`top_p` is 1.5: expected 0 to 1"),
+        ("stop_tokens = [-1]", "`-1` is out of range"),
+        ("stop_tokens = [true]", "expected a token's text or id"),
+        ("too_long = \"cutleft\"", "did you mean `cut_left`?"),
+    ] {
+        let shown = decode_text(&format!("model = \"m\"\ndata = \"d.jsonl\"\n{text}")).unwrap_err();
         assert!(shown.contains(expected), "{expected} in {shown}");
     }
 }
@@ -63,6 +120,10 @@ fn rows_that_the_template_cannot_be_filled_with_are_found_early() {
     }
     fs::write(&path, "{\"instruction\":\"a\"}\n").unwrap();
     assert_eq!(check(&recipe(""), &inputs), []);
+    for (settings, column) in [("perplexity = \"output\"", "output"), ("candidates = { column = \"c\" }", "c")] {
+        let shown: String = check(&recipe(settings), &inputs).iter().map(|problem| sources.render(problem)).collect();
+        assert!(shown.contains(&format!("the row has no `{column}`")), "{shown}");
+    }
 }
 
 #[cfg(feature = "candle")]
@@ -142,5 +203,108 @@ mod with_engine {
         assert!(text.lines().all(|line| {
             serde_json::from_str::<serde_json::Value>(line).unwrap()["prompt_tokens"].as_u64().unwrap() <= 40
         }));
+    }
+
+    fn parsed(text: &str) -> Vec<serde_json::Value> {
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn sampled_and_searched_answers_have_the_same_bytes_at_any_batch_size_and_order() {
+        let reversed: String = rows(20).lines().rev().map(|line| format!("{line}\n")).collect();
+        for settings in [
+            "sample = { temperature = 0.9, top_p = 0.95 }\nsamples = 3\nlog_probabilities = \"sum\"",
+            "beams = 3\nsamples = 2\nlog_probabilities = \"tokens\"",
+            "candidates = [\" yes\", \" no\", \" maybe\"]\nperplexity = \"text\"",
+        ] {
+            let recipe = recipe(&format!("max_new_tokens = 12\nseed = 3\n{settings}"));
+            let (expected, ..) = run(&recipe, &rows(20), 1);
+            for batch_size in [3, 16] {
+                assert_eq!(run(&recipe, &rows(20), batch_size).0, expected, "{settings}");
+            }
+            let mut back = parsed(&run(&recipe, &reversed, 16).0);
+            back.sort_by_key(|row| (row["id"].as_u64(), row["sample"].as_u64()));
+            assert_eq!(back, parsed(&expected), "{settings}");
+        }
+    }
+
+    #[test]
+    fn every_sample_is_a_row() {
+        let recipe = recipe("max_new_tokens = 8\nseed = 3\nsample = {}\nsamples = 4\nlog_probabilities = \"tokens\"");
+        let (text, summary, _) = run(&recipe, &rows(5), 32);
+        let rows = parsed(&text);
+        let numbers: Vec<(u64, u64)> =
+            rows.iter().map(|row| (row["id"].as_u64().unwrap(), row["sample"].as_u64().unwrap())).collect();
+        assert_eq!(numbers, (0..5).flat_map(|id| (0..4).map(move |sample| (id, sample))).collect::<Vec<_>>());
+        assert_eq!(summary["rows"], 5);
+        for row in &rows {
+            let values = row["token_log_probabilities"].as_array().unwrap();
+            let sum: f64 = values.iter().map(|value| value.as_f64().unwrap()).sum();
+            assert_eq!(row["log_probability"], sum);
+            let ended_by_token = u64::from(row["stop_reason"] == "eos");
+            assert_eq!(values.len() as u64, row["new_tokens"].as_u64().unwrap() + ended_by_token);
+        }
+        let other = run(&PredictRecipe { seed: Some(4), ..recipe }, &self::rows(5), 32).0;
+        assert_ne!(other, text);
+    }
+
+    #[test]
+    fn the_likeliest_candidate_answers_and_all_are_kept() {
+        let recipe = recipe("candidates = { texts = [\" yes\", \" no\"], by = \"mean\", end_of_text = true }");
+        let (text, summary, _) = run(&recipe, &rows(9), 4);
+        for row in parsed(&text) {
+            let all = row["candidates"].as_array().unwrap();
+            let mean = |candidate: &serde_json::Value| {
+                candidate["log_probability"].as_f64().unwrap() / candidate["tokens"].as_f64().unwrap()
+            };
+            let best = if mean(&all[1]) > mean(&all[0]) { " no" } else { " yes" };
+            assert_eq!(row["prediction"], best);
+            let shares: f64 = all.iter().map(|candidate| candidate["share"].as_f64().unwrap()).sum();
+            assert!((shares - 1.0).abs() < 1e-6 && all.iter().all(|candidate| mean(candidate) < 0.0));
+        }
+        assert_eq!((&summary["new_tokens"], &summary["reference"]), (&0.into(), &serde_json::Value::Null));
+    }
+
+    #[test]
+    fn perplexity_alone_answers_nothing() {
+        let data: String =
+            rows(6).lines().map(|line| format!("{},\"output\":\"short text\"}}\n", &line[..line.len() - 1])).collect();
+        let (text, summary, _) = run(&recipe("max_new_tokens = 0\nperplexity = \"output\""), &data, 4);
+        let rows = parsed(&text);
+        assert!(rows.iter().all(|row| row.get("prediction").is_none() && row["perplexity"].as_f64().unwrap() > 1.0));
+        let sum: f64 = rows.iter().map(|row| row["reference_log_probability"].as_f64().unwrap()).sum();
+        let tokens: u64 = rows.iter().map(|row| row["reference_tokens"].as_u64().unwrap()).sum();
+        assert_eq!(summary["reference"]["tokens"], tokens);
+        let expected = (-sum / tokens as f64).exp();
+        assert!((summary["reference"]["perplexity"].as_f64().unwrap() / expected - 1.0).abs() < 1e-5);
+        // With an answer beside it, both are there.
+        let (text, ..) = run(&recipe("max_new_tokens = 4\nperplexity = \"output\""), &data, 4);
+        for (both, alone) in parsed(&text).iter().zip(&rows) {
+            assert_eq!((&both["perplexity"], both["new_tokens"].is_u64()), (&alone["perplexity"], true));
+        }
+    }
+
+    #[test]
+    fn rows_with_prompts_that_are_too_long_are_left_out_where_asked() {
+        let settings = "max_new_tokens = 4\nmax_prompt_tokens = 40\ntoo_long = \"skip\"";
+        let (text, summary, events) = run(&recipe(settings), &rows(12), 4);
+        let (kept, skipped) = (parsed(&text).len() as u64, summary["skipped"].as_u64().unwrap());
+        assert!(kept > 0 && skipped > 0 && kept + skipped == 12 && summary["rows"] == kept);
+        let warnings = events.warnings.borrow();
+        assert_eq!(*warnings, [format!("{skipped} of 12 rows were left out: their prompts are too long")]);
+    }
+
+    #[test]
+    fn stop_tokens_that_the_model_lacks_are_found_early() {
+        let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
+        let input = Input { role: "model.0".into(), labels: BTreeMap::new(), name: "llama".into(), path: model };
+        let sources = Sources::default();
+        let shown = |settings: &str| -> String {
+            let problems = check(&recipe(settings), std::slice::from_ref(&input));
+            problems.iter().map(|problem| sources.render(problem)).collect()
+        };
+        assert_eq!(shown("stop_tokens = [\"</s>\", 319]"), "");
+        assert!(shown("stop_tokens = [\"<|eot|>\"]").contains("`<|eot|>` is no token of the model"));
+        assert!(shown("stop_tokens = [320]").contains("stop token 320 does not exist"));
     }
 }

@@ -14,7 +14,7 @@ pub use recipe::{
 };
 
 use super::chat::ChatSettings;
-use super::prompt::{Template, check_rows};
+use super::prompt::{Needed, Template, check_rows};
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode, Schema, Seconds, Value, ValueKind, schema};
@@ -176,7 +176,7 @@ fn check_combination(
 pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data" || input.role == "validation");
     let model = inputs.iter().find(|input| input.role == "base.0").map(|input| input.path.as_path());
-    let problems = rows.filter_map(|input| check_rows(&recipe.template, model, input, true));
+    let problems = rows.filter_map(|input| check_rows(&recipe.template, model, input, Needed::Answer));
     #[cfg(feature = "candle")]
     let problems = {
         use crate::engine::memory::Need;

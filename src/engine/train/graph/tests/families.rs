@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::engine::decoder::{Advance, Cache, Decoder};
-use crate::engine::generate::{Limits, StopReason, generate};
+use crate::engine::generate::{BeamSearch, EarlyStopping, Request, Room, Search, Settings, StopReason, generate};
 use crate::engine::weights::{NamedTensor, Weights};
 use serde_json::Value;
 use std::fmt::Write as _;
@@ -104,12 +104,19 @@ fn answers_are_those_of_transformers() {
             begin = end;
         }
 
-        let limits = Limits { max_new_tokens: 24, stop: &[], batch_size: 3 };
-        for (index, answer) in generate(&decoder, &tokenizer, &starts, limits, |_, _| {}).unwrap().iter().enumerate() {
-            let mut expected = golden.ids_of(&format!("greedy_row{index}"));
-            let ended = expected.pop_if(|token| *token == 2).is_some();
-            let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
-            report.check(&format!("the answer to row {index}"), f64::from(u8::from(!right)), 0.0);
+        let search = BeamSearch { width: 4, length_penalty: 1.0, early_stopping: EarlyStopping::Always };
+        let ways = [("greedy", 24, Search::Greedy), ("beam4", 16, Search::Beams(search))];
+        let requests: Vec<Request<'_>> = starts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
+        let room = Room { batch_size: 12, cache_bytes: usize::MAX };
+        for (way, max_new_tokens, search) in ways {
+            let settings = Settings { max_new_tokens, search, ..Settings::GREEDY };
+            let answers = generate(&decoder, &tokenizer, &requests, &settings, room, |_, _| {}).unwrap();
+            for (index, answer) in answers.iter().flatten().enumerate() {
+                let mut expected = golden.ids_of(&format!("{way}_row{index}"));
+                let ended = expected.pop_if(|token| *token == 2).is_some();
+                let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
+                report.check(&format!("the {way} answer to row {index}"), f64::from(u8::from(!right)), 0.0);
+            }
         }
         report
     }));
