@@ -8,14 +8,20 @@ use std::sync::Arc;
 pub struct Example {
     /// Its tokens.
     pub ids: Vec<u32>,
-    /// Which of them the loss counts. The first token cannot be: nothing stands before it.
-    pub counted: Range<usize>,
+    /// Which of them the loss counts: ranges in order, none of which reaches into the next. The first token cannot be:
+    /// nothing stands before it. What reaches beyond the last token says nothing, so a row can be cut as it is.
+    pub counted: Vec<Range<usize>>,
 }
 
 impl Example {
     /// How many tokens the loss counts.
     pub fn labels(&self) -> usize {
-        self.counted.end.min(self.ids.len()).saturating_sub(self.counted.start.max(1))
+        self.counted_tokens().count()
+    }
+
+    /// The places of those tokens, in order.
+    pub fn counted_tokens(&self) -> impl Iterator<Item = usize> {
+        self.counted.iter().flat_map(|range| range.start.max(1)..range.end.min(self.ids.len()))
     }
 }
 
@@ -41,7 +47,7 @@ impl Batch {
         let (mut ids, mut offsets, mut asked, mut labels, mut names) = (vec![], vec![0], vec![], vec![], vec![]);
         for (name, example) in rows {
             let begin = ids.len();
-            for token in example.counted.start.max(1)..example.counted.end.min(example.ids.len()) {
+            for token in example.counted_tokens() {
                 asked.push((begin + token - 1) as u32);
                 labels.push(example.ids[token]);
             }
@@ -60,12 +66,13 @@ mod tests {
 
     #[test]
     fn labels_are_the_next_tokens_of_their_own_row() {
-        let first = Example { ids: vec![5, 6, 7], counted: 0..3 };
-        let second = Example { ids: vec![1, 2, 3, 4], counted: 2..9 };
-        assert_eq!((first.labels(), second.labels()), (2, 2));
+        let first = Example { ids: vec![5, 6, 7], counted: vec![0..3] };
+        // Two answers of a conversation, the second cut off.
+        let second = Example { ids: vec![1, 2, 3, 4, 8], counted: vec![1..2, 3..4, 4..9] };
+        assert_eq!((first.labels(), second.labels()), (2, 3));
         let batch = Batch::new([(8, &first), (9, &second)]);
-        assert_eq!(*batch.ids, [5, 6, 7, 1, 2, 3, 4]);
-        assert_eq!(*batch.offsets, [0, 3, 7]);
-        assert_eq!((batch.asked.to_vec(), batch.labels.to_vec()), (vec![0, 1, 4, 5], vec![6, 7, 3, 4]));
+        assert_eq!(*batch.ids, [5, 6, 7, 1, 2, 3, 4, 8]);
+        assert_eq!(*batch.offsets, [0, 3, 8]);
+        assert_eq!((batch.asked.to_vec(), batch.labels.to_vec()), (vec![0, 1, 3, 5, 6], vec![6, 7, 2, 4, 8]));
     }
 }

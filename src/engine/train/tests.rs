@@ -19,7 +19,7 @@ fn examples(count: u64, seed: u64) -> Vec<Example> {
     let row = |index: u64| {
         let (start, length) = (random.bits(2 * index) % 20, 5 + random.bits(2 * index + 1) % 12);
         let ids: Vec<u32> = (start..start + length).map(|id| u32::try_from(id % 24).unwrap()).collect();
-        Example { counted: 2..ids.len(), ids }
+        Example { counted: vec![2..ids.len()], ids }
     };
     (0..count).map(row).collect()
 }
@@ -142,7 +142,7 @@ fn divergence_stops_with_the_step() {
 
 #[test]
 fn rows_without_answers_are_passed_over() {
-    let silent = Example { ids: vec![1, 2, 3], counted: 3..3 };
+    let silent = Example { ids: vec![1, 2, 3], counted: vec![] };
     let none = train(&adapter_graph(0.0), std::slice::from_ref(&silent), &[], &config(3), &mut |_| Ok(()));
     assert!(none.unwrap_err().to_string().contains("no row has a token to learn"));
     let mut rows = examples(3, 1);

@@ -134,7 +134,7 @@ fn encode(
         start.model.check_ids(&example.ids).with_context(|| place.clone())?;
         let begin = if recipe.loss_on == LossOn::All { 0 } else { example.prompt_len };
         cut += usize::from(example.cut);
-        let example = Example { counted: begin..example.ids.len(), ids: example.ids };
+        let example = Example { counted: vec![begin..example.ids.len()], ids: example.ids };
         empty += usize::from(example.labels() == 0);
         examples.push(example);
     }
