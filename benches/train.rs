@@ -20,7 +20,13 @@ fn main() -> anyhow::Result<()> {
     });
     let model = Model::random(&Config::from_json(&config)?, 1)?;
     let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"].map(String::from);
-    let adapter = AdapterConfig { r: 16, alpha: 32.0, dropout: 0.05, targets: targets.to_vec() };
+    let adapter = AdapterConfig {
+        r: 16,
+        alpha: 32.0,
+        dropout: 0.05,
+        targets: targets.to_vec().into(),
+        ..AdapterConfig::default()
+    };
     measure("adapter, batch 16, 1 thread", &Graph::adapter(&model, adapter, 1)?, 16, 1, steps)?;
     for threads in [1, 2] {
         let name = format!("whole model, batch 32, {threads} threads");
@@ -33,6 +39,8 @@ fn measure(name: &str, graph: &Graph, batch_size: usize, threads: usize, steps: 
     let config = TrainConfig {
         batch_size,
         micro_batch_size: batch_size,
+        packing: None,
+        group_by_length: false,
         rate: LearningRate { peak: 1e-3, warmup: 0, steps, decay: Decay::Linear },
         adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
         max_grad_norm: 1.0,

@@ -109,6 +109,9 @@ impl Recipe {
 pub struct Hints {
     /// Rows that are generated together.
     pub batch_size: Option<u32>,
+    /// Whether a training computes blocks again in its backward pass.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
     /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,

@@ -2,17 +2,19 @@
 //!
 //! Knows settings, columns, files and progress; what a model is and how it learns is the engine's.
 
+#[cfg(feature = "candle")]
+mod pace;
 mod recipe;
 #[cfg(feature = "candle")]
 mod run;
 
 pub use recipe::{
-    Architecture, Betas, EarlyStopping, Every, Keep, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings,
-    TrainRecipe, Warmup, WhenEmpty,
+    Architecture, BasePrecision, Betas, Bias, EarlyStopping, Every, Keep, LoraSettings, LossOn, Rank, Schedule,
+    Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
 
 use super::prompt::check_rows;
-use super::{Context, Form, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
+use super::{Context, Form, Hints, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row;
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
@@ -27,6 +29,9 @@ crate::form! {
         validation: Option<At<InputSource>>,
         /// What the training begins from: a model's folder, a train stage, or a list of a model and the adapters on it.
         base: Option<Layers>,
+        /// Whether the backward pass computes each block again, instead of keeping what is inside of all: the same bytes,
+        /// in less memory and about a third more time.
+        checkpoint_blocks: bool = false,
     }
 }
 
@@ -64,12 +69,13 @@ impl Decode for DataForm {
 
 /// What a train stage says → what is done, and with what.
 pub(super) fn stage(form: TrainForm, span: Span, problems: &mut Problems) -> Option<Stage> {
-    let TrainForm { recipe, data, validation, base } = form;
+    let TrainForm { recipe, data, validation, base, checkpoint_blocks } = form;
     let mut inputs = data_inputs(data, validation, problems)?;
     let base = base.map_or(Vec::new(), |layers| layers.inputs("base"));
     let recipe = check_combination(recipe, span, !base.is_empty(), inputs.len() > 1, problems)?;
     inputs.extend(base);
-    Some(Stage::new(Recipe::Train(Box::new(recipe)), inputs))
+    let hints = Hints { checkpoint_blocks, ..Hints::default() };
+    Some(Stage { hints, ..Stage::new(Recipe::Train(Box::new(recipe)), inputs) })
 }
 
 /// The rows to train on and, where there are any, those to evaluate on.
@@ -124,6 +130,15 @@ fn check_combination(
     if recipe.lora.is_some() && !has_base {
         problem("`lora` needs a `base`", "leave `lora` out to train all weights of a new model");
     }
+    if recipe.base_precision.is_some_and(|precision| precision != BasePrecision::F32) && recipe.lora.is_none() {
+        problem("`base_precision` needs `lora`", "weights that learn are always f32");
+    }
+    if recipe.learning_rate_floor.is_some() && recipe.schedule != Schedule::Cosine {
+        problem("`learning_rate_floor` needs `schedule = \"cosine\"`", "the other schedules have no floor");
+    }
+    if recipe.validation_first.is_some() && !has_validation {
+        problem("`validation_first` needs validation rows", "set `validation`, or `split` in the mix");
+    }
     if recipe.when_empty == WhenEmpty::Base && !has_base {
         problem("`when_empty = \"base\"` needs a `base`", "without rows there is nothing to begin from");
     }
@@ -150,6 +165,13 @@ fn check_combination(
         recipe.max_length = recipe.max_length.min(shape.max_positions);
     }
     recipe.micro_batch_size = recipe.micro_batch_size.min(recipe.batch_size);
+    recipe.packing = recipe.packing.filter(|on| *on);
+    recipe.group_by_length = recipe.group_by_length.filter(|on| *on);
+    recipe.base_precision = recipe.base_precision.filter(|precision| *precision != BasePrecision::F32);
+    recipe.learning_rate_floor = recipe.learning_rate_floor.filter(|floor| *floor > 0.0);
+    if let Some(lora) = &mut recipe.lora {
+        lora.settle();
+    }
     if recipe.max_steps.is_some() {
         recipe.epochs = 0.0;
     }
@@ -163,8 +185,8 @@ pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let problems = rows.filter_map(|input| check_rows(&recipe.template, input, &[row::OUTPUT]));
     #[cfg(feature = "candle")]
     let problems = {
-        let targets = recipe.lora.as_ref().map(|lora| lora.targets.0.as_slice());
-        problems.chain(super::layers::check("base", targets, inputs))
+        let adapter = recipe.lora.as_ref().map(run::adapter_config);
+        problems.chain(super::layers::check("base", adapter.as_ref(), inputs))
     };
     problems.collect()
 }

@@ -28,7 +28,10 @@ fn a_mix_brings_its_validation_rows() {
     let (stage, problems) = read("data = 'mix.train'\nbase = 'models/base'\nlora = {}");
     let (recipe, inputs) = stage.expect(&problems);
     assert!(!recipe.is_whole());
-    assert_eq!(recipe.lora.unwrap().targets.0, ["k_proj", "o_proj", "q_proj", "v_proj"]);
+    assert_eq!(
+        serde_json::Value::from(recipe.lora.unwrap().targets),
+        serde_json::json!(["k_proj", "o_proj", "q_proj", "v_proj"])
+    );
     assert_eq!((recipe.batch_size, recipe.micro_batch_size, recipe.learning_rate), (128, 32, 3e-4));
     let expected = [("data", Form::Rows), ("validation", Form::ValidationRows), ("base", Form::Model)];
     assert_eq!(roles(&inputs), expected);

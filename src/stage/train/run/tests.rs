@@ -1,6 +1,6 @@
 //! Whole train stages on small rows: what they write, and that the same recipe writes the same bytes.
 
-use super::super::{LoraSettings, Targets, check};
+use super::super::check;
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::settings::parse;
@@ -136,10 +136,24 @@ fn mistakes_are_found_before_anything_runs() {
         problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(messages(&adapter(), &good), "");
-    let targets = Targets(vec!["query_key_value".to_string()]);
-    let lora = Some(LoraSettings { r: 2, alpha: 4.0, dropout: 0.0, targets });
-    let text = messages(&TrainRecipe { lora, ..adapter() }, &good);
-    assert!(text.contains("no linear layer `query_key_value`: it has q_proj"), "{text}");
+    let wrong = [
+        ("targets = ['query_key_value']", "no linear layer `query_key_value`: it has q_proj"),
+        (
+            "targets = 'q_proj'",
+            "matches no linear layer: it must match whole names like `model.layers.0.self_attn.q_proj`",
+        ),
+        (
+            "rank_pattern = { 'up_proj' = 4 }",
+            "`rank_pattern` fits none of the layers that get an adapter: they are q_proj",
+        ),
+        ("modules_to_save = ['score']", "no module `score` to save: it has embed_tokens"),
+        ("modules_to_save = ['lm_head']", "`lm_head` cannot be saved by itself"),
+    ];
+    for (lora, expected) in wrong {
+        let recipe = recipe(&format!("data = 'mix.a'\nbase = 'b'\nlora = {{ {lora} }}"));
+        let text = messages(&recipe, &good);
+        assert!(text.contains(expected), "{lora}: {text}");
+    }
 
     let bare = folder.path().join("bare.jsonl");
     fs::write(&bare, "{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"a\"}\n").unwrap();
