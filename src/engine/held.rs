@@ -329,10 +329,10 @@ mod tests {
     fn few_bits_are_those_of_bitsandbytes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/engine/adapters/quantised.safetensors");
         let mut file = Weights::open(&[path.into()]).unwrap();
-        let mut matrix = |name: &str| transpose(&file.take(name, &[24, 80]).unwrap(), 24, 80);
+        let mut matrix = |name: &str| transpose(&file.take(name, &[24, 128]).unwrap(), 24, 128);
         let weight = matrix("weight");
         for (precision, name) in [(Precision::Nf4, "nf4"), (Precision::Int8, "int8")] {
-            for (is, expected) in hold(&weight, 80, 24, precision).rows(0..80).iter().zip(matrix(name)) {
+            for (is, expected) in hold(&weight, 128, 24, precision).rows(0..128).iter().zip(matrix(name)) {
                 // A step between two levels is at least a hundred times as much.
                 assert!((is - expected).abs() < 1e-6, "{name}: {is} is not {expected}");
             }

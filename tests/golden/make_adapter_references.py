@@ -127,7 +127,8 @@ with open(f"{out}/schedules.json", "w") as file:
     file.write("\n")
 
 torch.manual_seed(5)
-weight = torch.randn(24, 80) * 0.1
+# Rows of whole blocks: the CPU kernel of bitsandbytes 0.50 takes wrong scales where a block reaches over two rows.
+weight = torch.randn(24, 128) * 0.1
 codes, state = bnb.quantize_4bit(weight, blocksize=64, quant_type="nf4")
 nf4 = bnb.dequantize_4bit(codes, state)
 codes, sizes, _ = bnb.int8_vectorwise_quant(weight)

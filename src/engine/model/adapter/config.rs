@@ -350,8 +350,11 @@ pub(super) fn to_json(config: &AdapterConfig, conv1d: bool) -> Value {
 pub(super) fn from_json(json: &Value) -> Result<AdapterConfig> {
     let kind = &json["peft_type"];
     ensure!(kind == "LORA", "`peft_type` is `{kind}`: known is `LORA`");
-    ensure!(json["lora_bias"] != true, "`lora_bias` is true, which is not supported");
-    for setting in ["layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens"] {
+    for setting in ["lora_bias", "use_qalora"] {
+        ensure!(json[setting] != true, "`{setting}` is true, which is not supported");
+    }
+    let known = ["layer_replication", "trainable_token_indices", "target_parameters", "alora_invocation_tokens"];
+    for setting in known.into_iter().chain(["use_bdlora", "kasa_config", "velora_config", "monteclora_config"]) {
         let value = &json[setting];
         let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty) || *value == json!([]);
         ensure!(empty, "`{setting}` is set, which is not supported");
