@@ -70,7 +70,8 @@ fn examples(count: u64) -> Vec<Example> {
     let row = |index: u64| {
         let length = 30 + random.part(index).bits(0) % 11;
         let ids: Vec<u32> = (1..=length).map(|place| (random.part(index).bits(place) % 512) as u32).collect();
-        Example { counted: vec![ids.len() - 4..ids.len()], ids }
+        let counted = ids.len() - 4..ids.len();
+        Example::new(ids, counted)
     };
     (0..count).map(row).collect()
 }

@@ -67,6 +67,8 @@ impl Adapter {
     /// on the seed, the layer's name and its place alone.
     pub fn new(model: &Model<HeldLinear>, config: AdapterConfig, seed: u64) -> Result<Self> {
         config.check(&model.config)?;
+        let mut config = config;
+        config.modules_to_save = config.saved_modules(&model.config);
         let selector = config.selector()?;
         let layout = &model.config.layout;
         let mut adapter =

@@ -67,7 +67,7 @@ enum Goal {
     /// The model, with its weights taken out.
     Model(Box<Model>),
     /// The adapter, with its numbers taken out, and what the parameters are in it.
-    Adapter(Adapter, Vec<Slot>),
+    Adapter(Box<Adapter>, Vec<Slot>),
 }
 
 impl Graph {

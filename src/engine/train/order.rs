@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn rows(lengths: &[usize]) -> Vec<Example> {
-        lengths.iter().map(|length| Example { ids: vec![1; *length], counted: vec![0..*length] }).collect()
+        lengths.iter().map(|length| Example::new(vec![1; *length], 0..*length)).collect()
     }
 
     fn lengths(sequences: &[Sequence<'_>]) -> Vec<Vec<usize>> {

@@ -60,6 +60,8 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     };
     let graph = graph.with_checkpoints(context.hints.checkpoint_blocks);
     let trained = graph.parameters().iter().map(|parameter| parameter.var.elem_count()).sum();
+    let held = graph.frozen_bytes() >> 20;
+    context.events.log(format!("{weights} weights, {trained} learn; frozen linear layers take {held} MiB"));
     let mut diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained))?;
     let mut outcome = train(&graph, &examples, &validation, &config, &mut |moment| diary.note(moment))?;
     diary.finish()?;
@@ -201,7 +203,8 @@ fn encode(
         start.base.check_ids(&example.ids).with_context(|| place.clone())?;
         let begin = if recipe.loss_on == LossOn::All { 0 } else { example.prompt_len };
         cut += usize::from(example.cut);
-        let example = Example { counted: vec![begin..example.ids.len()], ids: example.ids };
+        let counted = begin..example.ids.len();
+        let example = Example::new(example.ids, counted);
         empty += usize::from(example.labels() == 0);
         examples.push(example);
     }

@@ -137,11 +137,17 @@ impl AdapterConfig {
         self.check_saved(config)
     }
 
+    /// The whole names of the modules to save. In a file they must be whole: PEFT takes `norm` for every module whose name
+    /// ends so, `input_layernorm` among them.
+    pub(super) fn saved_modules(&self, config: &Config) -> Vec<String> {
+        let mut modules = modules(config);
+        modules.retain(|name| self.modules_to_save.iter().any(|saved| is_target(name, saved)));
+        modules
+    }
+
     fn check_saved(&self, config: &Config) -> Result<()> {
-        let shapes = tensor_shapes(config);
+        let modules = modules(config);
         let ends = [config.layout.embedding, config.layout.head.name].map(String::from);
-        let of_tensors = shapes.keys().filter_map(|name| Some(name.rsplit_once('.')?.0.to_string()));
-        let modules: Vec<String> = ends.iter().cloned().chain(of_tensors).collect();
         for wanted in &self.modules_to_save {
             let found: Vec<&String> = modules.iter().filter(|name| is_target(name, wanted)).collect();
             ensure!(
@@ -169,9 +175,9 @@ impl Selector<'_> {
         targeted && !self.is_saved(name)
     }
 
-    /// Whether a module learns as a whole.
+    /// Whether a module learns as a whole, as PEFT sees it: by the end of its name.
     pub fn is_saved(&self, name: &str) -> bool {
-        self.config.modules_to_save.iter().any(|saved| is_target(name, saved))
+        self.config.modules_to_save.iter().any(|saved| name.ends_with(saved.as_str()))
     }
 
     /// Whether a module's bias learns.
@@ -223,6 +229,19 @@ impl Config {
         let apart: usize = tensor_shapes(self).values().map(|shape| shape.iter().product::<usize>()).sum();
         apart + if self.tie_embeddings { self.vocab_size * self.hidden_size } else { 0 }
     }
+}
+
+/// Names of all modules with weights, each once.
+fn modules(config: &Config) -> Vec<String> {
+    let mut modules = vec![config.layout.embedding.to_string(), config.layout.head.name.to_string()];
+    for tensor in tensor_shapes(config).keys() {
+        if let Some((module, _)) =
+            tensor.rsplit_once('.').filter(|(module, _)| !modules.iter().any(|known| known == module))
+        {
+            modules.push(module.to_string());
+        }
+    }
+    modules
 }
 
 /// The tensors of a model that an adapter can replace, with their shapes in files. The two ends of a tied model are not

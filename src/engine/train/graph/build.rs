@@ -4,7 +4,7 @@ use super::parts::{Bias, Layer, Lora, Norm, NormWeight, Table, Weight};
 use super::{Goal, Graph, Parameter, Trained};
 use crate::engine::held::Held;
 use crate::engine::model::{
-    Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Place, Walk,
+    Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Part, Place, Walk,
 };
 use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
@@ -243,7 +243,7 @@ impl Graph {
             head,
             parameters,
             checkpoint: false,
-            goal: Goal::Adapter(adapter, slots),
+            goal: Goal::Adapter(Box::new(adapter), slots),
         })
     }
 
@@ -270,21 +270,21 @@ impl Graph {
                         *place = values;
                     }
                 }
-                Trained::Adapter(adapter)
+                Trained::Adapter(*adapter)
             }
         }
     }
 
-    /// Weights that do not learn, and the bytes that they take.
+    /// Bytes of the linear layers that do not learn.
     pub fn frozen_bytes(&self) -> usize {
         let bytes = |weight: &Weight| match weight {
             Weight::Frozen(held) | Weight::Lora(Lora { weight: held, .. }) => Held::bytes(held),
             Weight::Trained { .. } => 0,
         };
-        let blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts());
-        let linears = blocks.filter_map(|part| match part {
-            crate::engine::model::Part::Linear(layer, _) => Some(layer),
-            crate::engine::model::Part::Norm(_) => None,
+        let parts = self.blocks.iter().flat_map(|block| block.as_ref().parts());
+        let linears = parts.filter_map(|part| match part {
+            Part::Linear(layer, _) => Some(layer),
+            Part::Norm(_) => None,
         });
         linears.chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
     }

@@ -196,7 +196,8 @@ fn twenty_steps_of_a_real_checkpoint_are_those_of_peft() {
         let encoded = encoder.example(row.as_object().unwrap(), 512).unwrap();
         assert_eq!(serde_json::json!(encoded.ids), row["ids"]);
         assert_eq!(serde_json::json!(encoded.prompt_len), row["prompt_len"]);
-        examples.push(Example { counted: vec![encoded.prompt_len..encoded.ids.len()], ids: encoded.ids });
+        let counted = encoded.prompt_len..encoded.ids.len();
+        examples.push(Example::new(encoded.ids, counted));
     }
     let graph = Graph::with_adapter(&model, adapter, 0).unwrap();
     assert_eq!(graph.parameters().len(), 2 * 7 * 5);

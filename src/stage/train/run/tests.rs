@@ -46,9 +46,18 @@ fn rows(folder: &Path, count: usize) -> PathBuf {
 
 /// Runs a stage into a new folder; gives the files' bytes by path.
 fn run(recipe: &TrainRecipe, inputs: &[Input], output: &Path) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
+    run_with(recipe, &Hints::default(), inputs, output)
+}
+
+fn run_with(
+    recipe: &TrainRecipe,
+    hints: &Hints,
+    inputs: &[Input],
+    output: &Path,
+) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
     fs::create_dir_all(output).unwrap();
-    let (hints, events) = (Hints::default(), Heard::default());
-    execute(recipe, &Context { inputs, output, hints: &hints, events: &events })?;
+    let events = Heard::default();
+    execute(recipe, &Context { inputs, output, hints, events: &events })?;
     let mut files = BTreeMap::new();
     for folder in [output.to_path_buf(), output.join("model")] {
         for entry in fs::read_dir(folder).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
@@ -100,6 +109,42 @@ fn a_chain_of_a_new_model_and_two_adapters() {
     assert_eq!(check(&adapter(), &on_top), []);
     let (second, _) = run(&adapter(), &on_top, &folder.path().join("second")).unwrap();
     assert_ne!(files["metrics.jsonl"], second["metrics.jsonl"], "the first adapter is not under the second");
+}
+
+/// A training of every setting goes through its files, and `checkpoint_blocks` changes no byte.
+#[test]
+fn trainings_with_other_settings_write_what_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&new_model(), &[input("data", rows(folder.path(), 10))], &folder.path().join("base")).unwrap();
+    let base = folder.path().join("base/model");
+    let inputs = [
+        input("data", rows(folder.path(), 20)),
+        input("validation", rows(folder.path(), 9)),
+        input("base.0", base.clone()),
+    ];
+    let common = "data = { train = 'a', validation = 'b' }\nbase = 'b'\nmax_steps = 4\nbatch_size = 2\n";
+    let mut seen = Vec::new();
+    for (name, text) in [
+        ("plain", "lora = { targets = 'all-linear' }"),
+        ("dora", "lora = { dora = true, rslora = true, targets = '.*proj', rank_pattern = { q_proj = 3 } }"),
+        ("saved", "lora = { modules_to_save = ['norm'], bias = 'all' }"),
+        ("packed", "lora = {}\npacking = true"),
+        ("grouped", "lora = {}\ngroup_by_length = true"),
+        ("int8", "lora = {}\nbase_precision = 'int8'"),
+        ("nf4", "lora = { dora = true }\nbase_precision = 'nf4'\nvalidation_first = 4"),
+    ] {
+        let recipe = recipe(&format!("{common}{text}"));
+        assert_eq!(check(&recipe, &inputs), [], "{name}");
+        let (files, _) = run(&recipe, &inputs, &folder.path().join(name)).unwrap();
+        Model::load(&[&base, &folder.path().join(name).join("model")]).unwrap();
+        let hints = Hints { checkpoint_blocks: true, ..Hints::default() };
+        let (again, _) = run_with(&recipe, &hints, &inputs, &folder.path().join(name).join("again")).unwrap();
+        assert!(files == again, "{name}: blocks that are computed again change the bytes");
+        let summary: Value = serde_json::from_slice(&files["summary.json"]).unwrap();
+        assert_eq!(summary["validation_rows"], if name == "nf4" { 4 } else { 9 });
+        assert!(!seen.contains(&files["metrics.jsonl"]), "{name} learns as another does");
+        seen.push(files["metrics.jsonl"].clone());
+    }
 }
 
 #[test]
