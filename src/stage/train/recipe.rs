@@ -31,7 +31,7 @@ crate::settings! {
         epochs: f64 = 3.0 => 0.0..=1e6,
         /// Optimiser steps, instead of `epochs`.
         max_steps: Option<u64> = None,
-        /// Rows per optimiser step; with `packing`, sequences.
+        /// Rows per optimiser step.
         batch_size: u32 = 128 => 1..=1_048_576,
         /// Rows that go through the model together; as many as make `batch_size` are accumulated.
         micro_batch_size: u32 = 32 => 1..=1_048_576,
