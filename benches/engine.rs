@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
-use titer::engine::model::{AdapterConfig, Model};
+use titer::engine::model::{AdapterConfig, Model, Targets};
 use titer::engine::train::{AdamW, Decay, Example, Graph, LearningRate, Moment, TrainConfig, train};
 
 #[global_allocator]
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
 
 fn adapter() -> AdapterConfig {
     let targets = ["q_proj", "k_proj", "v_proj", "o_proj"].map(String::from).to_vec();
-    AdapterConfig { r: 8, alpha: 16.0, dropout: 0.0, targets }
+    AdapterConfig { targets: Targets::Names(targets), ..AdapterConfig::default() }
 }
 
 /// The tokens that `engine.py` has too.
@@ -65,6 +65,8 @@ fn training(graph: &Graph, rows: &[Example], steps: usize) -> anyhow::Result<(f6
         evaluate_every: 1,
         patience: None,
         keep_best: false,
+        packing: None,
+        group_by_length: false,
     };
     let mut first = None;
     train(graph, rows, &[], &config, None, &mut |_: &Moment| {

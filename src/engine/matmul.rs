@@ -11,7 +11,7 @@
 use gemm::Parallelism;
 
 /// Length of the blocks of the inner dimension. gemm never cuts one of this length further.
-const INNER_BLOCK: usize = 512;
+pub const INNER_BLOCK: usize = 512;
 
 /// Multiplications below which threads cost more than they bring.
 const WORTH_THREADS: usize = 1 << 17;

@@ -3,7 +3,7 @@
 //! Only what is certain counts: weights in single precision, and of trained ones a gradient and two moments. What a batch
 //! needs comes on top of that.
 
-use super::model::{Config, is_target};
+use super::model::{AdapterConfig, Config};
 use crate::settings::Bytes;
 use std::fs;
 use std::path::Path;
@@ -30,17 +30,12 @@ impl Need {
         Self { weights: NUMBER * (numbers(config) + tied), training: 0 }
     }
 
-    /// To train an adapter of rank `r` on the linear layers of these names, or all weights.
-    pub fn to_train(config: &Config, adapter: Option<(usize, &[String])>) -> Self {
+    /// To train an adapter, or all weights.
+    pub fn to_train(config: &Config, adapter: Option<&AdapterConfig>) -> Self {
         let Self { weights, .. } = Self::to_answer(config);
         let training = match adapter {
             None => PER_TRAINED * NUMBER * numbers(config),
-            Some((r, targets)) => {
-                let is_meant = |name: &String| targets.iter().any(|target| is_target(name, target));
-                let widths = config.linear_names().filter(is_meant).filter_map(|name| config.linear_widths(&name));
-                let trained: u64 = widths.map(|(inputs, outputs)| (r * (inputs + outputs)) as u64).sum();
-                (1 + PER_TRAINED) * NUMBER * trained
-            }
+            Some(adapter) => (1 + PER_TRAINED) * NUMBER * pairs(config, adapter),
         };
         Self { weights, training }
     }
@@ -64,6 +59,18 @@ impl Need {
         };
         Some(format!("needs at least {} of memory ({of}), and this machine has {}", Bytes(all), Bytes(memory)))
     }
+}
+
+/// How many numbers an adapter's pairs of matrices hold.
+fn pairs(config: &Config, adapter: &AdapterConfig) -> u64 {
+    // What is wrong with an adapter's settings is said elsewhere.
+    let Ok(selector) = adapter.selector() else { return 0 };
+    let targets = config.linear_names().filter(|name| selector.is_target(name));
+    let numbers = targets.filter_map(|name| {
+        let (inputs, outputs) = config.linear_widths(&name)?;
+        Some((selector.rank(&name) * (inputs + outputs)) as u64)
+    });
+    numbers.sum()
 }
 
 /// How many numbers a model's files hold.
@@ -99,7 +106,7 @@ fn limit(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::model::Model;
+    use crate::engine::model::{Model, Targets};
 
     fn config() -> Config {
         let json = serde_json::json!({
@@ -118,8 +125,8 @@ mod tests {
         assert_eq!(Need::to_answer(&config), Need { weights, training: 0 });
         assert_eq!(Need::to_train(&config, None).training, 12 * count as u64);
         // Two layers, rank 2, of 8 → 8 and 12 → 8.
-        let targets = ["q_proj".to_string(), "down_proj".to_string()];
-        let adapter = Need::to_train(&config, Some((2, &targets)));
+        let targets = Targets::Names(["q_proj".to_string(), "down_proj".to_string()].to_vec());
+        let adapter = Need::to_train(&config, Some(&AdapterConfig { r: 2, targets, ..AdapterConfig::default() }));
         assert_eq!(adapter, Need { weights, training: 16 * 2 * 2 * (16 + 20) });
         assert_eq!(adapter.held_in(8).weights, weights / 4);
     }

@@ -7,6 +7,7 @@
 pub mod activation;
 pub mod decoder;
 pub mod generate;
+pub mod held;
 pub mod kernels;
 pub mod matmul;
 pub mod memory;

@@ -4,20 +4,20 @@
 use super::Input;
 use crate::diagnostic::Diagnostic;
 use crate::engine::memory::{self, Need};
-use crate::engine::model::{Adapter, Config, UNCHANGED};
+use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
 
-/// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `targets` are the linear layers that are to get an
-/// adapter.
-pub(super) fn check(role: &str, targets: Option<&[String]>, inputs: &[Input]) -> Vec<Diagnostic> {
+/// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `new` are the settings of an adapter
+/// that is to stand on them.
+pub(super) fn check(role: &str, new: Option<&AdapterConfig>, inputs: &[Input]) -> Vec<Diagnostic> {
     let base = format!("{role}.0");
     let mut config = None;
     for input in inputs.iter().filter(|input| input.role.split_once('.').is_some_and(|(layer, _)| layer == role)) {
         let result = match &config {
             // An adapter on a base that does not exist yet is looked at when it is used.
             None if input.role != base => break,
-            None => check_model(targets, input).map(|read| config = Some(read)),
+            None => check_model(new, input).map(|read| config = Some(read)),
             Some(config) => check_adapter(config, input),
         };
         if let Err(error) = result {
@@ -44,12 +44,12 @@ pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) 
     Some(Diagnostic::new(format!("{role} `{}` {problem}", base.name)).hint(hint))
 }
 
-fn check_model(targets: Option<&[String]>, input: &Input) -> anyhow::Result<Config> {
+fn check_model(new: Option<&AdapterConfig>, input: &Input) -> anyhow::Result<Config> {
     let config = Config::read(&input.path)?;
     Tokenizer::load(&input.path)?.check_fits(config.vocab_size)?;
     config.check_weights(&Weights::open_model(&input.path)?, &input.path)?;
-    if let Some(targets) = targets {
-        config.check_targets(targets)?;
+    if let Some(new) = new {
+        new.check(&config)?;
     }
     Ok(config)
 }

@@ -130,6 +130,9 @@ pub struct Hints {
     /// Memory for the keys and values of rows that are generated together.
     #[serde(default)]
     pub cache_memory: Option<Bytes>,
+    /// Whether a training computes blocks again in its backward pass.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpoint_blocks: bool,
     /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,

@@ -1,10 +1,16 @@
 //! LoRA adapters in PEFT's files: `adapter_config.json` and `adapter_model.safetensors`.
 
-use super::{Config, Model};
+mod config;
+
+pub use config::{AdapterConfig, Biases, Selector, Targets};
+
+use super::{Config, HeldLinear, Linear, Model, Norm, Part};
+use crate::engine::held::{Held, Precision};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use crate::engine::weights::{NamedTensor, Weights, write};
+use crate::engine::random::Random;
+use crate::engine::weights::{NamedTensor, Weights, transpose, write};
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,28 +18,7 @@ use std::sync::Arc;
 /// What PEFT puts before the name of a module of the base.
 const PREFIX: &str = "base_model.model.";
 
-/// Settings of an adapter.
-#[derive(Clone, Debug, PartialEq)]
-pub struct AdapterConfig {
-    /// Rank.
-    pub r: usize,
-    /// Scale, divided by the rank.
-    pub alpha: f64,
-    /// Dropout that it was trained with.
-    pub dropout: f64,
-    /// Names of the modules that it stands on, as they were asked for; sorted.
-    pub targets: Vec<String>,
-}
-
-impl AdapterConfig {
-    /// What `B · A` is multiplied by.
-    #[expect(clippy::cast_precision_loss, reason = "ranks are small")]
-    pub fn scale(&self) -> f32 {
-        (self.alpha / self.r as f64) as f32
-    }
-}
-
-/// The two matrices on one linear layer, row-major and as the files have them.
+/// The matrices on one linear layer, row-major and as the files have them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {
     /// `r × inputs`.
@@ -44,6 +29,24 @@ pub struct Pair {
     pub inputs: usize,
     /// Width of the linear layer's output.
     pub outputs: usize,
+    /// Of DoRA: the norm of each output's weights.
+    pub magnitude: Option<Vec<f32>>,
+}
+
+impl Pair {
+    /// Its rank.
+    pub fn r(&self) -> usize {
+        self.a.len() / self.inputs
+    }
+}
+
+/// A tensor of the base that learned as a whole, as files have it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Saved {
+    /// Shape.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub values: Vec<f32>,
 }
 
 /// An adapter.
@@ -55,37 +58,133 @@ pub struct Adapter {
     pub conv1d: bool,
     /// Its matrices by the linear layer's name in the base.
     pub pairs: BTreeMap<String, Pair>,
+    /// What stands in the place of the base's own tensors, by their names in the base.
+    pub saved: BTreeMap<String, Saved>,
 }
 
 impl Adapter {
+    /// A new adapter, which changes nothing: A is uniform within `±1/√inputs` and B zero, as PEFT has it. A number depends
+    /// on the seed, the layer's name and its place alone.
+    pub fn new(model: &Model<HeldLinear>, config: AdapterConfig, seed: u64) -> Result<Self> {
+        config.check(&model.config)?;
+        let mut config = config;
+        config.modules_to_save = config.saved_modules(&model.config);
+        let selector = config.selector()?;
+        let layout = &model.config.layout;
+        let mut adapter =
+            Self { config: config.clone(), conv1d: layout.conv1d, pairs: BTreeMap::new(), saved: BTreeMap::new() };
+        if config.targets == Targets::AllLinear {
+            // What PEFT writes, too; it knows no such word in a file.
+            let mut names = config::last_parts_of(model.config.linear_names());
+            names.sort();
+            adapter.config.targets = Targets::Names(names);
+        }
+        let positions = layout.positions.zip(model.positions.as_ref()).map(|((name, _), table)| (name, table));
+        for (name, table) in [(layout.embedding, &model.embedding)].into_iter().chain(positions) {
+            if selector.is_saved(name) {
+                let hidden = model.config.hidden_size;
+                adapter.save_tensor(format!("{name}.weight"), vec![table.len() / hidden, hidden], table.to_vec());
+            }
+        }
+        for part in model.blocks.iter().flat_map(|block| block.as_ref().parts()) {
+            match part {
+                Part::Norm(norm) => adapter.begin_norm(norm, &selector),
+                Part::Linear(linear, _) => adapter.begin_linear(linear, &selector, seed, layout.conv1d),
+            }
+        }
+        model.embedding_norm.iter().chain(&model.norm).for_each(|norm| adapter.begin_norm(norm, &selector));
+        if !model.config.tie_embeddings {
+            adapter.begin_saved(&model.head, &selector, false);
+        }
+        Ok(adapter)
+    }
+
+    fn save_tensor(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) {
+        self.saved.insert(name, Saved { shape, values });
+    }
+
+    fn begin_norm(&mut self, norm: &Norm, selector: &Selector<'_>) {
+        if selector.is_saved(&norm.name) {
+            self.save_tensor(format!("{}.weight", norm.name), vec![norm.weight.len()], norm.weight.to_vec());
+        }
+        self.begin_bias(&norm.name, norm.bias.as_deref(), selector);
+    }
+
+    fn begin_bias(&mut self, name: &str, bias: Option<&Vec<f32>>, selector: &Selector<'_>) {
+        if let Some(bias) = bias.filter(|_| selector.learns_bias(name)) {
+            self.save_tensor(format!("{name}.bias"), vec![bias.len()], bias.clone());
+        }
+    }
+
+    fn begin_saved(&mut self, linear: &HeldLinear, selector: &Selector<'_>, conv1d: bool) {
+        if selector.is_saved(&linear.name) {
+            let (inputs, outputs) = (linear.weight.inputs(), linear.weight.outputs());
+            let weight = linear.weight.rows(0..inputs);
+            let (shape, values) = match conv1d {
+                true => (vec![inputs, outputs], weight.into_owned()),
+                false => (vec![outputs, inputs], transpose(&weight, inputs, outputs)),
+            };
+            self.save_tensor(format!("{}.weight", linear.name), shape, values);
+        }
+        self.begin_bias(&linear.name, linear.bias.as_deref(), selector);
+    }
+
+    fn begin_linear(&mut self, linear: &HeldLinear, selector: &Selector<'_>, seed: u64, conv1d: bool) {
+        self.begin_saved(linear, selector, conv1d);
+        if !selector.is_target(&linear.name) {
+            return;
+        }
+        let (inputs, outputs) = (linear.weight.inputs(), linear.weight.outputs());
+        let (random, r) = (Random::new(seed, &format!("lora {}", linear.name)), selector.rank(&linear.name));
+        #[expect(clippy::cast_precision_loss, reason = "widths are small")]
+        let bound = 1.0 / (inputs as f64).sqrt();
+        #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
+        let number = |index| ((2.0 * random.uniform(index) - 1.0) * bound) as f32;
+        let a: Vec<f32> = (0..(r * inputs) as u64).map(number).collect();
+        let b = vec![0.0; outputs * r];
+        let magnitude = self.config.dora.then(|| linear.weight.norms_with(&a, &b, r, 0.0));
+        self.pairs.insert(linear.name.clone(), Pair { a, b, inputs, outputs, magnitude });
+    }
+
     /// Reads a folder in PEFT's layout.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("adapter_config.json");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let json: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))?;
-        let config = config_from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))?;
+        let config = config::from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))?;
+        let selector = config.selector().with_context(|| format!("`{}` cannot be used", path.display()))?;
         let file = folder.join("adapter_model.safetensors");
         let mut weights = Weights::open(std::slice::from_ref(&file))?;
         let shapes: BTreeMap<String, Vec<usize>> =
             weights.rest().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
-        let mut pairs = BTreeMap::new();
+        let (mut pairs, mut saved) = (BTreeMap::new(), BTreeMap::new());
         for (name, shape) in &shapes {
-            let (Some(linear), [_, inputs]) =
-                (name.strip_prefix(PREFIX).and_then(|name| name.strip_suffix(".lora_A.weight")), shape.as_slice())
-            else {
+            let Some(inner) = name.strip_prefix(PREFIX) else { continue };
+            if let (Some(linear), [_, inputs]) = (inner.strip_suffix(".lora_A.weight"), shape.as_slice()) {
+                let name_of_b = format!("{PREFIX}{linear}.lora_B.weight");
+                let outputs = shapes.get(&name_of_b).and_then(|shape| shape.first()).copied().unwrap_or(0);
+                let r = selector.rank(linear);
+                let a = weights.take(name, &[r, *inputs])?;
+                let b = weights.take(&name_of_b, &[outputs, r])?;
+                let magnitude = format!("{PREFIX}{linear}.lora_magnitude_vector");
+                let magnitude = if config.dora { Some(weights.take(&magnitude, &[outputs])?) } else { None };
+                pairs.insert(linear.to_string(), Pair { a, b, inputs: *inputs, outputs, magnitude });
                 continue;
-            };
-            let name_of_b = format!("{PREFIX}{linear}.lora_B.weight");
-            let outputs = shapes.get(&name_of_b).and_then(|shape| shape.first()).copied().unwrap_or(0);
-            let a = weights.take(name, &[config.r, *inputs])?;
-            let b = weights.take(&name_of_b, &[outputs, config.r])?;
-            pairs.insert(linear.to_string(), Pair { a, b, inputs: *inputs, outputs });
+            }
+            // PEFT has the bias of a layer with an adapter under its inner layer.
+            let tensor = inner.replace(".base_layer.", ".");
+            let (module, _) = tensor.rsplit_once('.').unwrap_or_default();
+            let is_bias = tensor.ends_with(".bias") && selector.learns_bias(module);
+            if is_bias || selector.is_saved(module) {
+                let values = weights.take(name, shape)?;
+                saved.insert(tensor, Saved { shape: shape.clone(), values });
+            }
         }
         if let Some((name, _)) = weights.rest().next() {
             bail!("`{}` has a tensor `{name}`, which is no part of a LoRA adapter on linear layers", file.display());
         }
         ensure!(!pairs.is_empty(), "`{}` holds no adapter", file.display());
-        Ok(Self { config, conv1d: json["fan_in_fan_out"] == true, pairs })
+        Ok(Self { config, conv1d: json["fan_in_fan_out"] == true, pairs, saved })
     }
 
     /// Fails where the adapter stands on a linear layer that the model has not, or has in other widths.
@@ -101,157 +200,110 @@ impl Adapter {
                 pair.outputs
             );
         }
+        let shapes = config::tensor_shapes(config);
+        for (name, saved) in &self.saved {
+            let Some(shape) = shapes.get(name) else {
+                bail!("the model has no tensor `{name}` of its own that the adapter could replace");
+            };
+            ensure!(*shape == saved.shape, "tensor `{name}` has shape {shape:?}, the adapter's {:?}", saved.shape);
+        }
         Ok(())
     }
 
-    /// Adds `scale · B · A` to the linear layers that it stands on.
+    /// Makes the adapter a part of the model's own weights.
     pub fn merge_into(&self, model: &mut Model) -> Result<()> {
         self.check_fits(&model.config)?;
-        let r = self.config.r;
+        let conv1d = model.config.layout.conv1d;
         for linear in model.linears_mut() {
-            let Some(pair) = self.pairs.get(&linear.name) else { continue };
-            let (inputs, outputs) = (linear.inputs, linear.outputs);
-            let (a, b) = (Matrix::new(&pair.a, r, inputs), Matrix::new(&pair.b, outputs, r));
-            let weight = Arc::make_mut(&mut linear.weight);
-            let out = MatrixMut::new(weight, inputs, outputs);
-            matmul(out, a.t(), b.t(), self.config.scale(), Write::Add, Threads::Pool);
+            self.merge_linear(linear, conv1d)?;
+        }
+        self.merge_linear(&mut model.head, false)?;
+        self.merge_rest(model);
+        Ok(())
+    }
+
+    /// Of one linear layer: adds `scale · B · A` to its weights, brings them to the size that DoRA learned, and puts what
+    /// was saved in its place. `conv1d`: files have its matrix as it is in memory.
+    pub(super) fn merge_linear(&self, linear: &mut Linear, conv1d: bool) -> Result<()> {
+        let (inputs, outputs) = (linear.inputs, linear.outputs);
+        if let Some(saved) = self.saved.get(&format!("{}.weight", linear.name)) {
+            let as_is = |values: &Vec<f32>| if conv1d { values.clone() } else { transpose(values, outputs, inputs) };
+            linear.weight = Arc::new(as_is(&saved.values));
+        }
+        if let Some(saved) = self.saved.get(&format!("{}.bias", linear.name)) {
+            linear.bias = Some(Arc::new(saved.values.clone()));
+        }
+        let Some(pair) = self.pairs.get(&linear.name) else { return Ok(()) };
+        let (r, scale) = (pair.r(), self.config.selector()?.scale(&linear.name));
+        let factors: Option<Vec<f32>> = pair.magnitude.as_ref().map(|magnitude| {
+            let held = Held::new(linear.weight.clone(), inputs, outputs, Precision::F32);
+            let norms = held.norms_with(&pair.a, &pair.b, r, scale);
+            magnitude.iter().zip(&norms).map(|(magnitude, norm)| magnitude / norm).collect()
+        });
+        let (a, b) = (Matrix::new(&pair.a, r, inputs), Matrix::new(&pair.b, outputs, r));
+        let weight = Arc::make_mut(&mut linear.weight);
+        matmul(MatrixMut::new(weight, inputs, outputs), a.t(), b.t(), scale, Write::Add, Threads::Pool);
+        if let Some(factors) = factors {
+            for row in weight.chunks_exact_mut(outputs) {
+                row.iter_mut().zip(&factors).for_each(|(weight, factor)| *weight *= factor);
+            }
         }
         Ok(())
     }
 
-    /// Writes the folder's two files, such that PEFT reads them. They name no path of this machine.
-    pub fn save(&self, folder: &Path) -> Result<()> {
-        let r = self.config.r;
-        let mut tensors = Vec::new();
-        for (name, pair) in &self.pairs {
-            let tensor = |matrix: &str, shape: [usize; 2], values: &[f32]| NamedTensor {
-                name: format!("{PREFIX}{name}.lora_{matrix}.weight"),
-                shape: shape.to_vec(),
-                values: values.to_vec(),
-            };
-            tensors.push(tensor("A", [r, pair.inputs], &pair.a));
-            tensors.push(tensor("B", [pair.outputs, r], &pair.b));
-        }
-        write(&folder.join("adapter_model.safetensors"), &tensors)?;
-        let path = folder.join("adapter_config.json");
-        let text = serde_json::to_string_pretty(&config_to_json(&self.config, self.conv1d))? + "\n";
-        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
-    }
-}
-
-fn config_to_json(config: &AdapterConfig, conv1d: bool) -> Value {
-    json!({
-        "base_model_name_or_path": null,
-        "bias": "none",
-        "fan_in_fan_out": conv1d,
-        "inference_mode": true,
-        "init_lora_weights": true,
-        "lora_alpha": config.alpha,
-        "lora_dropout": config.dropout,
-        "modules_to_save": null,
-        "peft_type": "LORA",
-        "r": config.r,
-        "target_modules": config.targets,
-        "task_type": "CAUSAL_LM",
-        "use_dora": false,
-        "use_rslora": false,
-    })
-}
-
-fn config_from_json(json: &Value) -> Result<AdapterConfig> {
-    let kind = &json["peft_type"];
-    ensure!(kind == "LORA", "`peft_type` is `{kind}`: known is `LORA`");
-    // Each of these would change what the matrices mean.
-    for setting in ["use_rslora", "use_dora", "lora_bias"] {
-        ensure!(json[setting] != true, "`{setting}` is true, which is not supported");
-    }
-    for setting in ["rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication"] {
-        let value = &json[setting];
-        let empty = value.is_null() || value.as_object().is_some_and(|map| map.is_empty()) || *value == json!([]);
-        ensure!(empty, "`{setting}` is set, which is not supported");
-    }
-    ensure!(json["bias"].is_null() || json["bias"] == "none", "`bias` is not `none`, which is not supported");
-    let r = json["r"].as_u64().and_then(|r| usize::try_from(r).ok()).filter(|r| *r > 0).context("`r` is missing")?;
-    let alpha = json["lora_alpha"].as_f64().context("`lora_alpha` is missing")?;
-    let dropout = json["lora_dropout"].as_f64().unwrap_or(0.0);
-    let mut targets: Vec<String> = match &json["target_modules"] {
-        Value::Array(names) => names.iter().filter_map(Value::as_str).map(String::from).collect(),
-        Value::String(pattern) => vec![pattern.clone()],
-        _ => Vec::new(),
-    };
-    targets.sort();
-    Ok(AdapterConfig { r, alpha, dropout, targets })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NAME: &str = "model.layers.1.mlp.down_proj";
-
-    fn model() -> Model {
-        let json = json!({
-            "model_type": "llama", "hidden_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2,
-            "intermediate_size": 6, "vocab_size": 16,
-        });
-        Model::random(&Config::from_json(&json).unwrap(), 3).unwrap()
-    }
-
-    fn adapter() -> Adapter {
-        let config = AdapterConfig { r: 2, alpha: 3.0, dropout: 0.05, targets: vec!["down_proj".to_string()] };
-        let pair = Pair {
-            a: (0..12).map(|i| i as f32 / 8.0).collect(),
-            b: (0..8).map(|i| i as f32 - 3.0).collect(),
-            inputs: 6,
-            outputs: 4,
+    /// Puts what was saved in the place of embeddings and norms.
+    pub(super) fn merge_rest<L>(&self, model: &mut Model<L>) {
+        let Model { config, embedding, positions, embedding_norm, blocks, norm, .. } = model;
+        let layout = &config.layout;
+        let replace = |name: String, values: &mut Arc<Vec<f32>>| {
+            if let Some(saved) = self.saved.get(&name) {
+                *values = Arc::new(saved.values.clone());
+            }
         };
-        Adapter { config, conv1d: false, pairs: [(NAME.to_string(), pair)].into() }
-    }
-
-    #[test]
-    fn an_adapter_survives_its_files() {
-        let folder = tempfile::tempdir().unwrap();
-        adapter().save(folder.path()).unwrap();
-        assert_eq!(Adapter::read(folder.path()).unwrap(), adapter());
-    }
-
-    #[test]
-    fn merging_adds_the_scaled_product() {
-        let (before, adapter) = (model(), adapter());
-        let mut after = before.clone();
-        adapter.merge_into(&mut after).unwrap();
-        let pair = &adapter.pairs[NAME];
-        for (old, new) in before.linears().zip(after.linears()) {
-            for input in 0..old.inputs {
-                for output in 0..old.outputs {
-                    let product = || (0..2).map(|i| pair.b[output * 2 + i] * pair.a[i * 6 + input]).sum::<f32>();
-                    let added = if old.name == NAME { 1.5 * product() } else { 0.0 };
-                    let index = input * old.outputs + output;
-                    assert!((new.weight[index] - old.weight[index] - added).abs() < 1e-5, "{}", old.name);
-                }
+        replace(format!("{}.weight", layout.embedding), embedding);
+        if let (Some((name, _)), Some(positions)) = (layout.positions, positions) {
+            replace(format!("{name}.weight"), positions);
+        }
+        let of_blocks = blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
+            Part::Norm(norm) => Some(norm),
+            Part::Linear(..) => None,
+        });
+        for norm in of_blocks.chain(embedding_norm).chain(norm) {
+            replace(format!("{}.weight", norm.name), &mut norm.weight);
+            if let Some(bias) = &mut norm.bias {
+                replace(format!("{}.bias", norm.name), bias);
             }
         }
     }
 
-    #[test]
-    fn an_adapter_for_another_model_is_refused() {
-        let mut other = adapter();
-        other.pairs.get_mut(NAME).unwrap().inputs = 5;
-        let error = format!("{:#}", other.merge_into(&mut model()).unwrap_err());
-        assert!(error.contains("has 6 inputs and 4 outputs, the adapter's 5 and 4"), "{error}");
-        let pair = adapter().pairs.remove(NAME).unwrap();
-        let stray = Adapter { pairs: [("model.layers.7.mlp.down_proj".to_string(), pair)].into(), ..adapter() };
-        let error = format!("{:#}", stray.merge_into(&mut model()).unwrap_err());
-        assert!(error.contains("no linear layer `model.layers.7.mlp.down_proj`"), "{error}");
-    }
-
-    #[test]
-    fn settings_that_would_change_the_meaning_are_refused() {
-        for (setting, value) in [("use_rslora", json!(true)), ("rank_pattern", json!({"a": 4})), ("bias", json!("all"))]
-        {
-            let mut json = config_to_json(&adapter().config, false);
-            json[setting] = value;
-            assert!(format!("{:#}", config_from_json(&json).unwrap_err()).contains(setting));
+    /// Writes the folder's two files, such that PEFT reads them. They name no path of this machine.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let mut tensors = Vec::new();
+        for (name, pair) in &self.pairs {
+            let mut tensor = |end: &str, shape: &[usize], values: &[f32]| {
+                let name = format!("{PREFIX}{name}.{end}");
+                tensors.push(NamedTensor { name, shape: shape.to_vec(), values: values.to_vec() });
+            };
+            tensor("lora_A.weight", &[pair.r(), pair.inputs], &pair.a);
+            tensor("lora_B.weight", &[pair.outputs, pair.r()], &pair.b);
+            if let Some(magnitude) = &pair.magnitude {
+                tensor("lora_magnitude_vector", &[pair.outputs], magnitude);
+            }
         }
+        for (name, saved) in &self.saved {
+            let name = match name.rsplit_once('.') {
+                Some((module, tensor)) if self.pairs.contains_key(module) => format!("{module}.base_layer.{tensor}"),
+                _ => name.clone(),
+            };
+            let (shape, values) = (saved.shape.clone(), saved.values.clone());
+            tensors.push(NamedTensor { name: format!("{PREFIX}{name}"), shape, values });
+        }
+        write(&folder.join("adapter_model.safetensors"), &tensors)?;
+        let path = folder.join("adapter_config.json");
+        let text = serde_json::to_string_pretty(&config::to_json(&self.config, self.conv1d))? + "\n";
+        std::fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -225,24 +225,6 @@ impl Config {
         Some(self.widths(place))
     }
 
-    /// Fails where a target names none of the linear layers.
-    pub fn check_targets(&self, targets: &[String]) -> Result<()> {
-        ensure!(!targets.is_empty(), "an adapter without a target");
-        for target in targets {
-            if !self.linear_names().any(|name| is_target(&name, target)) {
-                let mut known: Vec<&str> = Vec::new();
-                for (linear, _) in self.linears() {
-                    let name = linear.name.rsplit('.').next().unwrap_or(linear.name);
-                    if !known.contains(&name) {
-                        known.push(name);
-                    }
-                }
-                bail!("the model has no linear layer `{target}`: it has {}", known.join(", "));
-            }
-        }
-        Ok(())
-    }
-
     /// The linear layers of a block, in order.
     fn linears(&self) -> Vec<(LinearName, Place)> {
         let parts = self.layout.block.clone().parts();

@@ -13,10 +13,10 @@ mod network;
 mod rotary;
 mod settings;
 
-pub use adapter::{Adapter, AdapterConfig, Pair};
+pub use adapter::{Adapter, AdapterConfig, Biases, Pair, Saved, Selector, Targets};
 pub use block::{Block, Mlp, NormPlace, Order, Part, Place, QkNorms, Qkv, Walk};
 pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Residual, is_target};
-pub use network::{Linear, Model, Norm, Parameter};
+pub use network::{HeldLinear, Linear, Model, Norm, Parameter};
 pub use rotary::{Pairing, Rotary};
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.

@@ -3,6 +3,7 @@
 use super::block::{Block, NormPlace, Part, Place, Walk};
 use super::config::LinearName;
 use super::{Adapter, Config, UNCHANGED};
+use crate::engine::held::{Held, Precision};
 use crate::engine::kernels::NormKind;
 use crate::engine::random::Random;
 use crate::engine::weights::{NamedTensor, Weights, transpose};
@@ -23,6 +24,24 @@ pub struct Linear {
     pub weight: Arc<Vec<f32>>,
     /// Where there is one.
     pub bias: Option<Arc<Vec<f32>>>,
+}
+
+/// A linear layer that never changes.
+#[derive(Clone, Debug)]
+pub struct HeldLinear {
+    /// Name of the module in transformers.
+    pub name: String,
+    /// Its matrix.
+    pub weight: Arc<Held>,
+    /// Where there is one.
+    pub bias: Option<Arc<Vec<f32>>>,
+}
+
+impl HeldLinear {
+    fn new(linear: Linear, precision: Precision) -> Self {
+        let Linear { name, inputs, outputs, weight, bias } = linear;
+        Self { name, weight: Arc::new(Held::new(weight, inputs, outputs, precision)), bias }
+    }
 }
 
 /// A norm of a token's vector, or of parts of it.
@@ -88,9 +107,9 @@ fn tensor(name: String, shape: Vec<usize>, values: &[f32]) -> NamedTensor {
     NamedTensor { name, shape, values: values.to_vec() }
 }
 
-/// A model.
+/// A model, with its linear layers as numbers or as they are held.
 #[derive(Clone, Debug)]
-pub struct Model {
+pub struct Model<L = Linear> {
     /// Its shape.
     pub config: Config,
     /// Vectors of the tokens: `vocab_size × hidden_size`, row-major.
@@ -100,22 +119,24 @@ pub struct Model {
     /// Norm of the sum.
     pub embedding_norm: Option<Norm>,
     /// The blocks, in order.
-    pub blocks: Vec<Block<Norm, Linear>>,
+    pub blocks: Vec<Block<Norm, L>>,
     /// The last norm.
     pub norm: Option<Norm>,
     /// From vectors to logits. Of a tied model: the embedding, transposed.
-    pub head: Linear,
+    pub head: L,
 }
 
 /// Makes weights of names.
-struct Builder<'a, Take> {
+struct Builder<'a, Take, Finish> {
     config: &'a Config,
     take: Take,
+    /// What becomes of a linear layer; whether it is one of a block.
+    finish: Finish,
     /// What stands before the names.
     prefix: String,
 }
 
-impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Builder<'_, Take> {
+impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>, Finish> Builder<'_, Take, Finish> {
     fn vector(&mut self, name: &str, width: usize) -> Result<Arc<Vec<f32>>> {
         (self.take)(name, &[width]).map(Arc::new)
     }
@@ -138,9 +159,13 @@ impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Builder<'_, Take> {
     }
 }
 
-impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Walk<&'static str, LinearName> for Builder<'_, Take> {
+impl<L, Take, Finish> Walk<&'static str, LinearName> for Builder<'_, Take, Finish>
+where
+    Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    Finish: FnMut(Linear, bool) -> Result<L>,
+{
     type Norm = Norm;
-    type Linear = Linear;
+    type Linear = L;
 
     fn norm(&mut self, name: &'static str, place: NormPlace) -> Result<Norm> {
         let name = format!("{}{name}", self.prefix);
@@ -153,8 +178,9 @@ impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>> Walk<&'static str, LinearN
         Ok(Norm { name, weight, bias })
     }
 
-    fn linear(&mut self, linear: LinearName, place: Place) -> Result<Linear> {
-        self.linear_of(linear, self.config.widths(place), self.config.layout.conv1d)
+    fn linear(&mut self, linear: LinearName, place: Place) -> Result<L> {
+        let linear = self.linear_of(linear, self.config.widths(place), self.config.layout.conv1d)?;
+        (self.finish)(linear, true)
     }
 }
 
@@ -162,30 +188,7 @@ impl Model {
     /// Reads a model from its layers: a base in HF layout, then the adapters on it, merged in order. A layer that says
     /// that its training left the base unchanged is passed over.
     pub fn load(layers: &[&Path]) -> Result<Self> {
-        let Some((base, adapters)) = layers.split_first() else { bail!("a model without a layer") };
-        let mut model = Self::load_base(base)?;
-        for folder in adapters {
-            if folder.join("adapter_config.json").exists() {
-                Adapter::read(folder)?.merge_into(&mut model).with_context(|| {
-                    format!("adapter `{}` does not fit its base `{}`", folder.display(), base.display())
-                })?;
-            } else if !folder.join(UNCHANGED).exists() {
-                bail!("`{}` is no adapter: it has no `adapter_config.json`", folder.display());
-            }
-        }
-        Ok(model)
-    }
-
-    fn load_base(folder: &Path) -> Result<Self> {
-        let config = Config::read(folder)?;
-        let mut weights = Weights::open_model(folder)?;
-        config.check_weights(&weights, folder)?;
-        // Asked as long as no tensor has been taken.
-        let inner = config.name_in(&weights, config.layout.prefix).is_empty();
-        Self::build(&config, |name, shape| {
-            let short = name.strip_prefix(config.layout.prefix).filter(|_| inner);
-            weights.take(short.unwrap_or(name), shape)
-        })
+        Self::load_with(layers, |linear, _| Ok(linear))
     }
 
     /// A new model: matrices of normal numbers, norms that change nothing, biases of zero. A tensor's numbers depend on
@@ -204,38 +207,7 @@ impl Model {
 
     /// Makes a model of tensors that `take` gives by name and shape, as the files have them.
     fn build(config: &Config, take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>) -> Result<Self> {
-        let (hidden, vocab, layout) = (config.hidden_size, config.vocab_size, &config.layout);
-        let mut builder = Builder { config, take, prefix: String::new() };
-        let embedding = (builder.take)(&format!("{}.weight", layout.embedding), &[vocab, hidden])?;
-        let positions = match layout.positions {
-            None => None,
-            Some((name, first)) => {
-                Some(Arc::new((builder.take)(&format!("{name}.weight"), &[config.max_positions + first, hidden])?))
-            }
-        };
-        let embedding_norm = builder.optional(layout.embedding_norm)?;
-        let mut blocks = Vec::with_capacity(config.layers.len());
-        for index in 0..config.layers.len() {
-            builder.prefix = format!("{}.{index}.", layout.blocks);
-            blocks.push(layout.block.clone().walk(&mut builder)?);
-        }
-        builder.prefix.clear();
-        let norm = builder.optional(layout.norm)?;
-        let head = if config.tie_embeddings {
-            let weight = Arc::new(transpose(&embedding, vocab, hidden));
-            Linear { name: layout.head.name.to_string(), inputs: hidden, outputs: vocab, weight, bias: None }
-        } else {
-            builder.linear_of(layout.head, (hidden, vocab), false)?
-        };
-        Ok(Self {
-            config: config.clone(),
-            embedding: Arc::new(embedding),
-            positions,
-            embedding_norm,
-            blocks,
-            norm,
-            head,
-        })
+        Self::build_with(config, take, |linear, _| Ok(linear))
     }
 
     /// The tensors as files have them, in order.
@@ -287,9 +259,131 @@ impl Model {
         }
         list
     }
+}
+
+impl Model<HeldLinear> {
+    /// The same as [`Model::load`], with the linear layers of the blocks held in a precision as they are read: the whole
+    /// model is never there as f32. The output layer is held in at least 16 bits; embeddings, norms and biases are f32.
+    pub fn load_held(layers: &[&Path], precision: Precision) -> Result<Self> {
+        let of_head = if precision == Precision::F32 { Precision::F32 } else { Precision::Bf16 };
+        let of = |in_block| if in_block { precision } else { of_head };
+        Self::load_with(layers, |linear, in_block| Ok(HeldLinear::new(linear, of(in_block))))
+    }
+}
+
+/// The same numbers, shared.
+impl From<&Model> for Model<HeldLinear> {
+    fn from(model: &Model) -> Self {
+        struct Share;
+        impl Walk<&Norm, &Linear> for Share {
+            type Norm = Norm;
+            type Linear = HeldLinear;
+            fn norm(&mut self, norm: &Norm, _: NormPlace) -> Result<Norm> {
+                Ok(norm.clone())
+            }
+            fn linear(&mut self, linear: &Linear, _: Place) -> Result<HeldLinear> {
+                Ok(HeldLinear::new(linear.clone(), Precision::F32))
+            }
+        }
+        let share = |block: &Block<Norm, Linear>| block.as_ref().walk(&mut Share).expect("sharing cannot fail");
+        Self {
+            config: model.config.clone(),
+            embedding: model.embedding.clone(),
+            positions: model.positions.clone(),
+            embedding_norm: model.embedding_norm.clone(),
+            blocks: model.blocks.iter().map(share).collect(),
+            norm: model.norm.clone(),
+            head: HeldLinear::new(model.head.clone(), Precision::F32),
+        }
+    }
+}
+
+impl<L> Model<L> {
+    /// Reads a base and the adapters on it; `finish` makes what is kept of each linear layer, adapters merged, and is told
+    /// whether it is one of a block.
+    fn load_with(layers: &[&Path], mut finish: impl FnMut(Linear, bool) -> Result<L>) -> Result<Self> {
+        let Some((base, folders)) = layers.split_first() else { bail!("a model without a layer") };
+        let config = Config::read(base)?;
+        let mut adapters = Vec::new();
+        for folder in folders {
+            if folder.join("adapter_config.json").exists() {
+                let adapter = Adapter::read(folder)?;
+                adapter.check_fits(&config).with_context(|| {
+                    format!("adapter `{}` does not fit its base `{}`", folder.display(), base.display())
+                })?;
+                adapters.push(adapter);
+            } else if !folder.join(UNCHANGED).exists() {
+                bail!("`{}` is no adapter: it has no `adapter_config.json`", folder.display());
+            }
+        }
+        let conv1d = config.layout.conv1d;
+        let mut model = Self::load_base(base, config, |mut linear, in_block| {
+            for adapter in &adapters {
+                adapter.merge_linear(&mut linear, conv1d && in_block)?;
+            }
+            finish(linear, in_block)
+        })?;
+        for adapter in &adapters {
+            adapter.merge_rest(&mut model);
+        }
+        Ok(model)
+    }
+
+    fn load_base(folder: &Path, config: Config, finish: impl FnMut(Linear, bool) -> Result<L>) -> Result<Self> {
+        let mut weights = Weights::open_model(folder)?;
+        config.check_weights(&weights, folder)?;
+        // Asked as long as no tensor has been taken.
+        let inner = config.name_in(&weights, config.layout.prefix).is_empty();
+        let take = |name: &str, shape: &[usize]| {
+            let short = name.strip_prefix(config.layout.prefix).filter(|_| inner);
+            weights.take(short.unwrap_or(name), shape)
+        };
+        Self::build_with(&config, take, finish)
+    }
+
+    /// Makes a model of tensors that `take` gives by name and shape, as the files have them.
+    fn build_with(
+        config: &Config,
+        take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+        finish: impl FnMut(Linear, bool) -> Result<L>,
+    ) -> Result<Self> {
+        let (hidden, vocab, layout) = (config.hidden_size, config.vocab_size, &config.layout);
+        let mut builder = Builder { config, take, finish, prefix: String::new() };
+        let embedding = (builder.take)(&format!("{}.weight", layout.embedding), &[vocab, hidden])?;
+        let positions = match layout.positions {
+            None => None,
+            Some((name, first)) => {
+                Some(Arc::new((builder.take)(&format!("{name}.weight"), &[config.max_positions + first, hidden])?))
+            }
+        };
+        let embedding_norm = builder.optional(layout.embedding_norm)?;
+        let mut blocks = Vec::with_capacity(config.layers.len());
+        for index in 0..config.layers.len() {
+            builder.prefix = format!("{}.{index}.", layout.blocks);
+            blocks.push(layout.block.clone().walk(&mut builder)?);
+        }
+        builder.prefix.clear();
+        let norm = builder.optional(layout.norm)?;
+        let head = if config.tie_embeddings {
+            let weight = Arc::new(transpose(&embedding, vocab, hidden));
+            Linear { name: layout.head.name.to_string(), inputs: hidden, outputs: vocab, weight, bias: None }
+        } else {
+            builder.linear_of(layout.head, (hidden, vocab), false)?
+        };
+        let head = (builder.finish)(head, false)?;
+        Ok(Self {
+            config: config.clone(),
+            embedding: Arc::new(embedding),
+            positions,
+            embedding_norm,
+            blocks,
+            norm,
+            head,
+        })
+    }
 
     /// The linear layers of the blocks, in order: those that can carry an adapter.
-    pub fn linears(&self) -> impl Iterator<Item = &Linear> {
+    pub fn linears(&self) -> impl Iterator<Item = &L> {
         self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
             Part::Linear(linear, _) => Some(linear),
             Part::Norm(_) => None,
@@ -297,7 +391,7 @@ impl Model {
     }
 
     /// The same, to be changed.
-    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut L> {
         self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
             Part::Linear(linear, _) => Some(linear),
             Part::Norm(_) => None,

@@ -14,6 +14,11 @@ pub struct Example {
 }
 
 impl Example {
+    /// A row of which one range is counted.
+    pub fn new(ids: Vec<u32>, counted: Range<usize>) -> Self {
+        Self { ids, counted: std::iter::once(counted).collect() }
+    }
+
     /// How many tokens the loss counts.
     pub fn labels(&self) -> usize {
         self.counted_tokens().count()
@@ -66,7 +71,7 @@ mod tests {
 
     #[test]
     fn labels_are_the_next_tokens_of_their_own_row() {
-        let first = Example { ids: vec![5, 6, 7], counted: vec![0..3] };
+        let first = Example::new(vec![5, 6, 7], 0..3);
         // Two answers of a conversation, the second cut off.
         let second = Example { ids: vec![1, 2, 3, 4, 8], counted: vec![1..2, 3..4, 4..9] };
         assert_eq!((first.labels(), second.labels()), (2, 3));

@@ -2,21 +2,21 @@
 //!
 //! The parameters stand in an ordered list; everything else is frozen and has no gradient.
 
+mod build;
+mod parts;
+
+use self::build::Slot;
+use self::parts::{Layer, Norm, Table, Tokens};
 use super::batch::Batch;
 use super::ops::{
-    Activate, Add, AddBias, Attention, CrossEntropy, Dropout, FrozenLinear, FrozenNorm, FusedAttention, Gated,
-    GatedFused, Lookup, LoraLinear, Norm as NormOp, Scale, SelectRows, TrainedLinear, TrainedNorm,
+    Activate, Add, Attention, CrossEntropy, FusedAttention, Gated, GatedFused, Norm as NormOp, Scale, Seed, SelectRows,
 };
-use crate::engine::model::{
-    Adapter, AdapterConfig, Block, Config, Linear, Mlp, Model, Norm as ModelNorm, NormPlace, Pair, Place, QkNorms, Qkv,
-    Residual, Walk, is_target,
-};
+use crate::engine::model::{Adapter, Block, Config, Mlp, Model, QkNorms, Qkv, Residual};
 use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
-use crate::engine::weights::transpose;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Something that is trained.
@@ -26,14 +26,13 @@ pub struct Parameter {
     pub name: String,
     /// Its numbers in the graph.
     pub var: Var,
-    /// Whether weight decay applies: to matrices, not to norms and biases.
+    /// Whether weight decay applies: not to norms and biases.
     pub decays: bool,
 }
 
 impl Parameter {
-    fn new(name: String, shape: &[usize], values: Vec<f32>) -> Result<Self> {
-        let var = Var::from_vec(values, shape, &Device::Cpu)?;
-        Ok(Self { name, var, decays: shape.len() > 1 })
+    fn new(name: String, shape: &[usize], values: Vec<f32>, decays: bool) -> Result<Self> {
+        Ok(Self { name, var: Var::from_vec(values, shape, &Device::Cpu)?, decays })
     }
 
     /// Gives it other numbers.
@@ -46,43 +45,6 @@ impl Parameter {
         // It is made of a vector of f32 a few lines above.
         self.var.flatten_all().and_then(|flat| flat.to_vec1()).expect("parameters are f32 on the CPU")
     }
-}
-
-/// A norm, and whether it learns.
-#[derive(Debug)]
-enum Norm {
-    Frozen { factors: Arc<Vec<f32>>, bias: Option<Arc<Vec<f32>>> },
-    Trained { weight: Tensor, bias: Option<Tensor> },
-}
-
-/// A linear layer, and how it learns.
-#[derive(Debug)]
-enum Layer {
-    Frozen {
-        weight: Arc<Vec<f32>>,
-        bias: Option<Arc<Vec<f32>>>,
-        outputs: usize,
-    },
-    Lora {
-        weight: Arc<Vec<f32>>,
-        bias: Option<Arc<Vec<f32>>>,
-        a: Tensor,
-        b: Tensor,
-        scale: f32,
-        dropout: f64,
-        random: Random,
-    },
-    Trained {
-        weight: Tensor,
-        bias: Option<Tensor>,
-        transposed: bool,
-    },
-}
-
-#[derive(Debug)]
-enum Table {
-    Frozen(Arc<Vec<f32>>),
-    Trained(Tensor),
 }
 
 /// What a training makes.
@@ -107,6 +69,7 @@ pub struct Graph {
     ropes: Vec<Arc<Rope>>,
     fading: Option<Arc<Fading>>,
     parameters: Vec<Parameter>,
+    checkpoint: bool,
     goal: Goal,
 }
 
@@ -114,247 +77,178 @@ pub struct Graph {
 enum Goal {
     /// The model, with its weights taken out.
     Model(Box<Model>),
-    /// The adapter's settings, and the layers that it stands on: name, inputs, outputs.
-    Adapter(AdapterConfig, Vec<(String, usize, usize)>),
-}
-
-/// Parts of a graph whose weights all learn; gives out the parameters' tensors in their order.
-struct AllLearn<I>(I);
-
-impl<I: Iterator<Item = Tensor>> AllLearn<I> {
-    fn next(&mut self) -> Tensor {
-        // The order is that of `parameters_mut`.
-        self.0.next().expect("one tensor per weight")
-    }
-
-    fn trained_norm(&mut self, norm: &ModelNorm) -> Norm {
-        Norm::Trained { weight: self.next(), bias: norm.bias.is_some().then(|| self.next()) }
-    }
-
-    fn trained_linear(&mut self, linear: &Linear) -> Layer {
-        Layer::Trained { weight: self.next(), bias: linear.bias.is_some().then(|| self.next()), transposed: false }
-    }
-}
-
-impl<I: Iterator<Item = Tensor>> Walk<&ModelNorm, &Linear> for AllLearn<I> {
-    type Norm = Norm;
-    type Linear = Layer;
-
-    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
-        Ok(self.trained_norm(norm))
-    }
-
-    fn linear(&mut self, linear: &Linear, _: Place) -> Result<Layer> {
-        Ok(self.trained_linear(linear))
-    }
-}
-
-/// Parts of a graph in which adapters learn.
-struct AdaptersLearn<'a, Start> {
-    model: &'a Model,
-    config: &'a AdapterConfig,
-    seed: u64,
-    start: Start,
-    parameters: Vec<Parameter>,
-    places: Vec<(String, usize, usize)>,
-}
-
-impl<Start: FnMut(&Linear) -> Result<Pair>> Walk<&ModelNorm, &Linear> for AdaptersLearn<'_, Start> {
-    type Norm = Norm;
-    type Linear = Layer;
-
-    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
-        let factors = match self.model.config.norm.factors(&norm.weight) {
-            std::borrow::Cow::Borrowed(_) => norm.weight.clone(),
-            std::borrow::Cow::Owned(factors) => Arc::new(factors),
-        };
-        Ok(Norm::Frozen { factors, bias: norm.bias.clone() })
-    }
-
-    fn linear(&mut self, linear: &Linear, _: Place) -> Result<Layer> {
-        let config = self.config;
-        if !config.targets.iter().any(|target| is_target(&linear.name, target)) {
-            return Ok(frozen(linear));
-        }
-        let Pair { a, b, inputs, outputs } = (self.start)(linear)?;
-        let a = Parameter::new(format!("{}.lora_A", linear.name), &[config.r, inputs], a)?;
-        let b = Parameter::new(format!("{}.lora_B", linear.name), &[outputs, config.r], b)?;
-        let layer = Layer::Lora {
-            weight: linear.weight.clone(),
-            bias: linear.bias.clone(),
-            a: a.var.as_tensor().clone(),
-            b: b.var.as_tensor().clone(),
-            scale: config.scale(),
-            dropout: config.dropout,
-            random: Random::new(self.seed, &format!("dropout {}", linear.name)),
-        };
-        self.parameters.extend([a, b]);
-        self.places.push((linear.name.clone(), inputs, outputs));
-        Ok(layer)
-    }
+    /// The adapter, with its numbers taken out, and what the parameters are in it.
+    Adapter(Box<Adapter>, Vec<Slot>),
 }
 
 impl Graph {
-    /// All weights of the model learn.
-    pub fn whole(mut model: Model) -> Result<Self> {
-        let mut parameters = Vec::new();
-        for weight in model.parameters_mut() {
-            let values = Arc::unwrap_or_clone(std::mem::take(weight.values));
-            parameters.push(Parameter::new(weight.name, &weight.shape, values)?);
-        }
-        let mut learn = AllLearn(parameters.iter().map(|parameter| parameter.var.as_tensor().clone()));
-        let embedding = learn.next();
-        let positions = model.positions.as_ref().map(|_| Table::Trained(learn.next()));
-        let embedding_norm = model.embedding_norm.as_ref().map(|norm| learn.trained_norm(norm));
-        let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
-        let norm = model.norm.as_ref().map(|norm| learn.trained_norm(norm));
-        let head = match model.config.tie_embeddings {
-            true => Layer::Trained { weight: embedding.clone(), bias: None, transposed: true },
-            false => learn.trained_linear(&model.head),
-        };
-        Ok(Self {
-            ropes: ropes(&model.config),
-            fading: fading(&model.config),
-            config: model.config.clone(),
-            embedding: Table::Trained(embedding),
-            positions,
-            embedding_norm,
-            blocks,
-            norm,
-            head,
-            parameters,
-            goal: Goal::Model(Box::new(model)),
-        })
-    }
-
-    /// A new adapter learns: A is uniform within `±1/√inputs` and B zero, as PEFT has it. A number depends on the seed,
-    /// the layer's name and its place alone.
-    pub fn adapter(model: &Model, config: AdapterConfig, seed: u64) -> Result<Self> {
-        let r = config.r;
-        Self::with_pairs(model, config, seed, |linear| {
-            let random = Random::new(seed, &format!("lora {}", linear.name));
-            #[expect(clippy::cast_precision_loss, reason = "widths are small")]
-            let bound = 1.0 / (linear.inputs as f64).sqrt();
-            #[expect(clippy::cast_possible_truncation, reason = "weights are f32")]
-            let number = |index| ((2.0 * random.uniform(index) - 1.0) * bound) as f32;
-            let a = (0..(r * linear.inputs) as u64).map(number).collect();
-            Ok(Pair { a, b: vec![0.0; linear.outputs * r], inputs: linear.inputs, outputs: linear.outputs })
-        })
-    }
-
-    fn with_pairs(
-        model: &Model,
-        config: AdapterConfig,
-        seed: u64,
-        start: impl FnMut(&Linear) -> Result<Pair>,
-    ) -> Result<Self> {
-        model.config.check_targets(&config.targets)?;
-        let (parameters, places) = (Vec::new(), Vec::new());
-        let mut learn = AdaptersLearn { model, config: &config, seed, start, parameters, places };
-        let embedding_norm = learn.optional(model.embedding_norm.as_ref())?;
-        let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
-        let norm = learn.optional(model.norm.as_ref())?;
-        let AdaptersLearn { parameters, places, .. } = learn;
-        Ok(Self {
-            ropes: ropes(&model.config),
-            fading: fading(&model.config),
-            config: model.config.clone(),
-            embedding: Table::Frozen(model.embedding.clone()),
-            positions: model.positions.clone().map(Table::Frozen),
-            embedding_norm,
-            blocks,
-            norm,
-            head: frozen(&model.head),
-            parameters,
-            goal: Goal::Adapter(config, places),
-        })
-    }
-
     /// What is trained, in order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
     }
 
-    /// The result with these numbers for the parameters, in their order.
-    pub fn finish(self, values: Vec<Vec<f32>>) -> Trained {
-        match self.goal {
-            Goal::Model(mut model) => {
-                for (weight, values) in model.parameters_mut().into_iter().zip(values) {
-                    *weight.values = Arc::new(values);
-                }
-                if model.config.tie_embeddings {
-                    let (vocab, hidden) = (model.config.vocab_size, model.config.hidden_size);
-                    model.head.weight = Arc::new(transpose(&model.embedding, vocab, hidden));
-                }
-                Trained::Model(model)
-            }
-            Goal::Adapter(config, places) => {
-                let mut values = values.into_iter();
-                let mut next = || values.next().expect("two matrices per layer");
-                let pairs: BTreeMap<String, Pair> = places
-                    .into_iter()
-                    .map(|(name, inputs, outputs)| (name, Pair { a: next(), b: next(), inputs, outputs }))
-                    .collect();
-                Trained::Adapter(Adapter { config, conv1d: self.config.layout.conv1d, pairs })
-            }
-        }
+    /// Whether the backward pass computes each block again, so that between the passes only what goes from block to block
+    /// is kept. The same bits, in less memory and more time.
+    #[must_use]
+    pub fn with_checkpoints(mut self, checkpoint: bool) -> Self {
+        self.checkpoint = checkpoint;
+        self
     }
 
     /// `scale · Σ` of the cross-entropy over the batch's labels: a scalar. `step` is that of training; without it
     /// nothing is dropped.
     pub fn loss(&self, batch: &Batch, scale: f64, step: Option<u64>) -> Result<Tensor> {
-        let hidden = self.hidden(batch, step)?;
+        self.loss_of(&self.hidden(batch, step)?, batch, scale)
+    }
+
+    /// The same, of the vectors after the last block.
+    fn loss_of(&self, hidden: &Tensor, batch: &Batch, scale: f64) -> Result<Tensor> {
         let asked = hidden.apply_op1(SelectRows { rows: batch.asked.clone() })?;
         let logits = self.logits(&asked)?;
         Ok(logits.apply_op1(CrossEntropy { labels: batch.labels.clone(), scale })?)
     }
 
+    /// The loss of a step, and its gradients by the parameters, in their order. A parameter that the loss does not reach is
+    /// a mistake in the graph, and would silently learn nothing.
+    pub fn gradients(&self, batch: &Batch, scale: f64, step: u64) -> Result<(f32, Vec<Vec<f32>>)> {
+        let mut grads = vec![None; self.parameters.len()];
+        let loss = if self.checkpoint {
+            self.backward_by_block(batch, scale, step, &mut grads)?
+        } else {
+            let loss = self.loss(batch, scale, Some(step))?;
+            self.take(&loss.backward()?, &mut grads)?;
+            loss
+        };
+        let named = self.parameters.iter().zip(grads);
+        let grads =
+            named.map(|(parameter, grad)| grad.with_context(|| format!("no gradient reaches `{}`", parameter.name)));
+        Ok((loss.to_scalar::<f32>()?, grads.collect::<Result<_>>()?))
+    }
+
+    /// Adds the gradients of one backward pass.
+    fn take(&self, store: &GradStore, grads: &mut [Option<Vec<f32>>]) -> Result<()> {
+        for (parameter, sum) in self.parameters.iter().zip(grads) {
+            let Some(grad) = store.get(&parameter.var) else { continue };
+            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
+            match sum {
+                None => *sum = Some(grad),
+                Some(sum) => sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad),
+            }
+        }
+        Ok(())
+    }
+
+    /// Goes forward without keeping what is inside of the blocks, then backward block by block, each computed again.
+    fn backward_by_block(
+        &self,
+        batch: &Batch,
+        scale: f64,
+        step: u64,
+        grads: &mut [Option<Vec<f32>>],
+    ) -> Result<Tensor> {
+        let embedded = self.embedded(batch)?;
+        // What goes into each block, and whether something before it learns.
+        let mut inputs = vec![(embedded.detach(), embedded.track_op())];
+        for index in 0..self.blocks.len() {
+            let (x, learns) = &inputs[index];
+            let out = self.block(index, x, batch, Some(step))?;
+            let learns = *learns || out.track_op();
+            inputs.push((out.detach(), learns));
+        }
+        let last = inputs.pop().map(|(x, learns)| entry(&x, learns)).context("a model has blocks")??;
+        let loss = self.loss_of(&last, batch, scale)?;
+        let mut store = loss.backward()?;
+        self.take(&store, grads)?;
+        let mut grad = store.remove(&last);
+        for index in (0..self.blocks.len()).rev() {
+            let Some(of_output) = grad.take() else { return Ok(loss) };
+            let (x, learns) = inputs.pop().context("a block has an input")?;
+            let x = entry(&x, learns)?;
+            let mut store = self.block(index, &x, batch, Some(step))?.apply_op1(Seed(of_output))?.backward()?;
+            self.take(&store, grads)?;
+            grad = store.remove(&x);
+        }
+        if let Some(grad) = grad {
+            self.take(&embedded.apply_op1(Seed(grad))?.backward()?, grads)?;
+        }
+        Ok(loss)
+    }
+
+    /// The first place of a forward pass where a number is not finite.
+    pub fn first_not_finite(&self, batch: &Batch, step: Option<u64>) -> Result<Option<String>> {
+        let is_wrong = |x: &Tensor| -> Result<bool> {
+            Ok(x.flatten_all()?.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()))
+        };
+        for Parameter { name, var, .. } in &self.parameters {
+            if is_wrong(var)? {
+                return Ok(Some(format!("the weights of `{name}`")));
+            }
+        }
+        let mut x = self.embedded(batch)?.detach();
+        if is_wrong(&x)? {
+            return Ok(Some("the embedding".to_string()));
+        }
+        for index in 0..self.blocks.len() {
+            x = self.block(index, &x, batch, step)?.detach();
+            if is_wrong(&x)? {
+                return Ok(Some(format!("the output of block `{}.{index}`", self.config.layout.blocks)));
+            }
+        }
+        Ok(is_wrong(&self.logits(&x)?)?.then(|| "the logits".to_string()))
+    }
+
     fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         let normed = self.norm(hidden, self.norm.as_ref())?;
-        linear(&normed, &self.head, &|_| None)
+        self.head.apply(&normed, &|_| None)
     }
 
     /// The vectors of all tokens after the last block: `tokens × hidden_size`.
     fn hidden(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
         let mut x = self.embedded(batch)?;
-        let tokens = |random: &Random| step.map(|step| token_generators(random.part(step), batch));
-        for (block, layer) in self.blocks.iter().zip(&self.config.layers) {
-            let attention = Attention {
-                heads: self.config.heads,
-                kv_heads: self.config.kv_heads,
-                head_dim: self.config.head_dim,
-                offsets: batch.offsets.clone(),
-                scale: layer.scale,
-                window: layer.window,
-                rope: layer.rotary.map(|index| self.ropes[index].clone()),
-                fading: self.fading.clone(),
-            };
-            let normed = self.norm(&x, block.attention_norm.as_ref())?;
-            let seen = self.attend(&normed, &block.qkv, attention, &tokens)?;
-            let seen = linear(&seen, &block.o, &tokens)?;
-            let seen = self.norm(&seen, block.attention_post_norm.as_ref())?.apply_op2(&x, Add)?;
-            let input = match self.config.residual {
-                Residual::Sequential => self.norm(&seen, block.mlp_norm.as_ref())?,
-                Residual::Parallel => self.norm(&x, block.mlp_norm.as_ref())?,
-                Residual::ParallelShared => normed,
-            };
-            let done = self.feed_forward(&input, &block.mlp, &tokens)?;
-            x = self.norm(&done, block.mlp_post_norm.as_ref())?.apply_op2(&seen, Add)?;
+        for index in 0..self.blocks.len() {
+            x = self.block(index, &x, batch, step)?;
         }
         Ok(x)
+    }
+
+    /// One block.
+    fn block(&self, index: usize, x: &Tensor, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
+        let (block, layer) = (&self.blocks[index], &self.config.layers[index]);
+        let tokens = |random: &Random| step.map(|step| token_generators(random.part(step), batch));
+        let attention = Attention {
+            heads: self.config.heads,
+            kv_heads: self.config.kv_heads,
+            head_dim: self.config.head_dim,
+            offsets: batch.offsets.clone(),
+            scale: layer.scale,
+            window: layer.window,
+            rope: layer.rotary.map(|index| self.ropes[index].clone()),
+            fading: self.fading.clone(),
+        };
+        let normed = self.norm(x, block.attention_norm.as_ref())?;
+        let seen = self.attend(&normed, &block.qkv, attention, &tokens)?;
+        let seen = block.o.apply(&seen, &tokens)?;
+        let seen = self.norm(&seen, block.attention_post_norm.as_ref())?.apply_op2(x, Add)?;
+        let input = match self.config.residual {
+            Residual::Sequential => self.norm(&seen, block.mlp_norm.as_ref())?,
+            Residual::Parallel => self.norm(x, block.mlp_norm.as_ref())?,
+            Residual::ParallelShared => normed,
+        };
+        let done = self.feed_forward(&input, &block.mlp, &tokens)?;
+        Ok(self.norm(&done, block.mlp_post_norm.as_ref())?.apply_op2(&seen, Add)?)
     }
 
     /// The vectors of all tokens before the first block.
     fn embedded(&self, batch: &Batch) -> Result<Tensor> {
         let width = self.config.hidden_size;
-        let mut x = rows_of(&self.embedding, batch.ids.clone(), width)?;
+        let mut x = self.embedding.rows(batch.ids.clone(), width)?;
         if let Some(scale) = self.config.embedding_scale {
             x = x.apply_op1(Scale(scale))?;
         }
         if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
             let rows = batch.offsets.windows(2).flat_map(|ends| (first..).take(ends[1] - ends[0]));
             let rows = rows.map(u32::try_from).collect::<Result<Vec<u32>, _>>()?;
-            x = rows_of(table, Arc::new(rows), width)?.apply_op2(&x, Add)?;
+            x = table.rows(Arc::new(rows), width)?.apply_op2(&x, Add)?;
         }
         self.norm(&x, self.embedding_norm.as_ref())
     }
@@ -362,7 +256,7 @@ impl Graph {
     fn attend(&self, x: &Tensor, qkv: &Qkv<Norm, Layer>, attention: Attention, tokens: Tokens<'_>) -> Result<Tensor> {
         Ok(match qkv {
             Qkv::Apart { q, k, v, norms } => {
-                let [q, k, v] = [q, k, v].map(|layer| linear(x, layer, tokens));
+                let [q, k, v] = [q, k, v].map(|layer| layer.apply(x, tokens));
                 let (mut q, mut k) = (q?, k?);
                 if let Some(QkNorms { q: of_q, k: of_k, .. }) = norms {
                     (q, k) = (self.norm(&q, Some(of_q))?, self.norm(&k, Some(of_k))?);
@@ -370,7 +264,7 @@ impl Graph {
                 q.apply_op3(&k, &v?, attention)?
             }
             Qkv::Fused(layer, order) => {
-                linear(x, layer, tokens)?.apply_op1(FusedAttention { attention, order: *order })?
+                layer.apply(x, tokens)?.apply_op1(FusedAttention { attention, order: *order })?
             }
         })
     }
@@ -379,67 +273,25 @@ impl Graph {
         let activation = self.config.activation;
         let (inner, down) = match mlp {
             Mlp::Gated { gate, up, down } => {
-                let [gate, up] = [gate, up].map(|layer| linear(x, layer, tokens));
+                let [gate, up] = [gate, up].map(|layer| layer.apply(x, tokens));
                 (gate?.apply_op2(&up?, Gated(activation))?, down)
             }
-            Mlp::GatedFused { gate_up, down } => (linear(x, gate_up, tokens)?.apply_op1(GatedFused(activation))?, down),
-            Mlp::Plain { up, down } => (linear(x, up, tokens)?.apply_op1(Activate(activation))?, down),
+            Mlp::GatedFused { gate_up, down } => (gate_up.apply(x, tokens)?.apply_op1(GatedFused(activation))?, down),
+            Mlp::Plain { up, down } => (up.apply(x, tokens)?.apply_op1(Activate(activation))?, down),
         };
-        linear(&inner, down, tokens)
+        down.apply(&inner, tokens)
     }
 
     /// `x` itself where there is no norm.
     fn norm(&self, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor> {
         let op = NormOp { kind: self.config.norm, eps: self.config.norm_eps };
-        Ok(match norm {
-            None => x.clone(),
-            Some(Norm::Frozen { factors, bias }) => {
-                x.apply_op1(FrozenNorm { norm: op, factors: factors.clone(), bias: bias.clone() })?
-            }
-            Some(Norm::Trained { weight, bias }) => {
-                let normed = x.apply_op2(weight, TrainedNorm(op))?;
-                match bias {
-                    Some(bias) => normed.apply_op2(bias, AddBias)?,
-                    None => normed,
-                }
-            }
-        })
+        norm.map_or_else(|| Ok(x.clone()), |norm| norm.apply(x, op))
     }
 }
 
-/// Makes the generators of dropout, if something is to be dropped.
-type Tokens<'a> = &'a dyn Fn(&Random) -> Option<Vec<Random>>;
-
-fn linear(x: &Tensor, layer: &Layer, tokens: Tokens<'_>) -> Result<Tensor> {
-    Ok(match layer {
-        Layer::Frozen { weight, bias, outputs } => {
-            x.apply_op1(FrozenLinear { weight: weight.clone(), bias: bias.clone(), outputs: *outputs })?
-        }
-        Layer::Trained { weight, bias, transposed } => {
-            let y = x.apply_op2(weight, TrainedLinear { transposed: *transposed })?;
-            match bias {
-                Some(bias) => y.apply_op2(bias, AddBias)?,
-                None => y,
-            }
-        }
-        Layer::Lora { weight, bias, a, b, scale, dropout, random } => {
-            let dropout = Some(*dropout).filter(|share| *share > 0.0);
-            let dropout = dropout.and_then(|share| Some(Dropout { share, tokens: tokens(random)? }));
-            let (weight, bias) = (weight.clone(), bias.clone());
-            x.apply_op3(a, b, LoraLinear { weight, bias, scale: *scale, dropout })?
-        }
-    })
-}
-
-/// Some rows of a table that is `width` wide.
-fn rows_of(table: &Table, ids: Arc<Vec<u32>>, width: usize) -> Result<Tensor> {
-    Ok(match table {
-        Table::Trained(table) => table.apply_op1(Lookup { ids })?,
-        Table::Frozen(table) => {
-            let rows = ids.iter().flat_map(|id| &table[*id as usize * width..][..width]).copied().collect();
-            Tensor::from_vec::<_, f32>(rows, (ids.len(), width), &Device::Cpu)?
-        }
-    })
+/// Where a part of the graph begins: with a variable, whose gradient is asked for, if something before it learns.
+fn entry(x: &Tensor, learns: bool) -> Result<Tensor> {
+    Ok(if learns { Var::from_tensor(x)?.as_tensor().clone() } else { x.clone() })
 }
 
 /// One generator per token of a batch, by row and position.
@@ -450,19 +302,6 @@ fn token_generators(random: Random, batch: &Batch) -> Vec<Random> {
         (0..(ends[1] - ends[0]) as u64).map(move |position| row.part(position))
     })
     .collect()
-}
-
-fn frozen(linear: &Linear) -> Layer {
-    Layer::Frozen { weight: linear.weight.clone(), bias: linear.bias.clone(), outputs: linear.outputs }
-}
-
-fn ropes(config: &Config) -> Vec<Arc<Rope>> {
-    let rope = |rotary| Arc::new(Rope::new(rotary, config.head_dim, config.max_positions));
-    config.rotaries.iter().map(rope).collect()
-}
-
-fn fading(config: &Config) -> Option<Arc<Fading>> {
-    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.max_positions)))
 }
 
 #[cfg(test)]

@@ -7,25 +7,31 @@ mod checkpoint;
 mod graph;
 pub mod ops;
 mod optimizer;
+mod order;
 
 pub use batch::{Batch, Example};
 pub use checkpoint::State;
 pub use graph::{Graph, Parameter, Trained};
 pub use optimizer::{AdamW, Decay, LearningRate};
+pub use order::{Sequence, sequences};
 
 use crate::engine::random::Random;
 use anyhow::{Result, ensure};
-use candle_core::Tensor;
 use checkpoint::Best;
 use optimizer::{clip_factor, norm};
+use order::{epoch_order, tokens};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// Rows per step; the last step of an epoch may have fewer.
+    /// Sequences per step; the last step of an epoch may have fewer.
     pub batch_size: usize,
-    /// Rows that go through the model together.
+    /// Sequences that go through the model together.
     pub micro_batch_size: usize,
+    /// Most tokens of a sequence that several rows are packed into; none: every row is one.
+    pub packing: Option<usize>,
+    /// Whether sequences of like length come into the same step.
+    pub group_by_length: bool,
     /// The learning rate, and with it the number of steps.
     pub rate: LearningRate,
     /// The optimiser.
@@ -88,9 +94,9 @@ pub struct Outcome {
     pub stopped_early: bool,
 }
 
-/// Number of steps of one pass over `rows` rows.
-pub fn steps_per_epoch(rows: usize, batch_size: usize) -> u64 {
-    rows.div_ceil(batch_size.max(1)) as u64
+/// Number of steps of one pass over so many sequences.
+pub fn steps_per_epoch(sequences: usize, batch_size: usize) -> u64 {
+    sequences.div_ceil(batch_size.max(1)) as u64
 }
 
 /// Looks at a training while it goes on. A function of moments is one that never keeps anything.
@@ -123,25 +129,26 @@ pub fn train(
     state: Option<State>,
     watcher: &mut dyn Watcher,
 ) -> Result<Outcome> {
-    let rows: Vec<(u64, &Example)> = (0..).zip(examples).filter(|(_, example)| example.labels() > 0).collect();
-    ensure!(!rows.is_empty(), "no row has a token to learn: every answer is empty, or cut off");
-    let per_epoch = steps_per_epoch(rows.len(), config.batch_size);
+    let sequences = sequences(examples, config.packing);
+    ensure!(!sequences.is_empty(), "no row has a token to learn: every answer is empty, or cut off");
+    let per_epoch = steps_per_epoch(sequences.len(), config.batch_size);
     let order = Random::new(config.seed, "order of rows");
     let mut learner = Learner::new(graph, config, state)?;
     let mut epoch_order = Vec::new();
     while learner.state.step < config.rate.steps {
         let step = learner.state.step;
         if step % per_epoch == 0 || epoch_order.is_empty() {
-            epoch_order = order.part(step / per_epoch).permutation(rows.len());
+            let random = order.part(step / per_epoch);
+            epoch_order = self::epoch_order(&sequences, random, config.batch_size, config.group_by_length);
         }
         let begin = usize::try_from(step % per_epoch)? * config.batch_size;
-        let batch: Vec<(u64, &Example)> =
-            epoch_order[begin..].iter().take(config.batch_size).map(|index| rows[*index]).collect();
+        let batch: Vec<&Sequence<'_>> =
+            epoch_order[begin..].iter().take(config.batch_size).map(|index| &sequences[*index]).collect();
         let (loss, grad_norm) = learner.step(&batch)?;
         let done = learner.state.step;
         #[expect(clippy::cast_precision_loss, reason = "rows and epochs are far below 2^53")]
-        let epoch = (step / per_epoch) as f64 + (begin + batch.len()) as f64 / rows.len() as f64;
-        let tokens = batch.iter().map(|(_, example)| example.ids.len() as u64).sum();
+        let epoch = (step / per_epoch) as f64 + (begin + batch.len()) as f64 / sequences.len() as f64;
+        let tokens = batch.iter().map(|sequence| tokens(sequence) as u64).sum();
         let learning_rate = config.rate.at(step);
         watcher.saw(&Moment::Step { step: done, epoch, loss, learning_rate, grad_norm, tokens })?;
         let last = done == config.rate.steps;
@@ -197,23 +204,27 @@ impl<'a> Learner<'a> {
     }
 
     /// One step of the optimiser; returns the loss, and the gradients' norm before clipping.
-    fn step(&mut self, rows: &[(u64, &Example)]) -> Result<(f64, f64)> {
+    fn step(&mut self, sequences: &[&Sequence<'_>]) -> Result<(f64, f64)> {
         let step = self.state.step;
-        let labels: usize = rows.iter().map(|(_, example)| example.labels()).sum();
+        let labels: usize = sequences.iter().copied().flatten().map(|(_, example)| example.labels()).sum();
         #[expect(clippy::cast_precision_loss, reason = "labels are far below 2^53")]
         let scale = 1.0 / labels as f64;
         let mut loss = 0.0;
         let mut grads: Vec<Vec<f32>> = Vec::new();
-        for rows in rows.chunks(self.config.micro_batch_size.max(1)) {
-            let value = self.graph.loss(&Batch::new(rows.iter().copied()), scale, Some(step))?;
-            loss += f64::from(value.to_scalar::<f32>()?);
-            self.accumulate(&value, &mut grads)?;
+        for sequences in sequences.chunks(self.config.micro_batch_size.max(1)) {
+            let batch = Batch::new(sequences.iter().copied().flatten().copied());
+            let (value, of_batch) = self.graph.gradients(&batch, scale, step)?;
+            if !value.is_finite() {
+                let place = self.graph.first_not_finite(&batch, Some(step))?;
+                let place = place.map_or(String::new(), |place| format!(" (the first bad number is in {place})"));
+                anyhow::bail!(
+                    "the loss of step {} is {value}{place}: the training has diverged, try a lower `learning_rate`",
+                    step + 1
+                );
+            }
+            loss += f64::from(value);
+            add(&mut grads, of_batch);
         }
-        ensure!(
-            loss.is_finite(),
-            "the loss of step {} is {loss}: the training has diverged, try a lower `learning_rate`",
-            step + 1
-        );
         let norm = norm(&grads);
         if !norm.is_finite() {
             let named = self.graph.parameters().iter().zip(&grads);
@@ -232,6 +243,12 @@ impl<'a> Learner<'a> {
                 grad.iter_mut().for_each(|value| *value *= factor);
             }
             moments.step(values, grad, rate, step + 1, &self.config.adam, parameter.decays);
+            ensure!(
+                values.iter().all(|value| value.is_finite()),
+                "`{}` is no finite number after step {}: try a lower `learning_rate`",
+                parameter.name,
+                step + 1
+            );
             parameter.set(values)?;
         }
         self.state.step += 1;
@@ -251,22 +268,6 @@ impl<'a> Learner<'a> {
         improved
     }
 
-    /// Adds the gradients of one micro-batch. A parameter that the loss does not reach is a mistake in the graph, and
-    /// would silently learn nothing.
-    fn accumulate(&self, loss: &Tensor, grads: &mut Vec<Vec<f32>>) -> Result<()> {
-        let store = loss.backward()?;
-        for (index, parameter) in self.graph.parameters().iter().enumerate() {
-            let grad = store.get(&parameter.var);
-            let grad = grad.ok_or_else(|| anyhow::anyhow!("no gradient reaches `{}`", parameter.name))?;
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
-            match grads.get_mut(index) {
-                None => grads.push(grad),
-                Some(sum) => sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad),
-            }
-        }
-        Ok(())
-    }
-
     fn outcome(self, stopped_early: bool) -> Outcome {
         let State { step: steps, values, best, .. } = self.state;
         let lowest = best.as_ref().map(|best| (best.loss, best.step));
@@ -275,6 +276,17 @@ impl<'a> Learner<'a> {
             _ => (values, steps),
         };
         Outcome { values, steps, kept_step, best: lowest, stopped_early }
+    }
+}
+
+/// Adds the gradients of one micro-batch.
+fn add(sums: &mut Vec<Vec<f32>>, grads: Vec<Vec<f32>>) {
+    if sums.is_empty() {
+        *sums = grads;
+        return;
+    }
+    for (sum, grad) in sums.iter_mut().zip(&grads) {
+        sum.iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
     }
 }
 

@@ -16,12 +16,15 @@ pub struct LearningRate {
 }
 
 /// How the learning rate falls after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Decay {
     /// In a straight line to zero.
     Linear,
-    /// In half a cosine to zero.
-    Cosine,
+    /// In half a cosine.
+    Cosine {
+        /// To this share of the highest.
+        floor: f64,
+    },
     /// Not at all.
     Constant,
 }
@@ -37,7 +40,10 @@ impl LearningRate {
         self.peak
             * match self.decay {
                 Decay::Linear => (1.0 - done).max(0.0),
-                Decay::Cosine => (0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())).max(0.0),
+                Decay::Cosine { floor } => {
+                    let cosine = (0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos())).max(0.0);
+                    cosine * (1.0 - floor) + floor
+                }
                 Decay::Constant => 1.0,
             }
     }
@@ -121,11 +127,32 @@ mod tests {
         let steps = [0, 2, 4, 8, 12];
         assert_eq!(at(Decay::Linear, steps), [0.0, 1.0, 2.0, 1.0, 0.0]);
         assert_eq!(at(Decay::Constant, steps), [0.0, 1.0, 2.0, 2.0, 2.0]);
-        let cosine = at(Decay::Cosine, steps);
+        let cosine = at(Decay::Cosine { floor: 0.0 }, steps);
         for (rate, expected) in cosine.iter().zip([0.0, 1.0, 2.0, 1.0, 0.0]) {
             assert!((rate - expected).abs() < 1e-12, "{cosine:?}");
         }
-        assert!((rate(Decay::Cosine).at(6) - (1.0 + 0.5f64.sqrt())).abs() < 1e-12);
+        assert!((rate(Decay::Cosine { floor: 0.0 }).at(6) - (1.0 + 0.5f64.sqrt())).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rates_are_those_of_transformers() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/engine/adapters/schedules.json");
+        let schedules: Vec<serde_json::Value> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        assert_eq!(schedules.len(), 5);
+        for schedule in &schedules {
+            let floor = schedule["floor"].as_f64().unwrap();
+            let decay = match schedule["name"].as_str().unwrap() {
+                "linear" => Decay::Linear,
+                "constant_with_warmup" => Decay::Constant,
+                _ => Decay::Cosine { floor },
+            };
+            let number = |name: &str| schedule[name].as_u64().unwrap();
+            let rate = LearningRate { peak: 2.0, warmup: number("warmup"), steps: number("steps"), decay };
+            for (step, expected) in schedule["rates"].as_array().unwrap().iter().enumerate() {
+                let (rate, expected) = (rate.at(step as u64), expected.as_f64().unwrap());
+                assert!((rate - expected).abs() < 1e-12, "{}, step {step}: {rate} is not {expected}", schedule["name"]);
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::model::{AdapterConfig, Config, Model};
+use candle_core::Tensor;
 use serde_json::json;
 
 fn model() -> Model {
@@ -19,7 +20,8 @@ fn examples(count: u64, seed: u64) -> Vec<Example> {
     let row = |index: u64| {
         let (start, length) = (random.bits(2 * index) % 20, 5 + random.bits(2 * index + 1) % 12);
         let ids: Vec<u32> = (start..start + length).map(|id| u32::try_from(id % 24).unwrap()).collect();
-        Example { counted: vec![2..ids.len()], ids }
+        let counted = 2..ids.len();
+        Example::new(ids, counted)
     };
     (0..count).map(row).collect()
 }
@@ -28,6 +30,8 @@ fn config(steps: u64) -> TrainConfig {
     TrainConfig {
         batch_size: 8,
         micro_batch_size: 3,
+        packing: None,
+        group_by_length: false,
         rate: LearningRate { peak: 1e-2, warmup: 2, steps, decay: Decay::Linear },
         adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
         max_grad_norm: 1.0,
@@ -40,7 +44,12 @@ fn config(steps: u64) -> TrainConfig {
 
 fn adapter_graph(dropout: f64) -> Graph {
     let targets = ["q_proj", "v_proj", "down_proj"].map(String::from).to_vec();
-    Graph::adapter(&model(), AdapterConfig { r: 4, alpha: 8.0, dropout, targets }, 3).unwrap()
+    Graph::adapter(
+        &model(),
+        AdapterConfig { r: 4, alpha: 8.0, dropout, targets: targets.into(), ..AdapterConfig::default() },
+        3,
+    )
+    .unwrap()
 }
 
 fn run(graph: &Graph, config: &TrainConfig) -> (Outcome, Vec<Moment>) {
@@ -135,7 +144,7 @@ impl Watcher for Keeper<'_> {
 fn a_training_goes_on_from_any_checkpoint_with_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     // Dropout, an epoch's end in the middle (5 steps), evaluations that improve and that do not, the best weights kept.
-    let rate = LearningRate { peak: 0.3, warmup: 2, steps: 13, decay: Decay::Cosine };
+    let rate = LearningRate { peak: 0.3, warmup: 2, steps: 13, decay: Decay::Cosine { floor: 0.0 } };
     let config = TrainConfig { rate, evaluate_every: 2, patience: Some(3), ..config(13) };
     let new = || adapter_graph(0.1);
     let graph = new();
@@ -195,6 +204,44 @@ fn every_row_is_seen_once_per_epoch() {
 }
 
 #[test]
+fn micro_batches_change_no_loss() {
+    // Twenty steps with dropout: each row's falls out by its name and place, and every label counts the same.
+    let losses = |micro_batch_size: usize, packing: Option<usize>| {
+        let config = TrainConfig { micro_batch_size, packing, batch_size: 4, ..config(20) };
+        let (_, moments) = run(&adapter_graph(0.3), &config);
+        let losses = moments.iter().filter_map(|moment| match moment {
+            Moment::Step { loss, .. } => Some(*loss),
+            Moment::Evaluation { .. } => None,
+        });
+        losses.collect::<Vec<f64>>()
+    };
+    for packing in [None, Some(40)] {
+        let whole = losses(4, packing);
+        assert_eq!(whole.len(), 20);
+        for micro_batch_size in [1, 2] {
+            for (step, (loss, expected)) in losses(micro_batch_size, packing).iter().zip(&whole).enumerate() {
+                assert!((loss / expected - 1.0).abs() < 1e-5, "{micro_batch_size}, step {step}: {loss}, {expected}");
+            }
+        }
+    }
+    assert_ne!(losses(4, None), losses(4, Some(40)));
+}
+
+#[test]
+fn packed_rows_are_as_alone() {
+    // A step of all rows is the same step, however they are packed.
+    let first = |packing| {
+        let config = TrainConfig { batch_size: 40, micro_batch_size: 40, packing, ..config(1) };
+        let (outcome, moments) = run(&adapter_graph(0.3), &config);
+        let Moment::Step { loss, tokens, .. } = moments[0] else { panic!("no step") };
+        (outcome.steps, loss, tokens)
+    };
+    let (alone, packed) = (first(None), first(Some(64)));
+    assert_eq!((alone.0, alone.2), (packed.0, packed.2));
+    assert!((alone.1 / packed.1 - 1.0).abs() < 1e-6, "{} is not {}", packed.1, alone.1);
+}
+
+#[test]
 fn divergence_stops_with_the_step() {
     let rate = LearningRate { peak: 1e30, warmup: 0, steps: 50, decay: Decay::Constant };
     let graph = Graph::whole(model()).unwrap();
@@ -202,6 +249,28 @@ fn divergence_stops_with_the_step() {
         train(&graph, &examples(8, 1), &[], &TrainConfig { rate, ..config(50) }, None, &mut |_: &Moment| Ok(()));
     let error = error.unwrap_err().to_string();
     assert!(error.contains("step 2") && error.contains("learning_rate"), "{error}");
+    assert!(error.contains("the first bad number is in ") || error.contains("the gradient of "), "{error}");
+}
+
+#[test]
+fn a_bad_number_is_named() {
+    let graph = Graph::whole(model()).unwrap();
+    let names: Vec<&str> = graph.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
+    let index = names.iter().position(|name| *name == "model.layers.1.mlp.up_proj").unwrap();
+    let var = &graph.parameters()[index].var;
+    let mut values = graph.parameters()[index].values();
+    values[3] = f32::NAN;
+    var.set(&Tensor::from_vec(values, var.shape(), var.device()).unwrap()).unwrap();
+    let error =
+        train(&graph, &examples(8, 1), &[], &config(3), None, &mut |_: &Moment| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("step 1") && error.contains("the weights of `model.layers.1.mlp.up_proj`"), "{error}");
+    // Weights that are numbers, but too large for what is made of them.
+    let graph = Graph::whole(model()).unwrap();
+    let var = &graph.parameters()[index].var;
+    var.set(&Tensor::full(1e38f32, var.shape(), var.device()).unwrap()).unwrap();
+    let error =
+        train(&graph, &examples(8, 1), &[], &config(3), None, &mut |_: &Moment| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("the output of block `model.layers.1`"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::settings::{Decode, Schema, Value, ValueKind, schema};
 use crate::stage::prompt::Template;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::collections::BTreeMap;
 
 crate::settings! {
     /// Everything that can change a byte of a training's output, besides the rows and the base.
@@ -19,6 +20,8 @@ crate::settings! {
         tokenizer: Option<TokenizerSettings> = None,
         /// The prompt around a row.
         template: Template = Template::default(),
+        /// How the base's linear layers are held while an adapter learns on them; they are multiplied as f32.
+        base_precision: Option<BasePrecision> = None,
         /// Which tokens the loss counts. The paper trains on all; answers only is what most of its readers expect.
         loss_on: LossOn = LossOn::Answer,
         /// Tokens of a row (prompt, answer and end) beyond this number are cut off; never more than a new model's
@@ -32,10 +35,18 @@ crate::settings! {
         batch_size: u32 = 128 => 1..=1_048_576,
         /// Rows that go through the model together; as many as make `batch_size` are accumulated.
         micro_batch_size: u32 = 32 => 1..=1_048_576,
+        /// Whether rows are put together into sequences of up to `max_length` tokens, which then count as one of a batch.
+        /// Rows still see themselves alone, from position 0 on; nothing is ever padded, so only the make-up of the steps
+        /// changes.
+        packing: Option<bool> = None,
+        /// Whether rows of like length come into the same step.
+        group_by_length: Option<bool> = None,
         /// Peak learning rate.
         learning_rate: f64 = 3e-4 => 0.0..=10.0,
         /// How the learning rate falls after the warm-up.
         schedule: Schedule = Schedule::Linear,
+        /// Share of the peak that the cosine schedule ends at, instead of zero.
+        learning_rate_floor: Option<f64> = None => 0.0..=1.0,
         /// How long the learning rate rises.
         warmup: Warmup = Warmup::Every(Every { epochs: 1.0, min: 4, max: Some(100) }),
         /// AdamW's weight decay (on matrices only, not on norms).
@@ -50,6 +61,8 @@ crate::settings! {
         seed: u64 = 42,
         /// Optimiser steps between two evaluations.
         evaluate_every: Every = Every { epochs: 1.0, min: 1, max: None },
+        /// Only so many of the validation rows are evaluated on: the first.
+        validation_first: Option<u64> = None => 1..=1_000_000_000,
         /// When to stop before the end.
         early_stopping: Option<EarlyStopping> = None,
         /// Which weights are kept in the end.
@@ -67,7 +80,8 @@ impl TrainRecipe {
 }
 
 crate::settings! {
-    /// LoRA (arXiv 2106.09685), as PEFT does it: `y = W x + alpha / r · B A dropout(x)`.
+    /// LoRA (arXiv 2106.09685), as PEFT does it: `y = W x + alpha / r · B A dropout(x)`. Patterns are regular expressions
+    /// for whole names of linear layers, or for their last parts.
     pub struct LoraSettings {
         /// Rank.
         r: u32 = 8 => 1..=4096,
@@ -75,18 +89,116 @@ crate::settings! {
         alpha: f64 = 16.0 => 0.0..=1e6,
         /// Share of the adapter's inputs that are dropped.
         dropout: f64 = 0.05 => 0.0..=0.99,
-        /// Names of the linear layers that get an adapter: the last part of the name (`q_proj`), or more of it.
-        targets: Targets = Targets(["k_proj", "o_proj", "q_proj", "v_proj"].map(String::from).to_vec()),
+        /// The linear layers that get an adapter: a list of names (the last part, `q_proj`, or more of it), a regular
+        /// expression for whole names, or `all-linear`.
+        targets: Targets = Targets::Names(["k_proj", "o_proj", "q_proj", "v_proj"].map(String::from).to_vec()),
+        /// Whether alpha is divided by the rank's root (rsLoRA, arXiv 2312.03732).
+        rslora: Option<bool> = None,
+        /// Whether the size of each output's weights learns apart from their direction (DoRA, arXiv 2402.09353).
+        dora: Option<bool> = None,
+        /// Which of the base's biases learn along.
+        bias: Option<Bias> = None,
+        /// Other ranks for some layers, by patterns; the first in alphabetical order that fits counts.
+        rank_pattern: Option<BTreeMap<String, Rank>> = None,
+        /// Other alphas for some layers, likewise.
+        alpha_pattern: Option<BTreeMap<String, f64>> = None,
+        /// Modules that learn as a whole, and are kept as a whole beside the adapter: `embed_tokens`, `lm_head`.
+        modules_to_save: Option<Vec<String>> = None,
     }
 }
 
-/// Names of linear layers: at least one, sorted, each once, so that their order is no part of a key.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+impl LoraSettings {
+    /// One way to say one thing, so that equal trainings have equal keys.
+    pub fn settle(&mut self) {
+        self.rslora = self.rslora.filter(|on| *on);
+        self.dora = self.dora.filter(|on| *on);
+        self.bias = self.bias.filter(|bias| *bias != Bias::None);
+        self.rank_pattern = self.rank_pattern.take().filter(|patterns| !patterns.is_empty());
+        self.alpha_pattern = self.alpha_pattern.take().filter(|patterns| !patterns.is_empty());
+        if let Some(modules) = &mut self.modules_to_save {
+            modules.sort();
+            modules.dedup();
+        }
+        self.modules_to_save = self.modules_to_save.take().filter(|modules| !modules.is_empty());
+    }
+}
+
+/// A rank.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Targets(pub Vec<String>);
+pub struct Rank(pub u32);
+
+impl Decode for Rank {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let rank = u32::decode(value, problems)?;
+        if !(1..=4096).contains(&rank) {
+            problems.at(value.span, format!("the rank is {rank}: expected 1 to 4096"));
+            return None;
+        }
+        Some(Self(rank))
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "integer", "minimum": 1, "maximum": 4096 })
+    }
+}
+
+/// The linear layers that get an adapter. Names are at least one, sorted, each once, so that their order is no part of a
+/// key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(into = "serde_json::Value", try_from = "serde_json::Value")]
+pub enum Targets {
+    /// Those whose name ends with one of these.
+    Names(Vec<String>),
+    /// Those whose whole name matches a regular expression.
+    Pattern(String),
+    /// All of the blocks.
+    AllLinear,
+}
+
+/// The word for all of the blocks' linear layers.
+const ALL_LINEAR: &str = "all-linear";
+
+impl From<Targets> for serde_json::Value {
+    fn from(targets: Targets) -> Self {
+        match targets {
+            Targets::Names(names) => json!(names),
+            Targets::Pattern(pattern) => json!(pattern),
+            Targets::AllLinear => json!(ALL_LINEAR),
+        }
+    }
+}
+
+impl TryFrom<serde_json::Value> for Targets {
+    type Error = serde_json::Error;
+
+    fn try_from(json: serde_json::Value) -> Result<Self, Self::Error> {
+        match json.as_str() {
+            Some(ALL_LINEAR) => Ok(Self::AllLinear),
+            Some(pattern) => Ok(Self::Pattern(pattern.to_string())),
+            None => serde_json::from_value(json).map(Self::Names),
+        }
+    }
+}
 
 impl Decode for Targets {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        if let Some(text) = value.as_str() {
+            if text == ALL_LINEAR {
+                return Some(Self::AllLinear);
+            }
+            return match fancy_regex::Regex::new(text) {
+                Ok(_) if !text.is_empty() => Some(Self::Pattern(text.to_string())),
+                Ok(_) => {
+                    problems.at(value.span, "`targets` names no linear layer");
+                    None
+                }
+                Err(error) => {
+                    problems.at(value.span, format!("`targets` is not a regular expression: {error}"));
+                    None
+                }
+            };
+        }
         let mut names = Vec::<String>::decode(value, problems)?;
         names.sort();
         names.dedup();
@@ -94,11 +206,51 @@ impl Decode for Targets {
             problems.at(value.span, "`targets` names no linear layer");
             return None;
         }
-        Some(Self(names))
+        Some(Self::Names(names))
     }
 
     fn schema() -> Schema {
-        schema::some(&json!({ "type": "string", "minLength": 1 }))
+        let name = json!({ "type": "string", "minLength": 1 });
+        schema::any_of([schema::some(&name), name])
+    }
+}
+
+crate::words! {
+    /// Which biases of the base learn along with an adapter.
+    pub enum Bias {
+        /// None.
+        None = "none",
+        /// All.
+        All = "all",
+        /// Those of the layers that the adapter stands on.
+        LoraOnly = "lora_only",
+    }
+}
+
+crate::words! {
+    /// How frozen linear layers are held. The output layer is held in 16 bits where they are not f32; embeddings, norms
+    /// and biases always are.
+    pub enum BasePrecision {
+        /// As they are multiplied.
+        F32 = "f32",
+        /// Rounded to bfloat16.
+        Bf16 = "bf16",
+        /// In 8 bits, with a scale for each output.
+        Int8 = "int8",
+        /// In the 4 bits of NF4, with a scale for each 64 weights (arXiv 2305.14314).
+        Nf4 = "nf4",
+    }
+}
+
+impl BasePrecision {
+    /// Bits of a weight.
+    pub fn bits(self) -> u64 {
+        match self {
+            Self::F32 => 32,
+            Self::Bf16 => 16,
+            Self::Int8 => 8,
+            Self::Nf4 => 4,
+        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! The work of a train stage: rows and a base → examples → weights → files.
 
 use super::checkpoint::{Keeper, Notes};
-use super::{LossOn, Schedule, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
-use crate::engine::model::{AdapterConfig, Model, NewLlama, UNCHANGED};
+use super::pace::Pace;
+use super::{
+    BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
+};
+use crate::engine::held::Precision;
+use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
-    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, steps_per_epoch,
-    train,
+    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, sequences,
+    steps_per_epoch, train,
 };
 use crate::engine::weights::write;
 use crate::row::{self, Row};
@@ -25,6 +29,9 @@ use std::time::{Duration, Instant};
 /// Time between two words about progress.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
+/// Points of a training's curve of speed and memory in its log.
+const CURVE_POINTS: u64 = 50;
+
 pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Result<()> {
     let folder = context.output.join("model");
     fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
@@ -35,34 +42,35 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     }
     let limit = start.limit(recipe);
     let examples = encode(recipe, context, "data", &rows, &start, limit)?;
-    let validation = encode(recipe, context, "validation", &read(context, "validation")?, &start, limit)?;
+    let mut rows = read(context, "validation")?;
+    rows.truncate(recipe.validation_first.map_or(usize::MAX, |first| usize::try_from(first).unwrap_or(usize::MAX)));
+    let validation = encode(recipe, context, "validation", &rows, &start, limit)?;
     if validation.is_empty() && (recipe.early_stopping.is_some() || context.role("validation").next().is_some()) {
         context.events.warn("there are no validation rows: every step is done, and the last weights are kept".into());
     }
     let learning = examples.iter().filter(|example| example.labels() > 0).count();
-    let config = train_config(recipe, learning);
+    let packing = recipe.packing.map(|_| limit);
+    let config = train_config(recipe, packing, sequences(&examples, packing).len());
 
-    let Start { model, tokenizer } = start;
-    let weights = model.tensors().iter().map(|tensor| tensor.values.len()).sum();
-    let graph = match &recipe.lora {
-        None => Graph::whole(model)?,
-        Some(lora) => {
-            let config = AdapterConfig {
-                r: lora.r as usize,
-                alpha: lora.alpha,
-                dropout: lora.dropout,
-                targets: lora.targets.0.clone(),
-            };
-            Graph::adapter(&model, config, recipe.seed)?
-        }
+    let Start { base, tokenizer } = start;
+    let weights = base.config().weights();
+    let graph = match (base, &recipe.lora) {
+        (Base::Learns(model), None) => Graph::whole(*model)?,
+        (Base::Learns(model), Some(lora)) => Graph::adapter(&*model, adapter_config(lora), recipe.seed)?,
+        (Base::Frozen(model), Some(lora)) => Graph::adapter(*model, adapter_config(lora), recipe.seed)?,
+        (Base::Frozen(_), None) => bail!("a base that is frozen, and no adapter to learn"),
     };
+    let graph = graph.with_checkpoints(context.hints.checkpoint_blocks);
+    let trained = graph.parameters().iter().map(|parameter| parameter.var.elem_count()).sum();
+    let held = graph.frozen_bytes() >> 20;
+    context.events.log(format!("{weights} weights, {trained} learn; frozen linear layers take {held} MiB"));
     let keeper = Keeper::new(context);
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
-    let diary = Diary::new(context, config.rate.steps, &noted)?;
+    let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;
     let mut watcher = Companion { graph: &graph, keeper, diary };
     let mut outcome = train(&graph, &examples, &validation, &config, state, &mut watcher)?;
     watcher.diary.finish()?;
-    let sizes = Sizes { weights, trained: outcome.values.iter().map(Vec::len).sum(), rows: learning };
+    let sizes = Sizes { weights, trained, rows: learning };
     write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
     match graph.finish(std::mem::take(&mut outcome.values)) {
         Trained::Adapter(adapter) => adapter.save(&folder),
@@ -70,39 +78,99 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     }
 }
 
+/// The settings of a new adapter.
+pub(super) fn adapter_config(lora: &LoraSettings) -> AdapterConfig {
+    let ranks = lora.rank_pattern.iter().flatten().map(|(pattern, r)| (pattern.clone(), r.0 as usize));
+    let alphas = lora.alpha_pattern.iter().flatten().map(|(pattern, alpha)| (pattern.clone(), *alpha));
+    AdapterConfig {
+        r: lora.r as usize,
+        alpha: lora.alpha,
+        dropout: lora.dropout,
+        targets: match &lora.targets {
+            Targets::Names(names) => model::Targets::Names(names.clone()),
+            Targets::Pattern(pattern) => model::Targets::Pattern(pattern.clone()),
+            Targets::AllLinear => model::Targets::AllLinear,
+        },
+        rslora: lora.rslora == Some(true),
+        dora: lora.dora == Some(true),
+        bias: match lora.bias {
+            None | Some(Bias::None) => Biases::None,
+            Some(Bias::All) => Biases::All,
+            Some(Bias::LoraOnly) => Biases::LoraOnly,
+        },
+        ranks: ranks.collect(),
+        alphas: alphas.collect(),
+        modules_to_save: lora.modules_to_save.clone().unwrap_or_default(),
+    }
+}
+
 /// What a training begins with.
 struct Start {
-    model: Model,
+    base: Base,
     tokenizer: Tokenizer,
+}
+
+/// The model that a training begins with.
+enum Base {
+    /// As numbers.
+    Learns(Box<Model>),
+    /// As it is held under an adapter.
+    Frozen(Box<Model<HeldLinear>>),
+}
+
+impl Base {
+    fn load(layers: &[&Path], recipe: &TrainRecipe) -> anyhow::Result<Self> {
+        let precision = match recipe.base_precision {
+            None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
+            Some(BasePrecision::Bf16) => Precision::Bf16,
+            Some(BasePrecision::Int8) => Precision::Int8,
+            Some(BasePrecision::Nf4) => Precision::Nf4,
+        };
+        Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
+    }
+
+    fn config(&self) -> &Config {
+        match self {
+            Self::Learns(model) => &model.config,
+            Self::Frozen(model) => &model.config,
+        }
+    }
+
+    fn check_ids(&self, ids: &[u32]) -> anyhow::Result<()> {
+        match self {
+            Self::Learns(model) => model.check_ids(ids),
+            Self::Frozen(model) => model.check_ids(ids),
+        }
+    }
 }
 
 impl Start {
     fn new(recipe: &TrainRecipe, context: &Context<'_>, rows: &[PlacedRow]) -> anyhow::Result<Self> {
         let layers = context.layers("base");
-        let (model, tokenizer) = match (layers.first(), &recipe.architecture, &recipe.tokenizer) {
+        let (base, tokenizer) = match (layers.first(), &recipe.architecture, &recipe.tokenizer) {
             (Some(base), ..) => {
                 let tokenizer = Tokenizer::load(&base.path)?;
                 let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-                (Model::load(&paths)?, tokenizer)
+                (Base::load(&paths, recipe)?, tokenizer)
             }
             (None, Some(architecture), Some(settings)) => {
                 ensure!(!rows.is_empty(), "there are no rows to train a tokenizer and a model on");
                 let tokenizer = train_tokenizer(recipe, settings, rows)?;
                 let model = Model::random(&new_llama(architecture).config(&tokenizer)?, recipe.seed)?;
-                (model, tokenizer)
+                (Base::Learns(Box::new(model)), tokenizer)
             }
             _ => bail!("input `base.0` is missing"),
         };
-        tokenizer.check_fits(model.config.vocab_size)?;
+        tokenizer.check_fits(base.config().vocab_size)?;
         if tokenizer.eos().is_empty() {
             context.events.warn("the tokenizer has no end-of-text token: the model will not learn to stop".into());
         }
-        Ok(Self { model, tokenizer })
+        Ok(Self { base, tokenizer })
     }
 
     /// Most tokens of a row.
     fn limit(&self, recipe: &TrainRecipe) -> usize {
-        (recipe.max_length as usize).min(self.model.config.max_positions)
+        (recipe.max_length as usize).min(self.base.config().max_positions)
     }
 }
 
@@ -141,7 +209,7 @@ fn encode(
             LossOn::Answer | LossOn::All => encoder.example(row, limit),
         };
         let example = example.with_context(|| place.clone())?;
-        start.model.check_ids(&example.ids).with_context(|| place.clone())?;
+        start.base.check_ids(&example.ids).with_context(|| place.clone())?;
         cut += usize::from(example.cut);
         let counted = match recipe.loss_on {
             LossOn::All => iter::once(0..example.ids.len()).collect(),
@@ -193,15 +261,15 @@ fn new_llama(architecture: &Architecture) -> NewLlama {
     }
 }
 
-/// The recipe in steps, for so many rows.
+/// The recipe in steps, for so many sequences.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "small counts"
 )]
-fn train_config(recipe: &TrainRecipe, rows: usize) -> TrainConfig {
-    let per_epoch = steps_per_epoch(rows, recipe.batch_size as usize) as f64;
+fn train_config(recipe: &TrainRecipe, packing: Option<usize>, sequences: usize) -> TrainConfig {
+    let per_epoch = steps_per_epoch(sequences, recipe.batch_size as usize) as f64;
     let steps = recipe.max_steps.unwrap_or_else(|| ((recipe.epochs * per_epoch).ceil() as u64).max(1));
     let warmup = match &recipe.warmup {
         Warmup::Steps(steps) => *steps,
@@ -210,12 +278,14 @@ fn train_config(recipe: &TrainRecipe, rows: usize) -> TrainConfig {
     };
     let decay = match recipe.schedule {
         Schedule::Linear => Decay::Linear,
-        Schedule::Cosine => Decay::Cosine,
+        Schedule::Cosine => Decay::Cosine { floor: recipe.learning_rate_floor.unwrap_or(0.0) },
         Schedule::Constant => Decay::Constant,
     };
     TrainConfig {
         batch_size: recipe.batch_size as usize,
         micro_batch_size: recipe.micro_batch_size as usize,
+        packing,
+        group_by_length: recipe.group_by_length == Some(true),
         rate: LearningRate { peak: recipe.learning_rate, warmup, steps, decay },
         adam: AdamW { betas: (recipe.betas.0, recipe.betas.1), eps: recipe.eps, weight_decay: recipe.weight_decay },
         max_grad_norm: recipe.max_grad_norm,
@@ -248,23 +318,22 @@ struct Diary<'a> {
     context: &'a Context<'a>,
     metrics: BufWriter<File>,
     steps: u64,
-    started: Instant,
+    pace: Pace,
     said: Option<Instant>,
-    tokens: u64,
 }
 
 impl<'a> Diary<'a> {
     /// `noted` is what an earlier attempt had written.
-    fn new(context: &'a Context<'a>, steps: u64, noted: &[u8]) -> anyhow::Result<Self> {
+    fn new(context: &'a Context<'a>, steps: u64, pace: Pace, noted: &[u8]) -> anyhow::Result<Self> {
         let mut metrics = create_metrics(context)?;
         metrics.write_all(noted).context("cannot write `metrics.jsonl`")?;
-        Ok(Self { context, metrics, steps, started: Instant::now(), said: None, tokens: 0 })
+        Ok(Self { context, metrics, steps, pace, said: None })
     }
 
     fn note(&mut self, moment: &Moment) -> anyhow::Result<()> {
         let line = match moment {
             Moment::Step { step, epoch, loss, learning_rate, grad_norm, tokens } => {
-                self.tokens += tokens;
+                self.pace.tokens += tokens;
                 self.say(*step, *loss);
                 json!({
                     "step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate,
@@ -280,16 +349,16 @@ impl<'a> Diary<'a> {
         writeln!(self.metrics, "{line}").context("cannot write `metrics.jsonl`")
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
     fn say(&mut self, step: u64, loss: f64) {
         let now = Instant::now();
+        if step == 1 || step * CURVE_POINTS / self.steps > (step - 1) * CURVE_POINTS / self.steps {
+            self.context.events.log(format!("step {step}: loss {loss:.4}, {}", self.pace.in_full()));
+        }
         if step < self.steps && self.said.is_some_and(|said| now - said < PROGRESS_EVERY) {
             return;
         }
         self.said = Some(now);
-        let seconds = self.started.elapsed().as_secs_f64().max(1e-3);
-        let speed = self.tokens as f64 / seconds;
-        let note = format!("loss {loss:.3}, {speed:.0} tokens/s");
+        let note = format!("loss {loss:.3}, {:.0} tokens/s", self.pace.tokens_per_second());
         self.context.events.progress(Progress { done: step, total: self.steps, unit: "steps".to_string(), note });
     }
 
@@ -356,8 +425,8 @@ fn leave_unchanged(recipe: &TrainRecipe, context: &Context<'_>, start: &Start, f
     );
     create_metrics(context)?;
     write_summary(context, &json!({ "rows": 0, "steps": 0 }))?;
-    if recipe.is_whole() {
-        return save_whole(recipe, folder, &start.model, &start.tokenizer);
+    if let (true, Base::Learns(model)) = (recipe.is_whole(), &start.base) {
+        return save_whole(recipe, folder, model, &start.tokenizer);
     }
     write_json(&folder.join(UNCHANGED), &json!({ "reason": "there were no rows to train on" }))
 }

@@ -28,7 +28,10 @@ fn a_mix_brings_its_validation_rows() {
     let (stage, problems) = read("data = 'mix.train'\nbase = 'models/base'\nlora = {}");
     let (recipe, inputs) = stage.expect(&problems);
     assert!(!recipe.is_whole());
-    assert_eq!(recipe.lora.unwrap().targets.0, ["k_proj", "o_proj", "q_proj", "v_proj"]);
+    assert_eq!(
+        serde_json::Value::from(recipe.lora.unwrap().targets),
+        serde_json::json!(["k_proj", "o_proj", "q_proj", "v_proj"])
+    );
     assert_eq!((recipe.batch_size, recipe.micro_batch_size, recipe.learning_rate), (128, 32, 3e-4));
     let expected = [("data", Form::Rows), ("validation", Form::ValidationRows), ("base", Form::Model)];
     assert_eq!(roles(&inputs), expected);
@@ -82,7 +85,69 @@ fn equal_trainings_have_equal_recipes() {
     assert_eq!(recipe("batch_size = 8"), recipe("batch_size = 8\nmicro_batch_size = 8"));
     assert_eq!(recipe("max_steps = 8\nepochs = 2"), recipe("max_steps = 8"));
     assert_eq!(recipe("threads = 1"), recipe("threads = 2"));
+    assert_eq!(recipe("checkpoint_blocks = true"), recipe(""));
+    let off = "packing = false\ngroup_by_length = false\n";
+    assert_eq!(recipe(off), recipe(""));
+    let lora = |text: &str| recipe(&format!("lora = {{ {text} }}"));
+    let off = "rslora = false, dora = false, bias = 'none', rank_pattern = {}, modules_to_save = []";
+    assert_eq!(lora(off), lora(""));
+    assert_eq!(lora("modules_to_save = ['b', 'a', 'b']"), lora("modules_to_save = ['a', 'b']"));
+    assert_eq!(recipe("lora = {}\nbase_precision = 'f32'"), lora(""));
+    assert_eq!(recipe("schedule = 'cosine'\nlearning_rate_floor = 0.0"), recipe("schedule = 'cosine'"));
     assert_ne!(recipe("batch_size = 8"), recipe("batch_size = 4"));
+}
+
+/// What a manifest of before these settings said has the key that it had.
+#[test]
+fn settings_at_their_defaults_are_in_no_key() {
+    let (stage, problems) = read("data = 'mix.train'\nbase = 'b'\nlora = {}");
+    let recipe = serde_json::to_value(stage.expect(&problems).0).unwrap();
+    let set = |table: &serde_json::Value| {
+        let entries = table.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
+        entries.map(|(name, _)| name.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(set(&recipe["lora"]), ["r", "alpha", "dropout", "targets"]);
+    for new in ["packing", "group_by_length", "base_precision", "learning_rate_floor", "validation_first"] {
+        assert!(!set(&recipe).contains(&new.to_string()), "{new}");
+    }
+}
+
+#[test]
+fn targets_are_names_a_pattern_or_all() {
+    let targets = |text: &str| {
+        let (stage, problems) = read(&format!("data = 'mix.train'\nbase = 'b'\nlora = {{ targets = {text} }}"));
+        let targets = stage.map(|(recipe, _)| recipe.lora.unwrap().targets);
+        let json = targets.clone().map(|targets| serde_json::to_value(targets).unwrap());
+        let again = json.map(|json| serde_json::from_value::<Targets>(json).unwrap());
+        assert_eq!(again, targets, "not the same to a worker");
+        targets.ok_or(problems)
+    };
+    assert_eq!(targets("['b', 'a', 'b']"), Ok(Targets::Names(vec!["a".to_string(), "b".to_string()])));
+    assert_eq!(targets("'all-linear'"), Ok(Targets::AllLinear));
+    assert_eq!(targets(r"'.*\.[qv]_proj'"), Ok(Targets::Pattern(r".*\.[qv]_proj".to_string())));
+    assert!(targets("'('").unwrap_err().contains("not a regular expression"));
+    for nothing in ["''", "[]", "['']"] {
+        assert!(targets(nothing).unwrap_err().contains("names no linear layer"), "{nothing}");
+    }
+}
+
+#[test]
+fn settings_that_need_others_say_so() {
+    let base = "data = 'a.jsonl'\nbase = 'b'\n";
+    let wrong = [
+        ("base_precision = 'nf4'", "`base_precision` needs `lora`"),
+        ("learning_rate_floor = 0.1", "`learning_rate_floor` needs `schedule"),
+        ("validation_first = 10", "`validation_first` needs validation rows"),
+        ("base_precision = 'nf5'", "did you mean `nf4`?"),
+        ("lora = { bias = 'some' }", "`some` is not known here"),
+        ("lora = { rank_pattern = { q_proj = 0 } }", "the rank is 0"),
+    ];
+    for (text, expected) in wrong {
+        let (stage, problems) = read(&format!("{base}{text}"));
+        assert!(stage.is_none() && problems.contains(expected), "{text}: {problems}");
+    }
+    let (stage, problems) = read(&format!("{base}lora = {{}}\nbase_precision = 'int8'\ncheckpoint_blocks = true"));
+    assert_eq!(stage.expect(&problems).0.base_precision, Some(BasePrecision::Int8));
 }
 
 #[test]

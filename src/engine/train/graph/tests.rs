@@ -1,14 +1,18 @@
 //! Logits, losses, gradients and a training against transformers, PEFT and torch (`tests/golden/engine`).
 
+use super::build::Slot;
 use super::*;
 use crate::engine::activation::Activation;
+use crate::engine::model::AdapterConfig;
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
+use crate::engine::weights::transpose;
 use crate::stage::prompt::Template;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
+mod adapters;
 mod families;
 
 struct Golden {
@@ -32,6 +36,10 @@ impl Golden {
         data.chunks_exact(SIZE).map(|bytes| bytes.try_into().unwrap()).collect()
     }
 
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.file).unwrap().tensor(name).is_ok()
+    }
+
     fn floats(&self, name: &str) -> Vec<f32> {
         self.bytes(name).into_iter().map(f32::from_le_bytes).collect()
     }
@@ -53,18 +61,20 @@ impl Golden {
 
     /// The graph of the base with the reference's adapter.
     fn lora(&self) -> Graph {
-        let adapter = self.adapter();
-        let start = |linear: &Linear| Ok(adapter.pairs[&linear.name].clone());
-        Graph::with_pairs(&self.model(), adapter.config.clone(), 0, start).unwrap()
+        Graph::with_adapter(&self.model(), self.adapter(), 0).unwrap()
     }
 
     /// The four rows of 40 tokens with their labels.
     fn examples(&self) -> Vec<Example> {
+        self.rows_of(40)
+    }
+
+    fn rows_of(&self, length: usize) -> Vec<Example> {
         let ids: Vec<u32> =
             self.bytes("ids").into_iter().map(|id| u32::try_from(i64::from_le_bytes(id)).unwrap()).collect();
         let labels: Vec<i64> = self.bytes("labels").into_iter().map(i64::from_le_bytes).collect();
-        let rows = ids.chunks(40).zip(labels.chunks(40)).map(|(ids, labels)| {
-            let counted = (0..40).filter(|place| labels[*place] >= 0).map(|place| place..place + 1).collect();
+        let rows = ids.chunks(length).zip(labels.chunks(length)).map(|(ids, labels)| {
+            let counted = (0..length).filter(|place| labels[*place] >= 0).map(|place| place..place + 1).collect();
             Example { ids: ids.to_vec(), counted }
         });
         rows.collect()
@@ -144,6 +154,8 @@ fn twenty_steps_of_lora_are_those_of_peft() {
         let config = TrainConfig {
             batch_size: 4,
             micro_batch_size,
+            packing: None,
+            group_by_length: false,
             rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
             adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
             max_grad_norm: 1.0,
@@ -184,14 +196,16 @@ fn twenty_steps_of_a_real_checkpoint_are_those_of_peft() {
         let encoded = encoder.example(row.as_object().unwrap(), 512).unwrap();
         assert_eq!(serde_json::json!(encoded.ids), row["ids"]);
         assert_eq!(serde_json::json!(encoded.prompt_len), row["prompt_len"]);
-        examples.push(Example { counted: vec![encoded.prompt_len..encoded.ids.len()], ids: encoded.ids });
+        let counted = encoded.prompt_len..encoded.ids.len();
+        examples.push(Example::new(encoded.ids, counted));
     }
-    let graph =
-        Graph::with_pairs(&model, adapter.config.clone(), 0, |linear| Ok(adapter.pairs[&linear.name].clone())).unwrap();
+    let graph = Graph::with_adapter(&model, adapter, 0).unwrap();
     assert_eq!(graph.parameters().len(), 2 * 7 * 5);
     let config = TrainConfig {
         batch_size: 8,
         micro_batch_size: 3,
+        packing: None,
+        group_by_length: false,
         rate: LearningRate { peak: 5e-3, warmup: 4, steps: 20, decay: Decay::Linear },
         adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
         max_grad_norm: 1.0,
@@ -263,8 +277,10 @@ fn assert_slopes(graph: &Graph, batch: &Batch, family: &str) {
 #[test]
 fn a_target_that_names_no_layer_is_told_with_those_that_do() {
     let model = Golden::llama().model();
-    let check =
-        |targets: &[&str]| model.config.check_targets(&targets.iter().map(|t| t.to_string()).collect::<Vec<_>>());
+    let check = |targets: &[&str]| {
+        let targets: Vec<String> = targets.iter().map(|target| target.to_string()).collect();
+        AdapterConfig { targets: targets.into(), ..AdapterConfig::default() }.check(&model.config)
+    };
     assert!(model.config.linear_names().eq(model.linears().map(|linear| linear.name.clone())));
     for linear in model.linears() {
         assert_eq!(model.config.linear_widths(&linear.name), Some((linear.inputs, linear.outputs)));
@@ -279,7 +295,13 @@ fn a_target_that_names_no_layer_is_told_with_those_that_do() {
 #[test]
 fn new_adapters_start_where_the_base_is() {
     let golden = Golden::llama();
-    let config = AdapterConfig { r: 4, alpha: 8.0, dropout: 0.5, targets: vec!["down_proj".to_string()] };
+    let config = AdapterConfig {
+        r: 4,
+        alpha: 8.0,
+        dropout: 0.5,
+        targets: vec!["down_proj".to_string()].into(),
+        ..AdapterConfig::default()
+    };
     let graph = Graph::adapter(&golden.model(), config, 3).unwrap();
     assert!(distance(&logits(&graph, &golden.batch()), &golden.floats("logits")) < 1e-5);
     let a = numbers(&graph.parameters()[0].var);

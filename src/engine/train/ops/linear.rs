@@ -1,6 +1,7 @@
 //! Linear layers: frozen, with an adapter, trained.
 
 use super::{gradient, output, values, values_of};
+use crate::engine::held::Held;
 use crate::engine::kernels;
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::random::Random;
@@ -17,11 +18,9 @@ fn multiply(out: &mut [f32], a: Matrix<'_>, b: Matrix<'_>, (rows, cols): (usize,
 #[derive(Debug)]
 pub struct FrozenLinear {
     /// `inputs × outputs`.
-    pub weight: Arc<Vec<f32>>,
+    pub weight: Arc<Held>,
     /// Where there is one.
     pub bias: Option<Arc<Vec<f32>>>,
-    /// Width of `y`.
-    pub outputs: usize,
 }
 
 impl CustomOp1 for FrozenLinear {
@@ -30,11 +29,9 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (m, k) = layout.shape().dims2()?;
-        let n = self.outputs;
+        let (m, n) = (layout.shape().dims2()?.0, self.weight.outputs());
         let mut y = vec![0.0; m * n];
-        let (x, weight) = (Matrix::new(values(storage, layout)?, m, k), Matrix::new(&self.weight, k, n));
-        multiply(&mut y, x, weight, (m, n), 1.0, Write::Set);
+        self.weight.apply(&mut y, values(storage, layout)?, Write::Set);
         if let Some(bias) = &self.bias {
             kernels::add_to_rows(&mut y, bias);
         }
@@ -42,12 +39,8 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let (m, k) = x.dims2()?;
-        let n = self.outputs;
-        let mut dx = vec![0.0; m * k];
-        let grad = values_of(grad);
-        let (grad, weight) = (Matrix::new(grad.get()?, m, n), Matrix::new(&self.weight, k, n));
-        multiply(&mut dx, grad, weight.t(), (m, k), 1.0, Write::Set);
+        let mut dx = vec![0.0; x.elem_count()];
+        self.weight.apply_back(&mut dx, values_of(grad).get()?, Write::Set);
         gradient(dx, x)
     }
 }
@@ -108,7 +101,7 @@ pub struct Dropout {
 impl Dropout {
     /// Drops numbers of `x` (`tokens × width`) and scales the others up. The gradient is the same function.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share is from 0 to 1")]
-    fn apply(&self, x: &[f32]) -> Vec<f32> {
+    pub(super) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let width = x.len() / self.tokens.len().max(1);
         let threshold = (self.share * 65_536.0).round() as u16;
         let scale = 1.0 / (1.0 - f32::from(threshold) / 65_536.0);
@@ -138,10 +131,10 @@ impl Dropout {
 #[derive(Debug)]
 pub struct LoraLinear {
     /// `inputs × outputs`.
-    pub weight: Arc<Vec<f32>>,
+    pub weight: Arc<Held>,
     /// Where there is one.
     pub bias: Option<Arc<Vec<f32>>>,
-    /// alpha / r.
+    /// What the product of B and A is multiplied by.
     pub scale: f32,
     /// Absent in evaluation.
     pub dropout: Option<Dropout>,
@@ -176,7 +169,7 @@ impl CustomOp3 for LoraLinear {
         let x = values(x, lx)?;
         let (a, b) = (Matrix::new(values(a, la)?, r, k), Matrix::new(values(b, lb)?, n, r));
         let (mut y, mut u) = (vec![0.0; m * n], vec![0.0; m * r]);
-        multiply(&mut y, Matrix::new(x, m, k), Matrix::new(&self.weight, k, n), (m, n), 1.0, Write::Set);
+        self.weight.apply(&mut y, x, Write::Set);
         multiply(&mut u, Matrix::new(&self.dropped(x), m, k), a.t(), (m, r), 1.0, Write::Set);
         multiply(&mut y, Matrix::new(&u, m, r), b.t(), (m, n), self.scale, Write::Add);
         if let Some(bias) = &self.bias {
@@ -199,7 +192,8 @@ impl CustomOp3 for LoraLinear {
         let dropped = self.dropped(x_values.get()?);
         let dropped = Matrix::new(&dropped, m, k);
         let (a_matrix, b_matrix) = (Matrix::new(a_values.get()?, r, k), Matrix::new(b_values.get()?, n, r));
-        let grad = Matrix::new(grad.get()?, m, n);
+        let grad_slice = grad.get()?;
+        let grad = Matrix::new(grad_slice, m, n);
         let (mut u, mut du) = (vec![0.0; m * r], vec![0.0; m * r]);
         multiply(&mut u, dropped, a_matrix.t(), (m, r), 1.0, Write::Set);
         multiply(&mut du, grad, b_matrix, (m, r), self.scale, Write::Set);
@@ -218,7 +212,7 @@ impl CustomOp3 for LoraLinear {
         if let Some(dropout) = &self.dropout {
             dx = dropout.apply(&dx);
         }
-        multiply(&mut dx, grad, Matrix::new(&self.weight, k, n).t(), (m, k), 1.0, Write::Add);
+        self.weight.apply_back(&mut dx, grad_slice, Write::Add);
         Ok((gradient(dx, x)?, gradient(da, a)?, gradient(db, b)?))
     }
 }

@@ -5,11 +5,13 @@
 //! a batch stand one after the other. Sums over tokens are taken in their order, so threads change no bit.
 
 mod attention;
+mod dora;
 mod linear;
 mod loss;
 mod pointwise;
 
 pub use attention::{Attention, FusedAttention};
+pub use dora::{Magnitude, Seed, Split};
 pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
 pub use loss::{CrossEntropy, Lookup, SelectRows};
 pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, TrainedNorm};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::activation::Activation;
+use crate::engine::held::{Held, Precision};
 use crate::engine::kernels::NormKind;
 use crate::engine::model::{Alibi, Order, Pairing, Rotary};
 use crate::engine::positions::{Fading, Rope};
@@ -61,10 +62,11 @@ fn attention(offsets: &[usize]) -> Attention {
 
 #[test]
 fn gradients_are_the_slopes() {
-    let weight = Arc::new(numbers(&var(6, 5, 1)));
-    assert_gradients(&[var(4, 6, 2)], |x| {
-        x[0].apply_op1(FrozenLinear { weight: weight.clone(), bias: None, outputs: 5 })
-    });
+    let held = |precision| Arc::new(Held::new(Arc::new(numbers(&var(6, 5, 1))), 6, 5, precision));
+    let weight = held(Precision::F32);
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8, Precision::Nf4] {
+        assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(FrozenLinear { weight: held(precision), bias: None }));
+    }
     for dropout in [None, Some(0.5)] {
         let tokens: Vec<Random> = (0..4).map(|token| Random::new(5, "dropout").part(token)).collect();
         assert_gradients(&[var(4, 6, 2), var(3, 6, 3), var(5, 3, 4)], |x| {
@@ -72,6 +74,15 @@ fn gradients_are_the_slopes() {
             x[0].apply_op3(&x[1], &x[2], LoraLinear { weight: weight.clone(), bias: None, scale: 0.7, dropout })
         });
     }
+    let dropout =
+        Arc::new(Dropout { share: 0.5, tokens: (0..4).map(|token| Random::new(5, "d").part(token)).collect() });
+    for rest in [false, true] {
+        assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(Split { dropout: dropout.clone(), rest }));
+    }
+    assert_gradients(&[var(4, 6, 2), var(1, 6, 3)], |x| {
+        let bias = Some(Arc::new(numbers(&var(1, 6, 4))));
+        x[0].apply_op2(&x[1].flatten_all()?, Magnitude { norms: vec![0.5, 0.8, 1.0, 1.5, 2.0, 3.0], bias })
+    });
     assert_gradients(&[var(4, 6, 2), var(6, 5, 3)], |x| x[0].apply_op2(&x[1], TrainedLinear { transposed: false }));
     assert_gradients(&[var(4, 6, 2), var(5, 6, 3)], |x| x[0].apply_op2(&x[1], TrainedLinear { transposed: true }));
     for kind in [NormKind::Rms, NormKind::RmsPlusOne, NormKind::Layer { bias: true }] {
@@ -140,7 +151,7 @@ fn attention_sees_its_own_row_up_to_its_own_position() {
 #[test]
 fn dropout_drops_its_share_and_keeps_the_mean() {
     let tokens: Vec<Random> = (0..100).map(|token| Random::new(5, "dropout").part(token)).collect();
-    let weight = Arc::new(vec![0.0; 101]);
+    let weight = Arc::new(Held::new(Arc::new(vec![0.0; 101]), 101, 1, Precision::F32));
     let x = Tensor::ones((100, 101), candle_core::DType::F32, &Device::Cpu).unwrap();
     let a = Tensor::ones((1, 101), candle_core::DType::F32, &Device::Cpu).unwrap();
     let b = Tensor::ones((1, 1), candle_core::DType::F32, &Device::Cpu).unwrap();

@@ -1,6 +1,6 @@
 //! Whole train stages on small rows: what they write, and that the same recipe writes the same bytes.
 
-use super::super::{LoraSettings, Targets, check};
+use super::super::check;
 use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::settings::parse;
@@ -46,9 +46,18 @@ fn rows(folder: &Path, count: usize) -> PathBuf {
 
 /// Runs a stage into a new folder; gives the files' bytes by path.
 fn run(recipe: &TrainRecipe, inputs: &[Input], output: &Path) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
+    run_with(recipe, &Hints::default(), inputs, output)
+}
+
+fn run_with(
+    recipe: &TrainRecipe,
+    hints: &Hints,
+    inputs: &[Input],
+    output: &Path,
+) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
     fs::create_dir_all(output).unwrap();
-    let (hints, events) = (Hints::default(), Heard::default());
-    execute(recipe, &Context { inputs, output, hints: &hints, earlier: &Earlier::default(), events: &events })?;
+    let events = Heard::default();
+    execute(recipe, &Context { inputs, output, hints, earlier: &Earlier::default(), events: &events })?;
     Ok((files(output), events))
 }
 
@@ -152,6 +161,42 @@ fn a_chain_of_a_new_model_and_two_adapters() {
     assert_ne!(files["metrics.jsonl"], second["metrics.jsonl"], "the first adapter is not under the second");
 }
 
+/// A training of every setting goes through its files, and `checkpoint_blocks` changes no byte.
+#[test]
+fn trainings_with_other_settings_write_what_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&new_model(), &[input("data", rows(folder.path(), 10))], &folder.path().join("base")).unwrap();
+    let base = folder.path().join("base/model");
+    let inputs = [
+        input("data", rows(folder.path(), 20)),
+        input("validation", rows(folder.path(), 9)),
+        input("base.0", base.clone()),
+    ];
+    let common = "data = { train = 'a', validation = 'b' }\nbase = 'b'\nmax_steps = 4\nbatch_size = 2\n";
+    let mut seen = Vec::new();
+    for (name, text) in [
+        ("plain", "lora = { targets = 'all-linear' }"),
+        ("dora", "lora = { dora = true, rslora = true, targets = '.*proj', rank_pattern = { q_proj = 3 } }"),
+        ("saved", "lora = { modules_to_save = ['norm'], bias = 'all' }"),
+        ("packed", "lora = {}\npacking = true"),
+        ("grouped", "lora = {}\ngroup_by_length = true"),
+        ("int8", "lora = {}\nbase_precision = 'int8'"),
+        ("nf4", "lora = { dora = true }\nbase_precision = 'nf4'\nvalidation_first = 4"),
+    ] {
+        let recipe = recipe(&format!("{common}{text}"));
+        assert_eq!(check(&recipe, &inputs), [], "{name}");
+        let (files, _) = run(&recipe, &inputs, &folder.path().join(name)).unwrap();
+        Model::load(&[&base, &folder.path().join(name).join("model")]).unwrap();
+        let hints = Hints { checkpoint_blocks: true, ..Hints::default() };
+        let (again, _) = run_with(&recipe, &hints, &inputs, &folder.path().join(name).join("again")).unwrap();
+        assert!(files == again, "{name}: blocks that are computed again change the bytes");
+        let summary: Value = serde_json::from_slice(&files["summary.json"]).unwrap();
+        assert_eq!(summary["validation_rows"], if name == "nf4" { 4 } else { 9 });
+        assert!(!seen.contains(&files["metrics.jsonl"]), "{name} learns as another does");
+        seen.push(files["metrics.jsonl"].clone());
+    }
+}
+
 #[test]
 fn without_rows_the_base_is_left_or_an_error_said() {
     let folder = tempfile::tempdir().unwrap();
@@ -186,10 +231,24 @@ fn mistakes_are_found_before_anything_runs() {
         problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("\n")
     };
     assert_eq!(messages(&adapter(), &good), "");
-    let targets = Targets(vec!["query_key_value".to_string()]);
-    let lora = Some(LoraSettings { r: 2, alpha: 4.0, dropout: 0.0, targets });
-    let text = messages(&TrainRecipe { lora, ..adapter() }, &good);
-    assert!(text.contains("no linear layer `query_key_value`: it has q_proj"), "{text}");
+    let wrong = [
+        ("targets = ['query_key_value']", "no linear layer `query_key_value`: it has q_proj"),
+        (
+            "targets = 'q_proj'",
+            "matches no linear layer: it must match whole names like `model.layers.0.self_attn.q_proj`",
+        ),
+        (
+            "rank_pattern = { 'up_proj' = 4 }",
+            "`rank_pattern` fits none of the layers that get an adapter: they are q_proj",
+        ),
+        ("modules_to_save = ['score']", "no module `score` to save: it has embed_tokens"),
+        ("modules_to_save = ['lm_head']", "`lm_head` cannot be saved by itself"),
+    ];
+    for (lora, expected) in wrong {
+        let recipe = recipe(&format!("data = 'mix.a'\nbase = 'b'\nlora = {{ {lora} }}"));
+        let text = messages(&recipe, &good);
+        assert!(text.contains(expected), "{lora}: {text}");
+    }
 
     let bare = folder.path().join("bare.jsonl");
     fs::write(&bare, "{\"instruction\":\"a\",\"output\":\"b\"}\n{\"instruction\":\"a\"}\n").unwrap();

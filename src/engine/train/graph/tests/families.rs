@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::Path;
 
-fn all() -> Vec<Golden> {
+pub(super) fn all() -> Vec<Golden> {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine");
     let root = std::env::var_os("TITER_GOLDEN_ENGINE").map_or_else(own, PathBuf::from);
     let entries = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
@@ -34,10 +34,6 @@ impl Report {
 }
 
 impl Golden {
-    fn has(&self, name: &str) -> bool {
-        SafeTensors::deserialize(&self.file).unwrap().tensor(name).is_ok()
-    }
-
     fn ids_of(&self, name: &str) -> Vec<u32> {
         self.bytes(name).into_iter().map(|id| u32::try_from(i64::from_le_bytes(id)).unwrap()).collect()
     }
@@ -187,6 +183,8 @@ fn losses(graph: &Graph, examples: &[Example]) -> Vec<f64> {
     let config = TrainConfig {
         batch_size: 4,
         micro_batch_size: 4,
+        packing: None,
+        group_by_length: false,
         rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
         adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
         max_grad_norm: 1.0,
@@ -224,6 +222,7 @@ fn models_and_adapters_are_written_as_they_were_read() {
             assert!(file.take(name, shape).unwrap() == *values, "{family}: {name}");
         }
         assert_eq!(model.config.to_json(), golden.config(), "{family}");
+        assert_eq!(model.config.weights(), tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>(), "{family}");
 
         let folder = tempfile::tempdir().unwrap();
         golden.adapter().save(folder.path()).unwrap();

@@ -1,0 +1,300 @@
+//! How graphs are made of models, and what they are made into again.
+
+use super::parts::{Bias, Layer, Lora, Norm, NormWeight, Table, Weight};
+use super::{Goal, Graph, Parameter, Trained};
+use crate::engine::held::Held;
+use crate::engine::model::{
+    Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Part, Place, Walk,
+};
+use crate::engine::positions::{Fading, Rope};
+use crate::engine::random::Random;
+use crate::engine::weights::transpose;
+use anyhow::Result;
+use candle_core::Tensor;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Parts of a graph whose weights all learn; gives out the parameters' tensors in their order.
+struct AllLearn<I>(I);
+
+impl<I: Iterator<Item = Tensor>> AllLearn<I> {
+    fn next(&mut self) -> Tensor {
+        // The order is that of `parameters_mut`.
+        self.0.next().expect("one tensor per weight")
+    }
+
+    fn bias(&mut self, is_there: bool) -> Bias {
+        if is_there { Bias::Trained(self.next()) } else { Bias::None }
+    }
+
+    fn trained_norm(&mut self, norm: &ModelNorm) -> Norm {
+        Norm { weight: NormWeight::Trained(self.next()), bias: self.bias(norm.bias.is_some()) }
+    }
+
+    fn trained_linear(&mut self, linear: &Linear) -> Layer {
+        let weight = Weight::Trained { weight: self.next(), transposed: false };
+        Layer { weight, bias: self.bias(linear.bias.is_some()) }
+    }
+}
+
+impl<I: Iterator<Item = Tensor>> Walk<&ModelNorm, &Linear> for AllLearn<I> {
+    type Norm = Norm;
+    type Linear = Layer;
+
+    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
+        Ok(self.trained_norm(norm))
+    }
+
+    fn linear(&mut self, linear: &Linear, _: Place) -> Result<Layer> {
+        Ok(self.trained_linear(linear))
+    }
+}
+
+/// What a parameter is in an adapter.
+#[derive(Debug)]
+pub(super) enum Slot {
+    /// A of a linear layer.
+    A(String),
+    /// B of a linear layer.
+    B(String),
+    /// The magnitude of a linear layer.
+    Magnitude(String),
+    /// A tensor of the base, and its shape in memory where files have it transposed.
+    Saved(String, Option<(usize, usize)>),
+}
+
+impl Slot {
+    /// Where its numbers stand.
+    fn of<'a>(&self, adapter: &'a mut Adapter) -> Option<&'a mut Vec<f32>> {
+        match self {
+            Self::A(name) => adapter.pairs.get_mut(name).map(|pair| &mut pair.a),
+            Self::B(name) => adapter.pairs.get_mut(name).map(|pair| &mut pair.b),
+            Self::Magnitude(name) => adapter.pairs.get_mut(name).and_then(|pair| pair.magnitude.as_mut()),
+            Self::Saved(name, _) => adapter.saved.get_mut(name).map(|saved| &mut saved.values),
+        }
+    }
+}
+
+/// Parts of a graph in which an adapter learns. Its numbers are taken out of it.
+struct AdapterLearns<'a> {
+    config: &'a Config,
+    adapter: &'a mut Adapter,
+    settings: AdapterConfig,
+    seed: u64,
+    parameters: Vec<Parameter>,
+    slots: Vec<Slot>,
+}
+
+impl AdapterLearns<'_> {
+    /// A parameter that begins with the numbers of a slot.
+    fn parameter(&mut self, slot: Slot, name: String, shape: &[usize], decays: bool) -> Result<Option<Tensor>> {
+        let Some(values) = slot.of(self.adapter).map(std::mem::take) else { return Ok(None) };
+        let values = match &slot {
+            Slot::Saved(_, Some((inputs, outputs))) => transpose(&values, *outputs, *inputs),
+            _ => values,
+        };
+        let parameter = Parameter::new(name, shape, values, decays)?;
+        let tensor = parameter.var.as_tensor().clone();
+        self.parameters.push(parameter);
+        self.slots.push(slot);
+        Ok(Some(tensor))
+    }
+
+    /// A tensor of the base that learns as a whole, if it is one.
+    fn saved(&mut self, tensor: String, shape: &[usize], transposed: bool) -> Result<Option<Tensor>> {
+        let transposed = match shape {
+            [inputs, outputs] if transposed => Some((*inputs, *outputs)),
+            _ => None,
+        };
+        let name = tensor.strip_suffix(".weight").unwrap_or(&tensor).to_string();
+        self.parameter(Slot::Saved(tensor, transposed), name, shape, shape.len() > 1)
+    }
+
+    fn table(&mut self, name: &str, table: &Arc<Vec<f32>>) -> Result<Table> {
+        let hidden = self.config.hidden_size;
+        let saved = self.saved(format!("{name}.weight"), &[table.len() / hidden, hidden], false)?;
+        Ok(saved.map_or_else(|| Table::Frozen(table.clone()), Table::Trained))
+    }
+
+    fn bias(&mut self, name: &str, bias: Option<&Arc<Vec<f32>>>) -> Result<Bias> {
+        let Some(values) = bias else { return Ok(Bias::None) };
+        let saved = self.saved(format!("{name}.bias"), &[values.len()], false)?;
+        Ok(saved.map_or_else(|| Bias::frozen(bias), Bias::Trained))
+    }
+
+    fn lora(&mut self, linear: &HeldLinear) -> Result<Weight> {
+        let (name, weight) = (&linear.name, linear.weight.clone());
+        let (inputs, outputs) = (weight.inputs(), weight.outputs());
+        let Some(r) = self.adapter.pairs.get(name).map(|pair| pair.r()) else { return Ok(Weight::Frozen(weight)) };
+        let a = self.parameter(Slot::A(name.clone()), format!("{name}.lora_A"), &[r, inputs], true)?;
+        let b = self.parameter(Slot::B(name.clone()), format!("{name}.lora_B"), &[outputs, r], true)?;
+        // transformers decays all that is called neither bias nor norm.
+        let magnitude = format!("{name}.lora_magnitude_vector");
+        let magnitude = self.parameter(Slot::Magnitude(name.clone()), magnitude, &[outputs], true)?;
+        let (Some(a), Some(b)) = (a, b) else { return Ok(Weight::Frozen(weight)) };
+        Ok(Weight::Lora(Lora {
+            weight,
+            a,
+            b,
+            magnitude,
+            scale: self.settings.selector()?.scale(name),
+            dropout: self.settings.dropout,
+            random: Random::new(self.seed, &format!("dropout {name}")),
+        }))
+    }
+
+    fn linear_of(&mut self, linear: &HeldLinear, conv1d: bool) -> Result<Layer> {
+        let (inputs, outputs) = (linear.weight.inputs(), linear.weight.outputs());
+        let saved = self.saved(format!("{}.weight", linear.name), &[inputs, outputs], !conv1d)?;
+        let weight = match saved {
+            Some(weight) => Weight::Trained { weight, transposed: false },
+            None => self.lora(linear)?,
+        };
+        Ok(Layer { weight, bias: self.bias(&linear.name, linear.bias.as_ref())? })
+    }
+}
+
+impl Walk<&ModelNorm, &HeldLinear> for AdapterLearns<'_> {
+    type Norm = Norm;
+    type Linear = Layer;
+
+    fn norm(&mut self, norm: &ModelNorm, _: NormPlace) -> Result<Norm> {
+        let saved = self.saved(format!("{}.weight", norm.name), &[norm.weight.len()], false)?;
+        let weight = match (saved, self.config.norm.factors(&norm.weight)) {
+            (Some(weight), _) => NormWeight::Trained(weight),
+            (None, Cow::Borrowed(_)) => NormWeight::Frozen(norm.weight.clone()),
+            (None, Cow::Owned(factors)) => NormWeight::Frozen(Arc::new(factors)),
+        };
+        Ok(Norm { weight, bias: self.bias(&norm.name, norm.bias.as_ref())? })
+    }
+
+    fn linear(&mut self, linear: &HeldLinear, _: Place) -> Result<Layer> {
+        self.linear_of(linear, self.config.layout.conv1d)
+    }
+}
+
+impl Graph {
+    /// All weights of the model learn.
+    pub fn whole(mut model: Model) -> Result<Self> {
+        let mut parameters = Vec::new();
+        for weight in model.parameters_mut() {
+            let values = Arc::unwrap_or_clone(std::mem::take(weight.values));
+            parameters.push(Parameter::new(weight.name, &weight.shape, values, weight.shape.len() > 1)?);
+        }
+        let mut learn = AllLearn(parameters.iter().map(|parameter| parameter.var.as_tensor().clone()));
+        let embedding = learn.next();
+        let positions = model.positions.as_ref().map(|_| Table::Trained(learn.next()));
+        let embedding_norm = model.embedding_norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
+        let norm = model.norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let head = match model.config.tie_embeddings {
+            true => Layer { weight: Weight::Trained { weight: embedding.clone(), transposed: true }, bias: Bias::None },
+            false => learn.trained_linear(&model.head),
+        };
+        Ok(Self {
+            ropes: ropes(&model.config),
+            fading: fading(&model.config),
+            config: model.config.clone(),
+            embedding: Table::Trained(embedding),
+            positions,
+            embedding_norm,
+            blocks,
+            norm,
+            head,
+            parameters,
+            checkpoint: false,
+            goal: Goal::Model(Box::new(model)),
+        })
+    }
+
+    /// A new adapter learns.
+    pub fn adapter(model: impl Into<Model<HeldLinear>>, config: AdapterConfig, seed: u64) -> Result<Self> {
+        let model = model.into();
+        let adapter = Adapter::new(&model, config, seed)?;
+        Self::with_adapter(model, adapter, seed)
+    }
+
+    /// An adapter learns on from where it is; the seed is that of dropout.
+    pub fn with_adapter(model: impl Into<Model<HeldLinear>>, mut adapter: Adapter, seed: u64) -> Result<Self> {
+        let Model { config, embedding, positions, embedding_norm, blocks, norm, head } = model.into();
+        adapter.check_fits(&config)?;
+        let settings = adapter.config.clone();
+        let (parameters, slots) = (Vec::new(), Vec::new());
+        let mut learn = AdapterLearns { config: &config, adapter: &mut adapter, settings, seed, parameters, slots };
+        let embedding = learn.table(config.layout.embedding, &embedding)?;
+        let positions = match (config.layout.positions, &positions) {
+            (Some((name, _)), Some(table)) => Some(learn.table(name, table)?),
+            _ => None,
+        };
+        let embedding_norm = learn.optional(embedding_norm.as_ref())?;
+        let blocks = blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
+        let norm = learn.optional(norm.as_ref())?;
+        let head = learn.linear_of(&head, false)?;
+        let AdapterLearns { parameters, slots, .. } = learn;
+        Ok(Self {
+            ropes: ropes(&config),
+            fading: fading(&config),
+            config,
+            embedding,
+            positions,
+            embedding_norm,
+            blocks,
+            norm,
+            head,
+            parameters,
+            checkpoint: false,
+            goal: Goal::Adapter(Box::new(adapter), slots),
+        })
+    }
+
+    /// The result with these numbers for the parameters, in their order.
+    pub fn finish(self, values: Vec<Vec<f32>>) -> Trained {
+        match self.goal {
+            Goal::Model(mut model) => {
+                for (weight, values) in model.parameters_mut().into_iter().zip(values) {
+                    *weight.values = Arc::new(values);
+                }
+                if model.config.tie_embeddings {
+                    let (vocab, hidden) = (model.config.vocab_size, model.config.hidden_size);
+                    model.head.weight = Arc::new(transpose(&model.embedding, vocab, hidden));
+                }
+                Trained::Model(model)
+            }
+            Goal::Adapter(mut adapter, slots) => {
+                for (slot, values) in slots.iter().zip(values) {
+                    let values = match slot {
+                        Slot::Saved(_, Some((inputs, outputs))) => transpose(&values, *inputs, *outputs),
+                        _ => values,
+                    };
+                    if let Some(place) = slot.of(&mut adapter) {
+                        *place = values;
+                    }
+                }
+                Trained::Adapter(*adapter)
+            }
+        }
+    }
+
+    /// Bytes of the linear layers that do not learn.
+    pub fn frozen_bytes(&self) -> usize {
+        let bytes = |weight: &Weight| match weight {
+            Weight::Frozen(held) | Weight::Lora(Lora { weight: held, .. }) => Held::bytes(held),
+            Weight::Trained { .. } => 0,
+        };
+        let parts = self.blocks.iter().flat_map(|block| block.as_ref().parts());
+        let linears = parts.filter_map(|part| match part {
+            Part::Linear(layer, _) => Some(layer),
+            Part::Norm(_) => None,
+        });
+        linears.chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
+    }
+}
+
+fn ropes(config: &Config) -> Vec<Arc<Rope>> {
+    let rope = |rotary| Arc::new(Rope::new(rotary, config.head_dim, config.max_positions));
+    config.rotaries.iter().map(rope).collect()
+}
+
+fn fading(config: &Config) -> Option<Arc<Fading>> {
+    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.max_positions)))
+}
