@@ -87,6 +87,36 @@ impl Answers {
         self.known.insert(key, answer);
     }
 
+    /// The answers to rows of these keys: those that are there, and what `make` makes of the rest, each once. It gets the
+    /// places of the rest, and says each answer, by its place among them, as soon as it has it.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn complete<T: Clone + Serialize + DeserializeOwned>(
+        &mut self,
+        keys: &[Digest],
+        make: impl FnOnce(&[usize], &mut dyn FnMut(usize, &T)) -> anyhow::Result<Vec<T>>,
+    ) -> anyhow::Result<Vec<T>> {
+        let mut found: BTreeMap<Digest, Option<T>> = BTreeMap::new();
+        let mut open = Vec::new();
+        for (place, key) in keys.iter().enumerate() {
+            found.entry(*key).or_insert_with(|| {
+                let answer = self.get(key);
+                if answer.is_none() {
+                    open.push(place);
+                }
+                answer
+            });
+        }
+        if !open.is_empty() {
+            let made = make(&open, &mut |number, answer| self.keep(keys[open[number]], answer))?;
+            for (place, answer) in open.iter().zip(made) {
+                found.insert(keys[*place], Some(answer));
+            }
+        }
+        Ok(keys.iter().filter_map(|key| found[key].clone()).collect())
+    }
+
     /// Puts all answers into one file. What another process adds meanwhile is in a file that stays.
     fn gather(&mut self, files: &[PathBuf]) {
         let Some(mut file) = self.folder.as_deref().and_then(create) else { return };
@@ -179,6 +209,26 @@ mod tests {
         assert_eq!(earlier.answers().count(), MOST_FILES + 1);
         assert_eq!(files(folder.path()).len(), 1);
         assert_eq!(earlier.answers().get::<u32>(&key(7)), Some(7));
+    }
+
+    #[test]
+    fn only_what_is_not_known_is_made_and_each_of_it_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let earlier = Earlier { rows: Some(folder.path().to_path_buf()), ..Earlier::default() };
+        earlier.answers().keep(key(2), &20);
+        let keys = [3, 2, 1, 3].map(key);
+        let answered = earlier.answers().complete(&keys, |open, said| {
+            assert_eq!(open, [0, 2]);
+            said(1, &10);
+            Ok(vec![30, 10])
+        });
+        assert_eq!(answered.unwrap(), [30, 20, 10, 30]);
+        // What was said stays, even if the rest fails.
+        let failed = earlier.answers().complete(&keys, |open, _: &mut dyn FnMut(usize, &i32)| {
+            assert_eq!(open, [0]);
+            anyhow::bail!("no")
+        });
+        assert_eq!(failed.unwrap_err().to_string(), "no");
     }
 
     #[test]

@@ -14,27 +14,26 @@ pub struct Texts<'a> {
     pub continuations: Vec<&'a [u32]>,
 }
 
-/// Log-probabilities of every token of every continuation of every prompt. `finished` is called with how many prompts are
-/// done.
+/// Log-probabilities of every token of every continuation of every prompt. `finished` is called with the number of each
+/// prompt and its values, as soon as it has them.
 pub fn likelihoods(
     decoder: &Decoder,
     questions: &[Texts<'_>],
     room: Room,
-    mut finished: impl FnMut(usize),
+    mut finished: impl FnMut(usize, &Vec<Vec<f32>>),
 ) -> Vec<Vec<Vec<f32>>> {
     let mut order: Vec<usize> = (0..questions.len()).collect();
     order.sort_by_key(|question| questions[*question].prompt.len());
     let mut answers = vec![Vec::new(); questions.len()];
-    let (mut rest, mut done) = (order.as_slice(), 0);
+    let mut rest = order.as_slice();
     while !rest.is_empty() {
         let (batch, tail) = rest.split_at(together(decoder, questions, rest, room));
         rest = tail;
         let questions: Vec<&Texts<'_>> = batch.iter().map(|question| &questions[*question]).collect();
         for (question, values) in batch.iter().zip(batch_likelihoods(decoder, &questions)) {
+            finished(*question, &values);
             answers[*question] = values;
         }
-        done += batch.len();
-        finished(done);
     }
     answers
 }

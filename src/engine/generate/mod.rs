@@ -20,6 +20,7 @@ use super::tokenizer::Tokenizer;
 use beam::Beams;
 use ending::Endings;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 /// Tokens of prompts that are read in one step, besides one of every sequence: bounds the memory of a step.
 const STEP_TOKENS: usize = 4096;
@@ -98,7 +99,8 @@ pub struct Request<'a> {
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The model said so, by its end-of-text token.
     Eos,
@@ -120,7 +122,7 @@ impl StopReason {
 }
 
 /// An answer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// Its text, up to the stop text if one appeared.
     pub text: String,
@@ -291,14 +293,14 @@ impl<'a> Group<'a> {
 }
 
 /// Answers every prompt, in the order of the prompts; a beam search can find fewer answers than asked for. `finished` is
-/// called with how many prompts are answered and how many new tokens there are, whenever prompts were.
+/// called with the number of each prompt and its answers, as soon as it has them.
 pub fn generate(
     decoder: &Decoder,
     tokenizer: &Tokenizer,
     requests: &[Request<'_>],
     settings: &Settings<'_>,
     room: Room,
-    mut finished: impl FnMut(usize, usize),
+    mut finished: impl FnMut(usize, &[Answer]),
 ) -> anyhow::Result<Vec<Vec<Answer>>> {
     let endings = Endings { tokenizer, texts: settings.stop, tokens: settings.stop_tokens };
     let job = Job { decoder, endings, settings };
@@ -307,7 +309,6 @@ pub fn generate(
     waiting.sort_by_key(|number| std::cmp::Reverse((requests[*number].prompt.len(), *number)));
     let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); requests.len()];
     let mut groups: Vec<Group<'_>> = Vec::new();
-    let (mut done, mut tokens) = (0, 0);
     loop {
         while let Some(number) = waiting.pop_if(|number| job.has_room(room, &groups, requests[*number])) {
             groups.push(Group::new(number, requests[number], &job));
@@ -317,19 +318,14 @@ pub fn generate(
         }
         let ended = job.step(&mut groups)?;
         let mut ended = ended.into_iter();
-        let before = done;
         groups.retain(|group| match ended.next().flatten() {
             None => true,
             Some(found) => {
-                done += 1;
-                tokens += found.iter().map(|answer| answer.tokens.len()).sum::<usize>();
+                finished(group.number, &found);
                 answers[group.number] = found;
                 false
             }
         });
-        if done > before {
-            finished(done, tokens);
-        }
     }
 }
 

@@ -11,11 +11,13 @@ use crate::engine::generate::{
 use crate::engine::model::Model;
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
+use crate::key::Digest;
 use crate::row::{self, Row};
 use crate::settings::Bytes;
-use crate::stage::{Context, Input, Progress};
+use crate::stage::{Answers, Context, Input, Progress};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::time::Instant;
@@ -71,6 +73,8 @@ struct Answerer<'a> {
     tokenizer: Tokenizer,
     decoder: Decoder,
     room: Room,
+    /// What earlier work has answered.
+    earlier: RefCell<Answers>,
 }
 
 /// What a row gets.
@@ -105,7 +109,8 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
         cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
     };
-    let answerer = Answerer { recipe, context, tokenizer, decoder, room };
+    let earlier = RefCell::new(context.earlier.answers());
+    let answerer = Answerer { recipe, context, tokenizer, decoder, room, earlier };
     let found = answerer.find(&questions.all)?;
     let mut summary = Summary { rows: questions.all.len(), ..Summary::default() };
     summary.skipped = (recipe.too_long == Some(super::TooLong::Skip)).then_some(questions.skipped);
@@ -132,7 +137,7 @@ impl Answerer<'_> {
                 continuations: question.candidates.iter().map(|(_, ids)| ids.as_slice()).collect(),
             });
             let texts: Vec<Texts<'_>> = texts.collect();
-            for (found, values) in found.iter_mut().zip(self.likelihoods(&texts)) {
+            for (found, values) in found.iter_mut().zip(self.likelihoods(&texts)?) {
                 found.candidates = values;
             }
         } else if self.recipe.max_new_tokens > 0 {
@@ -145,31 +150,53 @@ impl Answerer<'_> {
             (!text.is_empty()).then(|| (Texts { prompt, continuations: vec![text] }, found))
         });
         let (texts, found_of_texts): (Vec<Texts<'_>>, Vec<&mut Found>) = given.unzip();
-        for (found, values) in found_of_texts.into_iter().zip(self.likelihoods(&texts)) {
+        for (found, values) in found_of_texts.into_iter().zip(self.likelihoods(&texts)?) {
             found.reference = values.into_iter().flatten().collect();
         }
         Ok(found)
     }
 
-    fn likelihoods(&self, texts: &[Texts<'_>]) -> Vec<Vec<Vec<f32>>> {
-        likelihoods(&self.decoder, texts, self.room, |rows| {
-            self.progress(rows, texts.len(), "texts compared".to_string());
+    fn likelihoods(&self, texts: &[Texts<'_>]) -> anyhow::Result<Vec<Vec<Vec<f32>>>> {
+        let keys: Vec<Digest> = texts
+            .iter()
+            .map(|Texts { prompt, continuations }| {
+                key_of("likelihoods", 0, [*prompt].into_iter().chain(continuations.iter().copied()))
+            })
+            .collect();
+        self.earlier.borrow_mut().complete(&keys, |open, said| {
+            let questions: Vec<Texts<'_>> = open.iter().map(|place| texts[*place].clone()).collect();
+            let mut done = texts.len() - open.len();
+            Ok(likelihoods(&self.decoder, &questions, self.room, |number, values| {
+                said(number, values);
+                done += 1;
+                self.progress(done, texts.len(), "texts compared".to_string());
+            }))
         })
     }
 
     fn answers(&self, questions: &[Question]) -> anyhow::Result<Vec<Vec<Answer>>> {
+        // What is not drawn does not depend on what a row is called.
         let request = |question: &'_ Question| {
             let digest = blake3::hash(row::id(&question.row).as_bytes());
-            u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]))
+            let key = u64::from_le_bytes(*digest.as_bytes().first_chunk().unwrap_or(&[0; 8]));
+            if self.recipe.sample.is_some() { key } else { 0 }
         };
         let requests: Vec<Request<'_>> =
             questions.iter().map(|question| Request { prompt: &question.prompt.ids, key: request(question) }).collect();
         let stop_tokens = stop_tokens(self.recipe, &self.tokenizer)?;
         let settings = settings(self.recipe, &stop_tokens);
-        let started = Instant::now();
-        generate(&self.decoder, &self.tokenizer, &requests, &settings, self.room, |rows, tokens| {
-            let speed = tokens as f64 / started.elapsed().as_secs_f64().max(1e-3);
-            self.progress(rows, questions.len(), format!("{tokens} tokens, {speed:.0} tokens/s"));
+        let keys: Vec<Digest> =
+            requests.iter().map(|request| key_of("answers", request.key, [request.prompt].into_iter())).collect();
+        self.earlier.borrow_mut().complete(&keys, |open, said| {
+            let open: Vec<Request<'_>> = open.iter().map(|place| requests[*place]).collect();
+            let (started, mut done, mut tokens) = (Instant::now(), requests.len() - open.len(), 0);
+            generate(&self.decoder, &self.tokenizer, &open, &settings, self.room, |number, answers| {
+                said(number, &answers.to_vec());
+                done += 1;
+                tokens += answers.iter().map(|answer| answer.tokens.len()).sum::<usize>();
+                let speed = tokens as f64 / started.elapsed().as_secs_f64().max(1e-3);
+                self.progress(done, requests.len(), format!("{tokens} tokens, {speed:.0} tokens/s"));
+            })
         })
     }
 
@@ -177,6 +204,19 @@ impl Answerer<'_> {
         let (done, total) = (done as u64, total as u64);
         self.context.events.progress(Progress { done, total, unit: "rows".to_string(), note });
     }
+}
+
+/// What an answer to a row depends on besides the recipe and the model: tokens, and what its random numbers come from.
+fn key_of<'a>(what: &str, random: u64, texts: impl Iterator<Item = &'a [u32]>) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(what.as_bytes()).update(&random.to_le_bytes());
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        for token in text {
+            hasher.update(&token.to_le_bytes());
+        }
+    }
+    hasher.finalize().into()
 }
 
 /// The recipe as the engine has it.

@@ -134,6 +134,15 @@ mod with_engine {
     use std::path::PathBuf;
 
     fn run(recipe: &PredictRecipe, rows: &str, batch_size: u32) -> (String, serde_json::Value, Heard) {
+        run_after(&Earlier::default(), recipe, rows, batch_size)
+    }
+
+    fn run_after(
+        earlier: &Earlier,
+        recipe: &PredictRecipe,
+        rows: &str,
+        batch_size: u32,
+    ) -> (String, serde_json::Value, Heard) {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("exam.jsonl");
         fs::write(&data, rows).unwrap();
@@ -149,8 +158,7 @@ mod with_engine {
         // Out of order, as any map of inputs may give them.
         let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", &model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
-        let context =
-            Context { inputs: &inputs, output: &output, hints: &hints, earlier: &Earlier::default(), events: &events };
+        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier, events: &events };
         crate::stage::execute(&Recipe::Predict(recipe.clone()), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)
@@ -181,6 +189,32 @@ mod with_engine {
         });
         assert_eq!(ended.iter().sum::<u64>(), 9);
         assert_eq!(events.progress.borrow().last().map(|last| (last.done, last.total)), Some((9, 9)));
+    }
+
+    #[test]
+    fn one_changed_row_costs_one_row_and_the_bytes_are_those_of_a_run_from_nothing() {
+        for settings in
+            ["", "sample = {}\nseed = 3\nsamples = 2", "candidates = [\" yes\", \" no\"]\nperplexity = \"text\""]
+        {
+            let folder = tempfile::tempdir().unwrap();
+            let earlier = Earlier { rows: Some(folder.path().join("rows")), unfinished: None };
+            let recipe = recipe(
+                &format!("max_new_tokens = 8\nlog_probabilities = \"tokens\"\n{settings}")
+                    .replace("log_probabilities = \"tokens\"\ncandidates", "candidates"),
+            );
+            let (first, ..) = run_after(&earlier, &recipe, &rows(8), 3);
+            assert_eq!(first, run(&recipe, &rows(8), 3).0, "{settings}");
+            // All is there already, whatever the batch.
+            let (again, _, heard) = run_after(&earlier, &recipe, &rows(8), 16);
+            assert_eq!((again, heard.progress.borrow().len()), (first, 0), "{settings}");
+            let changed = rows(8).replacen("\"input\":\"short text\"", "\"input\":\"another text\"", 1);
+            assert_ne!(changed, rows(8));
+            let (text, _, heard) = run_after(&earlier, &recipe, &changed, 3);
+            assert_eq!(text, run(&recipe, &changed, 3).0, "{settings}");
+            // A candidate's likelihood and a text's perplexity are two answers.
+            let answers = if settings.contains("perplexity") { 2 } else { 1 };
+            assert_eq!(heard.progress.borrow().len(), answers, "{settings}");
+        }
     }
 
     #[test]

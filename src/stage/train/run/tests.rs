@@ -94,10 +94,10 @@ fn a_stopped_training_goes_on_where_it_stood_and_writes_the_same_files() {
     assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 2);
     let (stopped, heard) = attempt("second", 3);
     assert_eq!(format!("{:#}", stopped.unwrap_err()), "asked to end after step 8");
-    assert_eq!(heard.log.borrow()[0], "going on after step 5");
+    assert!(heard.log.borrow().contains(&"going on after step 5".to_string()));
     assert_eq!(fs::read_dir(&unfinished).unwrap().count(), 2);
     let (done, heard) = attempt("third", 0);
-    assert_eq!(heard.log.borrow()[0], "going on after step 8");
+    assert!(heard.log.borrow().contains(&"going on after step 8".to_string()));
     assert!(done.unwrap() == expected);
 
     // One that was damaged, or is of another program, or is none, is not relied on in silence.
