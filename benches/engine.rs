@@ -10,7 +10,10 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
+use titer::engine::decoder::Decoder;
+use titer::engine::generate::{Constraints, Request, Room, Settings, generate};
 use titer::engine::model::{AdapterConfig, Model, Targets};
+use titer::engine::tokenizer::{MIN_VOCAB, Tokenizer};
 use titer::engine::train::{AdamW, Decay, Example, Graph, LearningRate, Moment, TrainConfig, train};
 
 #[global_allocator]
@@ -33,6 +36,19 @@ fn main() -> anyhow::Result<()> {
                 None => Graph::adapter(&model, adapter(), 1)?,
             };
             training(&graph, &rows, steps)?
+        }
+        "generate" => {
+            let (batch, tokens, new): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
+            let prompts = tokens_of(batch * tokens, model.config.vocab_size);
+            answering(model, &prompts.chunks(tokens).collect::<Vec<_>>(), new)?
+        }
+        "mixed" => {
+            let (rows, new): (usize, usize) = (number(2)?, number(3)?);
+            let lengths: Vec<usize> = (0..rows).map(|row| 16 + row * 101 % 240).collect();
+            let tokens = tokens_of(lengths.iter().sum(), model.config.vocab_size);
+            let mut rest = tokens.as_slice();
+            let prompts = lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default());
+            answering(model, &prompts.collect::<Vec<_>>(), new)?
         }
         other => bail!("no such case: `{other}`"),
     };
@@ -75,6 +91,19 @@ fn training(graph: &Graph, rows: &[Example], steps: usize) -> anyhow::Result<(f6
     })?;
     let (cpu, wall) = first.context("no step was done")?;
     Ok((processor_seconds() - cpu, wall.elapsed().as_secs_f64(), steps as f64))
+}
+
+/// Processor and wall seconds of answers of exactly so many tokens.
+fn answering(model: Model, prompts: &[&[u32]], new: usize) -> anyhow::Result<(f64, f64, f64)> {
+    let tokenizer = Tokenizer::train_bpe([""].iter(), MIN_VOCAB)?;
+    let decoder = Decoder::new(model);
+    let constraints = Constraints { min_new_tokens: new, ..Settings::GREEDY.constraints };
+    let settings = Settings { max_new_tokens: new, constraints, ..Settings::GREEDY };
+    let room = Room { batch_size: prompts.len(), cache_bytes: usize::MAX };
+    let requests: Vec<Request<'_>> = prompts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
+    let (cpu, wall) = (processor_seconds(), Instant::now());
+    generate(&decoder, &tokenizer, &requests, &settings, room, |_, _| {})?;
+    Ok((processor_seconds() - cpu, wall.elapsed().as_secs_f64(), 1.0))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds of a benchmark")]

@@ -16,6 +16,9 @@
 //! - a model's digest covers its base and its whole chain of adapters.
 //! - never in a key: clock, environment, host name, absolute path, mtime, map order, device, number of threads.
 //!
+//! Two things help later work besides results, and may go at any time: where a stopped training stood, and the answers to
+//! single rows of predictions that differ in their rows only ([`stage::Earlier`]).
+//!
 //! The first committed output of a key is canonical; another run of the same key is an *observation* kept beside it.
 //! Failures are never cached.
 //!
@@ -55,6 +58,7 @@
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
+//! | `fetch` | models and files of a hub or a server, brought into the cache (feature `hub`) |
 //! | [`store`], [`record`] | the cache, local and shared, and its upkeep; not stages |
 //! | [`journal`] | what a run leaves behind: its summary and its plan |
 //! | [`manifest`] | text → pipeline; no files but manifests |
@@ -62,6 +66,7 @@
 //! | [`scorer`] | one file each and one line in a table |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
+//! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
 //! | [`tensors`] | the headers of safetensors files |
 //! | [`key`] | digests, canonical JSON, what is hashed to a key, and how two keys differ |

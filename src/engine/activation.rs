@@ -75,19 +75,25 @@ impl Activation {
 
     /// Gradients of [`Self::gated`] by `gate` and `up`.
     pub fn gated_backward(self, dgate: &mut [f32], dup: &mut [f32], gate: &[f32], up: &[f32], grad: &[f32]) {
-        fn each([dgate, dup]: [&mut [f32]; 2], [gate, up, grad]: [&[f32]; 3], slope: impl Fn(f32) -> (f32, f32)) {
-            for ((((dgate, dup), gate), up), grad) in dgate.iter_mut().zip(dup).zip(gate).zip(up).zip(grad) {
+        dgate.copy_from_slice(gate);
+        dup.copy_from_slice(up);
+        self.gated_backward_in_place(dgate, dup, grad);
+    }
+
+    /// The same in the places of `gate` and `up`.
+    pub fn gated_backward_in_place(self, gate: &mut [f32], up: &mut [f32], grad: &[f32]) {
+        fn each(gate: &mut [f32], up: &mut [f32], grad: &[f32], slope: impl Fn(f32) -> (f32, f32)) {
+            for ((gate, up), grad) in gate.iter_mut().zip(up).zip(grad) {
                 let (value, slope) = slope(*gate);
-                *dup = grad * value;
-                *dgate = grad * up * slope;
+                *gate = grad * *up * slope;
+                *up = grad * value;
             }
         }
-        let (out, of) = ([dgate, dup], [gate, up, grad]);
         match self {
-            Self::Silu => each(out, of, silu_slope),
-            Self::Gelu => each(out, of, gelu_slope),
-            Self::GeluTanh => each(out, of, gelu_tanh_slope),
-            Self::Relu => each(out, of, relu_slope),
+            Self::Silu => each(gate, up, grad, silu_slope),
+            Self::Gelu => each(gate, up, grad, gelu_slope),
+            Self::GeluTanh => each(gate, up, grad, gelu_tanh_slope),
+            Self::Relu => each(gate, up, grad, relu_slope),
         }
     }
 }

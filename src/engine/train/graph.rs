@@ -9,7 +9,8 @@ use self::build::Slot;
 use self::parts::{Layer, Norm, Table, Tokens};
 use super::batch::Batch;
 use super::ops::{
-    Activate, Add, Attention, CrossEntropy, FusedAttention, Gated, GatedFused, Norm as NormOp, Scale, Seed, SelectRows,
+    Activate, Add, Attention, CrossEntropy, FrozenGated, FusedAttention, Gated, GatedFused, Norm as NormOp, Scale,
+    Seed, SelectRows,
 };
 use crate::engine::model::{Adapter, Block, Config, Mlp, Model, QkNorms, Qkv, Residual};
 use crate::engine::positions::{Fading, Rope};
@@ -271,6 +272,11 @@ impl Graph {
 
     fn feed_forward(&self, x: &Tensor, mlp: &Mlp<Layer>, tokens: Tokens<'_>) -> Result<Tensor> {
         let activation = self.config.activation;
+        if let Mlp::Gated { gate, up, down } = mlp
+            && let (Some(gate), Some(up), Some(down)) = (gate.frozen(), up.frozen(), down.frozen())
+        {
+            return Ok(x.apply_op1(FrozenGated::new([gate, up, down], activation))?);
+        }
         let (inner, down) = match mlp {
             Mlp::Gated { gate, up, down } => {
                 let [gate, up] = [gate, up].map(|layer| layer.apply(x, tokens));

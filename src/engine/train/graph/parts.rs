@@ -113,6 +113,14 @@ pub(super) struct Lora {
 pub(super) type Tokens<'a> = &'a dyn Fn(&Random) -> Option<Vec<Random>>;
 
 impl Layer {
+    /// The matrix, where nothing learns and nothing is added.
+    pub fn frozen(&self) -> Option<&Arc<Held>> {
+        match (&self.weight, &self.bias) {
+            (Weight::Frozen(weight), Bias::None) => Some(weight),
+            _ => None,
+        }
+    }
+
     pub fn apply(&self, x: &Tensor, tokens: Tokens<'_>) -> Result<Tensor> {
         match &self.weight {
             Weight::Frozen(weight) => {

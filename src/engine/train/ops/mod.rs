@@ -8,12 +8,14 @@ mod attention;
 mod dora;
 mod linear;
 mod loss;
+mod mlp;
 mod pointwise;
 
 pub use attention::{Attention, FusedAttention};
 pub use dora::{Magnitude, Seed, Split};
 pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
 pub use loss::{CrossEntropy, Lookup, SelectRows};
+pub use mlp::FrozenGated;
 pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, TrainedNorm};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};

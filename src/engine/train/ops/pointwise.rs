@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use std::sync::Arc;
 
 /// Numbers of one piece of work.
-const NUMBERS_PER_TASK: usize = 8192;
+pub(super) const NUMBERS_PER_TASK: usize = 8192;
 
 /// What a norm does to rows that are as wide as its weight: tokens, or heads. Without the bias.
 #[derive(Clone, Copy, Debug)]

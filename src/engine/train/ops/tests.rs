@@ -162,3 +162,30 @@ fn dropout_drops_its_share_and_keeps_the_mean() {
     assert!((mean - 1.0).abs() < 0.02, "{mean}");
     assert!(sums.windows(2).any(|pair| pair[0] != pair[1]), "every token drops the same");
 }
+
+#[test]
+fn a_frozen_gated_layer_has_the_bits_of_its_single_steps() {
+    let held = |rows: usize, cols: usize, seed| {
+        Arc::new(Held::new(Arc::new(numbers(&var(rows, cols, seed))), rows, cols, Precision::F32))
+    };
+    let [gate, up, down] = [held(6, 10, 1), held(6, 10, 2), held(10, 6, 3)];
+    let weights = var(5, 6, 4);
+    let run = |f: &dyn Fn(&Tensor) -> Result<Tensor>| {
+        let x = var(5, 6, 5);
+        let y = f(&x).unwrap();
+        let loss = (&y * &*weights).unwrap().sum_all().unwrap();
+        // A second backward pass finds nothing that was kept.
+        let grads = [(); 2].map(|()| numbers(loss.backward().unwrap().get(&x).unwrap()));
+        assert_eq!(grads[0], grads[1]);
+        (numbers(&y), grads)
+    };
+    for activation in [Activation::Silu, Activation::GeluTanh] {
+        let linear = |weight: &Arc<Held>| FrozenLinear { weight: weight.clone(), bias: None };
+        let steps = run(&|x| {
+            let (gate, up) = (x.apply_op1(linear(&gate))?, x.apply_op1(linear(&up))?);
+            gate.apply_op2(&up, Gated(activation))?.apply_op1(linear(&down))
+        });
+        let whole = run(&|x| x.apply_op1(FrozenGated::new([&gate, &up, &down], activation)));
+        assert_eq!(whole, steps);
+    }
+}
