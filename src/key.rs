@@ -324,14 +324,20 @@ fn plain(value: &Json) -> String {
     }
 }
 
-/// A setting's value for one line of a message.
-fn shown(value: Option<&Json>) -> String {
+/// Two values of a setting for one line of a message. Of long ones, what is around the first difference.
+fn shown(old: Option<&Json>, new: Option<&Json>) -> [String; 2] {
     const LONGEST: usize = 60;
-    let text = value.map_or_else(|| "not set".to_string(), canonical);
-    if text.chars().count() <= LONGEST {
-        return text;
-    }
-    text.chars().take(LONGEST - 1).chain(['…']).collect()
+    const BEFORE: usize = 20;
+    let texts = [old, new]
+        .map(|value| -> Vec<char> { value.map_or_else(|| "not set".to_string(), canonical).chars().collect() });
+    let equal = texts[0].iter().zip(&texts[1]).take_while(|(old, new)| old == new).count();
+    let is_long = texts.iter().any(|text| text.len() > LONGEST);
+    let start = if is_long && equal > BEFORE + 1 { equal - BEFORE } else { 0 };
+    texts.map(|text| {
+        let rest = text.len() - start;
+        let shown = text[start..].iter().take(if rest > LONGEST { LONGEST - 1 } else { rest });
+        (start > 0).then_some(&'…').into_iter().chain(shown).chain((rest > LONGEST).then_some(&'…')).collect()
+    })
 }
 
 impl fmt::Display for Change {
@@ -342,9 +348,8 @@ impl fmt::Display for Change {
             Change::Version { old, new } => write!(f, "version of the kind: {old} → {new}"),
             Change::Setting { path, old, new } => {
                 let path = if path.is_empty() { "recipe" } else { path };
-                let (old, new) = (shown(old.as_ref()), shown(new.as_ref()));
-                // Two long values may differ beyond what is shown.
-                if old == new { write!(f, "{path}: changed") } else { write!(f, "{path}: {old} → {new}") }
+                let [old, new] = shown(old.as_ref(), new.as_ref());
+                write!(f, "{path}: {old} → {new}")
             }
             Change::Input { role, labels, index, old, new } => {
                 f.write_str(role)?;
@@ -448,7 +453,15 @@ mod tests {
             ]
         );
         let long = |end: &str| document(json!({"template": format!("{}{end}", "x".repeat(100))}), vec![]);
-        assert_eq!(lines(&long("a"), &long("b")), ["template: changed"]);
+        let [a, b] = ["a", "b"].map(|end| format!("…{}{end}\"", "x".repeat(20)));
+        assert_eq!(lines(&long("a"), &long("b")), [format!("template: {a} → {b}")]);
+        let rest = "y".repeat(100);
+        let [a, b] = ["a", "b"].map(|begin| format!("\"{begin}{}…", "y".repeat(57)));
+        let early = |begin: &str| document(json!({"template": format!("{begin}{rest}")}), vec![]);
+        assert_eq!(lines(&early("a"), &early("b")), [format!("template: {a} → {b}")]);
+        let longer = lines(&document(json!({"t": rest}), vec![]), &document(json!({"t": format!("{rest}é")}), vec![]));
+        let y = "y".repeat(20);
+        assert_eq!(longer, [format!("t: …{y}\" → …{y}é\"")]);
         assert!(lines(&old, &old).is_empty());
         // Null is 'not set' in an object, but a value of its own in a list.
         assert!(lines(&document(json!({"a": null}), vec![]), &document(json!({}), vec![])).is_empty());

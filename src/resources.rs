@@ -18,7 +18,7 @@ crate::settings! {
         /// Memory. By default all that the machine has.
         memory: Option<Bytes> = None,
         /// Graphics cards, as `CUDA_VISIBLE_DEVICES` names them. By default those of titer's own
-        /// `CUDA_VISIBLE_DEVICES`, else all.
+        /// `CUDA_VISIBLE_DEVICES`, else all. Of those named here, a run uses what that variable has, if it is set.
         gpus: Option<Cards> = None,
         /// Network slots, for work that calls an API.
         network: Option<NonZeroU32> = None,

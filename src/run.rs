@@ -426,11 +426,12 @@ impl Runner<'_> {
             self.fail(node, Cause::Error, &message, false);
             return false;
         }
-        self.release(node);
         self.note_end(node, record, outcome);
+        self.release(node);
         let followers = self.schedule.done(node, outcome);
         self.settle(node, record, event);
         for follower in followers {
+            self.note_end(follower, record, Outcome::Shared);
             self.settle(follower, record, &RunEvent::Shared);
         }
         true
@@ -452,11 +453,12 @@ impl Runner<'_> {
     /// `has_log`: the work had begun, and what it said is kept.
     fn fail(&mut self, node: usize, cause: Cause, message: &str, has_log: bool) {
         let log = self.running.get(&node).filter(|_| has_log).and_then(Running::log_path).map(Path::to_path_buf);
+        let failed: Vec<usize> = self.schedule.followers(node).into_iter().chain([node]).collect();
+        failed.iter().for_each(|failed| self.note_failure(*failed, message));
         self.release(node);
         self.stopping = !self.options.keep_going;
-        let followers = self.schedule.followers(node);
         let blocked = self.schedule.fail(node);
-        for failed in followers.into_iter().chain([node]) {
+        for failed in failed {
             self.tell(failed, &RunEvent::Failed(cause, message, log.as_deref()));
         }
         for node in blocked {

@@ -40,7 +40,7 @@ pub(super) fn audit(
     let wanted = Wanted { target: selectors.to_vec(), force: Vec::new() };
     hub::bring(project, &resolver, project.wanted(&wanted)?.0, hub, as_json, |found| !found.is_known)?;
     let (mut plan, _) = project.plan(&resolver, &wanted)?;
-    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan, &BTreeSet::new()).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, &wanted)?;
     }
     let mut findings: BTreeMap<usize, Finding> = BTreeMap::new();
@@ -75,6 +75,8 @@ pub(super) fn audit(
         finding.damaged = damaged(&project.store, record).map_err(anyhow::Error::from)?;
         findings.insert(*node, finding);
     }
+    let again: Vec<String> = candidates.keys().map(|node| name(project, *node)).collect();
+    project.store.note_plan(&[], &again).map_err(anyhow::Error::from)?;
     let interrupted = run(project, &candidates, plan.known, machine, as_json, &mut findings)?;
     project.tell_warnings();
     let findings: Vec<Finding> = findings.into_values().collect();

@@ -67,7 +67,8 @@ pub(super) fn import(
     out::say(format!("{} `{}` as {}", styled(GOOD, "imported"), from.display(), styled(BOLD, &id)));
     for output in &record.outputs {
         let size = Bytes(output.files.iter().map(|file| file.size).sum());
-        out::say(format!("  {}: {} files, {size}", output.name, output.files.len()));
+        let files = out::count(output.files.len(), "file");
+        out::say(format!("  {}: {files}, {size}", output.name));
     }
     if !left_out.is_empty() {
         out::say(format!("  left out, as nothing reads it: {}", left_out.join(", ")));

@@ -7,13 +7,13 @@ use super::project::{Failure, Project};
 use super::tail::Reader;
 use crate::key::Digest;
 use crate::plan::Status;
-use crate::store::{Store, Watch, Worker};
+use crate::store::{Intended, Store, Watch, Worker};
 use serde::ser::{SerializeSeq as _, Serializer};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Between two looks at the logs.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -37,6 +37,8 @@ enum State {
     Runs,
     /// Somebody is making again what the cache has.
     RunsAgain,
+    /// Somebody is about to make again what the cache has.
+    QueuedAgain,
     /// It is in the cache.
     Done,
     /// It was begun once, and did not come to its end.
@@ -50,9 +52,14 @@ impl State {
             Self::Queued => "queued",
             Self::Runs => "runs",
             Self::RunsAgain => "runs again",
+            Self::QueuedAgain => "queued again",
             Self::Done => "done",
             Self::Unfinished => "unfinished",
         }
+    }
+
+    fn is_again(&self) -> bool {
+        matches!(self, Self::RunsAgain | Self::QueuedAgain)
     }
 
     fn is_ended(&self) -> bool {
@@ -67,8 +74,6 @@ struct Tail {
     key: Option<Digest>,
     /// What its state was when the person was told.
     state: Option<State>,
-    /// Of those who count on its key.
-    watches: BTreeMap<String, Watch>,
     reader: Reader,
 }
 
@@ -78,7 +83,6 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
         id: project.pipeline.instances[node].id.to_string(),
         key: None,
         state: None,
-        watches: BTreeMap::new(),
         reader: Reader::default(),
     };
     let mut tails: Vec<Tail> = project.select(selector)?.into_iter().map(new).collect();
@@ -100,10 +104,10 @@ pub(super) fn log(project: &Project, selector: &str, options: Options, as_json: 
 fn print(project: &Project, selector: &str, tails: &mut [Tail], options: Options, voice: &Voice) -> anyhow::Result<()> {
     let waits = find_keys(project, selector, tails);
     let last = project.store.last_run(&project.pipeline.name)?;
-    let workers = project.store.at_work()?;
+    let others = Others::of(project, &mut BTreeMap::new())?;
     let mut answers = Vec::new();
     for tail in tails {
-        let state = tail.look(&project.store, &waits, &workers)?;
+        let state = tail.look(&project.store, &waits, &others)?;
         let own = tail.log_path(&project.store, &state).filter(|path| path.exists());
         let is_before = matches!(state, State::Waits(_) | State::Queued);
         let before = || last.get(&tail.id).filter(|_| is_before).map(|key| project.store.log_path(key));
@@ -116,7 +120,7 @@ fn print(project: &Project, selector: &str, tails: &mut [Tail], options: Options
         }
         if is_before {
             voice.note(&tail.id, &format!("{}; this is the log of the run before", describe(&state)));
-        } else if state == State::RunsAgain || (shown.is_none() && state != State::Done) {
+        } else if state.is_again() || (shown.is_none() && state != State::Done) {
             voice.note(&tail.id, &describe(&state));
         }
         let lines = shown.as_deref().map_or(Ok(0), |path| voice.all(&tail.id, path, options.lines))?;
@@ -205,15 +209,22 @@ fn follow(
 ) -> anyhow::Result<()> {
     let mut waits = find_keys(project, selector, tails);
     let mut next_plan = Instant::now() + Duration::from_secs(1);
+    let (begun, mut watches) = (SystemTime::now(), BTreeMap::new());
     loop {
-        let workers = project.store.at_work()?;
+        let others = Others::of(project, &mut watches)?;
         for tail in tails.iter_mut().filter(|tail| !tail.state.as_ref().is_some_and(State::is_ended)) {
-            let state = tail.look(&project.store, &waits, &workers)?;
+            let state = tail.look(&project.store, &waits, &others)?;
             // What it said at the end is in the log that it had.
-            let was_again = tail.state == Some(State::RunsAgain);
+            let was_again = match tail.state {
+                Some(State::RunsAgain) => true,
+                // Perhaps quickly, between two looks.
+                Some(State::QueuedAgain) => tail.ran_again_since(&project.store, begun),
+                _ => false,
+            };
             let heard = if was_again { &State::RunsAgain } else { &state };
-            if let Some(path) = tail.log_path(&project.store, heard).filter(|_| state != State::Queued) {
-                let is_followed = matches!(tail.state, Some(State::Runs | State::RunsAgain | State::Queued));
+            let has_begun = !matches!(state, State::Queued | State::QueuedAgain);
+            if let Some(path) = tail.log_path(&project.store, heard).filter(|_| has_begun) {
+                let is_followed = matches!(tail.state, Some(State::Runs | State::Queued)) || was_again;
                 if let Some(lines) = options.lines.filter(|_| !is_followed) {
                     tail.reader.skip_to_last(&path, lines)?;
                 }
@@ -258,30 +269,50 @@ fn find_keys(project: &Project, selector: &str, tails: &mut [Tail]) -> BTreeMap<
     waits
 }
 
+/// What processes do at this moment, and what they are about to do.
+struct Others {
+    workers: BTreeMap<Digest, Worker>,
+    /// The keys that they count on.
+    keys: BTreeSet<Digest>,
+    /// The instances of this pipeline that they will make again.
+    again: BTreeSet<String>,
+}
+
+impl Others {
+    fn of(project: &Project, watches: &mut BTreeMap<String, Watch>) -> anyhow::Result<Self> {
+        // In this order: an end is written down before the claim goes.
+        let workers = project.store.at_work()?;
+        let Intended { keys, again } = project.store.intended(watches)?;
+        let own = again.into_iter().filter(|(pipeline, _)| *pipeline == project.pipeline.name);
+        Ok(Self { workers, keys, again: own.map(|(_, name)| name).collect() })
+    }
+}
+
 impl Tail {
-    fn look(
-        &mut self,
-        store: &Store,
-        waits: &BTreeMap<usize, String>,
-        workers: &BTreeMap<Digest, Worker>,
-    ) -> anyhow::Result<State> {
+    fn look(&mut self, store: &Store, waits: &BTreeMap<usize, String>, others: &Others) -> anyhow::Result<State> {
         let Some(key) = &self.key else {
             return Ok(State::Waits(waits.get(&self.node).cloned().unwrap_or_default()));
         };
-        let worker = workers.get(key);
+        let worker = others.workers.get(key);
         if worker.is_some_and(|worker| !worker.again) {
             return Ok(State::Runs);
         }
         let is_made = store.get(key)?.is_some_and(|record| store.complete(&record));
-        match (worker, is_made) {
-            (Some(_), true) => return Ok(State::RunsAgain),
-            (Some(_), false) => return Ok(State::Runs),
-            (None, true) => return Ok(State::Done),
-            (None, false) => {}
-        }
-        // One that failed before is tried again by a process that counts on it.
-        let is_over = store.log_path(key).exists() && !store.is_relied_on(key, &mut self.watches)?;
-        Ok(if is_over { State::Unfinished } else { State::Queued })
+        Ok(match (worker, is_made) {
+            (Some(_), true) => State::RunsAgain,
+            (Some(_), false) => State::Runs,
+            (None, true) if others.again.contains(&self.id) => State::QueuedAgain,
+            (None, true) => State::Done,
+            // One that failed before is tried again by a process that counts on it.
+            (None, false) if store.log_path(key).exists() && !others.keys.contains(key) => State::Unfinished,
+            (None, false) => State::Queued,
+        })
+    }
+
+    fn ran_again_since(&self, store: &Store, begun: SystemTime) -> bool {
+        let log = self.key.as_ref().map(|key| store.again_log_path(key));
+        let written = log.and_then(|log| std::fs::metadata(log).ok()?.modified().ok());
+        written.is_some_and(|written| written >= begun)
     }
 
     /// The log that it has in this state.
@@ -297,6 +328,7 @@ fn describe(state: &State) -> String {
         State::Waits(on) => format!("waits for {on}"),
         State::Queued => "has not begun".to_string(),
         State::Runs => "runs".to_string(),
+        State::QueuedAgain => "is to run again, though the cache has its result".to_string(),
         State::RunsAgain => "runs again, though the cache has its result".to_string(),
         State::Done => "is done".to_string(),
         State::Unfinished => "did not finish".to_string(),

@@ -16,7 +16,7 @@ pub(super) fn limits(manifest: &Limits, machine: &Machine) -> Limits {
     let cpus = machine.jobs.or(manifest.cpus).or(processors.and_then(NonZeroU32::new));
     let memory = machine.memory.or(manifest.memory).into_iter().chain(all_memory()).min();
     // Where there is no card, nothing is said of cards; where none is asked for, none may be seen.
-    let gpus = machine.gpus.clone().or(manifest.gpus.clone()).or_else(all_cards);
+    let gpus = machine.gpus.clone().or_else(|| granted(manifest.gpus.clone(), preset_cards())).or_else(all_cards);
     Limits { cpus, memory, gpus, ..manifest.clone() }
 }
 
@@ -31,11 +31,30 @@ fn all_memory() -> Option<Bytes> {
     None
 }
 
-/// The cards that this process may see, if there are any: those of `CUDA_VISIBLE_DEVICES`, else all that the driver has made.
+/// The cards of `CUDA_VISIBLE_DEVICES`: those that somebody gave to this process.
 #[expect(clippy::disallowed_methods, reason = "this is `cli`")]
+fn preset_cards() -> Option<Cards> {
+    std::env::var("CUDA_VISIBLE_DEVICES").ok().map(|preset| Cards::parse(&preset))
+}
+
+/// The cards that a manifest names, as far as they were given to this process: a manifest goes from machine to machine, and
+/// the others belong to somebody else.
+fn granted(named: Option<Cards>, preset: Option<Cards>) -> Option<Cards> {
+    match (named, preset) {
+        (Some(mut named), Some(preset)) => {
+            named.0.retain(|card| preset.0.contains(card));
+            Some(named)
+        }
+        (Some(named), None) => Some(named),
+        // No card is said as where there is none.
+        (None, preset) => preset.filter(|cards| !cards.0.is_empty()),
+    }
+}
+
+/// The cards that the driver has made, if there are any, unless this process was given none.
 fn all_cards() -> Option<Cards> {
-    if let Ok(preset) = std::env::var("CUDA_VISIBLE_DEVICES") {
-        return Some(Cards::parse(&preset)).filter(|cards| !cards.0.is_empty());
+    if preset_cards().is_some() {
+        return None;
     }
     let number = |name: &str| name.strip_prefix("nvidia")?.parse::<u32>().ok();
     let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
@@ -52,7 +71,8 @@ pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) 
         if let Some(why) = Needs::of(&instance.recipe, &instance.demands, has_gpus).too_much(limits) {
             let stage = instance.id.stage();
             let problem = Diagnostic::at(instance.span, format!("`{stage}` {why}"));
-            problems.push(problem.hint("ask for less, or change `[limits]`, `--memory`, `--gpus`"));
+            problems
+                .push(problem.hint("ask for less, or change `[limits]`, `--memory`, `--gpus`, `CUDA_VISIBLE_DEVICES`"));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(project.failure(problems.into_vec())) }
@@ -79,4 +99,19 @@ pub(super) fn secrets(project: &Project, open: &BTreeSet<usize>) -> Result<Secre
         }
     }
     if problems.is_empty() { Ok(secrets) } else { Err(project.failure(problems.into_vec())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_gets_no_card_that_was_not_given_to_the_process() {
+        let cards = |text: &str| Some(Cards::parse(text));
+        assert_eq!(granted(cards("0,1,2"), cards("1,2,3")), cards("1,2"));
+        assert_eq!(granted(cards("0,1"), cards("GPU-7f")), cards(""), "by another name it cannot be told");
+        assert_eq!(granted(cards("0,1"), cards("")), cards(""));
+        assert_eq!((granted(cards("0,1"), None), granted(None, cards("3"))), (cards("0,1"), cards("3")));
+        assert_eq!((granted(None, cards("")), granted(None, None)), (None, None));
+    }
 }

@@ -33,7 +33,7 @@ pub(super) fn pin(
         || plan::plan(&project.resolver(), &all, &BTreeSet::new()).map_err(|problems| project.failure(problems));
     let mut plan = made_plan()?;
     // A pin keeps what is there: until it stands, this process does.
-    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan, &BTreeSet::new()).map_err(anyhow::Error::from)? {
         plan = made_plan()?;
     }
     let mut pins = Vec::new();

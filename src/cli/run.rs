@@ -47,7 +47,7 @@ pub(super) fn run(
     // Without its digest there is no key.
     hub::bring(project, &resolver, nodes, hub, json, |found| !found.is_known)?;
     let (mut plan, forced) = project.plan(&resolver, wanted)?;
-    if crate::run::rely_on(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {
+    if crate::run::rely_on(&project.pipeline, &project.store, &plan, &forced).map_err(anyhow::Error::from)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
     while crate::run::quarantine_damaged(&project.pipeline, &project.store, &plan).map_err(anyhow::Error::from)? {

@@ -252,7 +252,9 @@ fn describe(run: &RunSummary) {
     let words = [vec![run.manifest.clone()], run.asked.words()].concat().join(" ");
     out::say(format!("{} of `{}`: {}", styled(BOLD, &run.id), run.pipeline, styled(style_of(run), run.outcome())));
     out::say(format!("{}, {words}", moment(&run.started)));
-    out::say(format!("{} in {}{}", tally(run), out::duration(run.seconds), saved(run)));
+    // When a kill came is not written down, only what was done before.
+    let least = if run.state == RunState::Killed { "at least " } else { "" };
+    out::say(format!("{} in {least}{}{}", tally(run), out::duration(run.seconds), saved(run)));
     let pid = run.process.as_ref().map_or(String::new(), |process| format!(", process {}", process.pid));
     let place = run.machine.as_ref().map(|machine| format!(" on {} ({}){pid}", machine.host, machine.cpu));
     let git = run.git.as_ref().map(|git| {

@@ -57,7 +57,8 @@ pub(super) fn set(path: &Path, changes: &Changes, as_json: bool) -> Result<Exit,
     });
     if edited.mistakes > 0 {
         let warning = styled(BOLD, "warning:");
-        out::complain(format!("{warning} {} mistakes were in it before: titer check {name}", edited.mistakes));
+        let mistakes = out::count(edited.mistakes, "mistake");
+        out::complain(format!("{warning} it had {mistakes} before: titer check {name}"));
     }
     Ok(Exit::Done)
 }

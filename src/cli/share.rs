@@ -109,7 +109,12 @@ pub(super) fn pull(project: &Project, selectors: Vec<String>, as_json: bool) -> 
         }
     }
     let unmade = plan.entries.iter().filter(|(_, status)| !status.is_made()).count();
-    Carrying::new(project, "fetched").all(errands, unmade, as_json)
+    let here = plan.entries.iter().filter_map(|(_, status)| match status {
+        Status::Cached(record) => Some(record.key),
+        _ => None,
+    });
+    let known = here.collect::<BTreeSet<_>>().len();
+    Carrying { known, ..Carrying::new(project, "fetched") }.all(errands, unmade, as_json)
 }
 
 /// What there is of the wanted instances; the shared cache must answer first.
@@ -262,7 +267,7 @@ impl<'a> Carrying<'a> {
         }
         let mut parts = vec![format!("{} {} ({})", self.carried, self.verb, Bytes(self.moved))];
         for (number, word) in [
-            (self.known, "there already"),
+            (self.known, if self.verb == "sent" { "there already" } else { "here already" }),
             (self.failed.len(), if was_interrupted { "left; the next call goes on" } else { "failed" }),
             (unmade, "not made yet"),
         ] {

@@ -56,7 +56,7 @@ impl fmt::Display for Reason {
         match self {
             Self::New => f.write_str("new"),
             Self::Forced => f.write_str("forced"),
-            Self::Unfinished => f.write_str("did not finish the last time"),
+            Self::Unfinished => f.write_str("failed or was stopped the last time"),
             Self::Lost => f.write_str("its outputs are gone from the cache"),
             Self::Freed => f.write_str("its result was freed from the cache"),
             Self::Forgotten => {

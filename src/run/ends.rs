@@ -1,6 +1,7 @@
 //! How work ends that is not done: by its time limit, by the person, by failing; and how it begins again.
 
 use super::{RunEvent, Runner};
+use crate::plan::Basis;
 use crate::schedule::State;
 use crate::stage::{Cause, Recipe};
 use std::time::{Duration, Instant};
@@ -66,7 +67,9 @@ impl Runner<'_> {
     fn is_nearly_done(&self, node: usize) -> bool {
         let instance = &self.pipeline.instances[node];
         let Some(running) = self.running.get(&node) else { return false };
-        let expected = || Some((self.history.expect(instance)?.0.seconds - running.seconds()).max(0.0));
+        // What other stages took says nothing of when this one ends.
+        let like = || self.history.expect(instance).filter(|(_, basis)| *basis != Basis::Kind);
+        let expected = || Some((like()?.0.seconds - running.seconds()).max(0.0));
         let rest = running.expected_rest().or_else(expected);
         let is_light = !instance.recipe.is_heavy() && !matches!(instance.recipe, Recipe::Command(_));
         rest.map_or(is_light, |rest| rest <= NEARLY_DONE.as_secs_f64())

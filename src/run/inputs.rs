@@ -6,19 +6,21 @@ use crate::plan::{Plan, Status};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
 
-/// Tells collectors that the plan counts on its results; if some may have gone since the cache was opened, it is to be made
+/// Tells collectors that the plan counts on its results, and others what it will make again (`forced`); if some may have gone since the cache was opened, it is to be made
 /// anew.
 ///
 /// # Errors
 /// If the cache cannot be written.
-pub fn rely_on(pipeline: &Pipeline, store: &Store, plan: &Plan) -> Result<bool, StoreError> {
+pub fn rely_on(pipeline: &Pipeline, store: &Store, plan: &Plan, forced: &BTreeSet<usize>) -> Result<bool, StoreError> {
+    let name = |node: &usize| pipeline.instances[*node].id.to_string();
     let last = store.last_run(&pipeline.name)?;
     store.rely_for(&pipeline.name)?;
     // What waits for others may come out as it did the last time.
     store.rely_on(last.values().copied())?;
-    let names: Vec<(Digest, String)> =
-        plan.keys.iter().map(|(node, key)| (*key, pipeline.instances[*node].id.to_string())).collect();
+    let names: Vec<(Digest, String)> = plan.keys.iter().map(|(node, key)| (*key, name(node))).collect();
     store.rely_on_named(names.iter().map(|(key, name)| (*key, name.as_str())))?;
+    let open = plan.entries.iter().map(|(node, _)| node).filter(|node| !plan.keys.contains_key(node));
+    store.note_plan(&open.map(name).collect::<Vec<_>>(), &forced.iter().map(name).collect::<Vec<_>>())?;
     Ok(store.was_swept())
 }
 

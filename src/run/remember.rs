@@ -18,6 +18,13 @@ impl Runner<'_> {
         let _ = self.store.note_end(&self.pipeline.instances[node].id.to_string(), &record.key, how);
     }
 
+    /// Writes down that an instance failed, if it came so far as to have a key.
+    pub(super) fn note_failure(&self, node: usize, message: &str) {
+        if let Some(key) = self.keys.get(&node) {
+            let _ = self.store.note_failure(&self.pipeline.instances[node].id.to_string(), key, message);
+        }
+    }
+
     /// Keeps which instance had which key, for `why` and for the next plan. Not knowing it costs an explanation only.
     pub(super) fn remember(&self, is_work: bool) {
         if self.options.purpose == Purpose::Audit {

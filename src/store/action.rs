@@ -146,7 +146,11 @@ impl Store {
         let shelf = self.root.join("actions").join(&record.key.to_string()[..2]);
         fs::create_dir_all(&shelf).at("write", &shelf)?;
 
-        let mut taken = rename_new(new.path(), &action)?;
+        let mut taken = match rename_new(new.path(), &action) {
+            // Some network file systems have other words for a name that is taken.
+            Err(_) if self.has_complete(&record.key)? => true,
+            renamed => renamed?,
+        };
         if taken && !self.has_complete(&record.key)? {
             taken = self.supersede(&record.key, new.path())?;
         }

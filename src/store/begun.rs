@@ -44,8 +44,12 @@ impl Store {
         let claims = self.claimed()?.into_iter().filter(|claim| claim.owner == process.name);
         let claimed: BTreeMap<Digest, Option<Timestamp>> = claims.map(|claim| (claim.key, claim.since)).collect();
         // Without its list only that is known which it said at its begin.
-        let Some(Relied { names, ends, .. }) = self.list_of(process)? else { return Ok(run) };
-        let ended: BTreeSet<Digest> = ends.keys().filter_map(|name| names.get(name)).copied().collect();
+        let Some(Relied { names, ends, mut failures, open, .. }) = self.list_of(process)? else { return Ok(run) };
+        let is_made = |(name, state): (&String, &State)| names.get(name).copied().filter(|_| *state != State::Failed);
+        let ended: BTreeSet<Digest> = ends.iter().filter_map(is_made).collect();
+        // What waited for others when it began, and has no key yet.
+        let open = open.into_iter().filter(|name| !names.contains_key(name));
+        run.instances.extend(open.map(|name| (name, Entry::default())));
         let mut counts = Counts { wanted: run.counts.wanted, ..Counts::default() };
         let mut last = begun;
         for (name, key) in names {
@@ -53,7 +57,7 @@ impl Store {
             let is_older = record.as_ref().is_some_and(|record| starts(record) < begun);
             let entry = match (ends.get(&name), claimed.get(&key)) {
                 (Some(State::Ran), _) => ran(record.as_ref(), is_older),
-                (Some(state), _) => Entry { state: *state, ..Entry::default() },
+                (Some(state), _) => Entry { state: *state, message: failures.remove(&name), ..Entry::default() },
                 (None, _) if ended.contains(&key) => Entry { state: State::Shared, ..Entry::default() },
                 (None, Some(since)) => {
                     last = last.max(self.said_last(&key));
@@ -72,6 +76,7 @@ impl Store {
                 State::Ran | State::Observed => counts.ran += 1,
                 State::Fetched => counts.fetched += 1,
                 State::Shared => counts.shared += 1,
+                State::Failed => counts.failed += 1,
                 _ => {}
             }
             if entry.state == State::Ran {
@@ -79,7 +84,7 @@ impl Store {
             }
             run.instances.insert(name, entry);
         }
-        let done = counts.cached + counts.ran + counts.fetched + counts.shared;
+        let done = counts.cached + counts.ran + counts.fetched + counts.shared + counts.failed;
         counts.unfinished = counts.wanted.saturating_sub(done);
         run.counts = counts;
         let until = if is_killed { last } else { Timestamp::now() };
@@ -151,24 +156,31 @@ mod tests {
         let (_folder, store) = store();
         let reader = Store::open(store.root()).unwrap();
         let old = make(&store, 1, "mix.old", "2026-01-02T03:04:05Z");
-        let run = begun(&store, 5);
+        let run = begun(&store, 8);
         let new = make(&store, 2, "mix.new", &Timestamp::now().to_string());
         let key = |name: &str| Digest::of(name.as_bytes());
         let names =
             [("mix.old", old), ("mix.new", new), ("mix.like", new), ("mix.now", key("now")), ("mix.next", key("next"))];
         store.rely_on_named(names.map(|(name, key)| (key, name))).unwrap();
         store.note_end("mix.new", &new, "ran").unwrap();
+        store.note_plan(&["mix.bad".into(), "mix.open".into()], &[]).unwrap();
+        store.rely_on_named([(key("bad"), "mix.bad"), (key("bad"), "mix.worse")]).unwrap();
+        store.note_failure("mix.bad", &key("bad"), "it fell").unwrap();
         std::mem::forget(store.claim(&key("now"), &mut Watch::default()).unwrap());
 
         let states = |run: &RunSummary| -> Vec<(String, State)> {
             run.instances.iter().map(|(name, entry)| (name.clone(), entry.state)).collect()
         };
         let expected = |now| {
-            [("mix.like", State::Shared), ("mix.new", State::Ran), ("mix.next", State::Unfinished), ("mix.now", now)]
+            let unfinished = |name| (name, State::Unfinished);
+            let (failed, open, worse) = (("mix.bad", State::Failed), unfinished("mix.open"), unfinished("mix.worse"));
+            let (like, new) = (("mix.like", State::Shared), ("mix.new", State::Ran));
+            [failed, like, new, unfinished("mix.next"), ("mix.now", now), open, worse]
                 .map(|(name, state)| (name.to_string(), state))
         };
         let told = reader.run(&run.id).unwrap().unwrap();
-        assert_eq!((told.outcome(), told.counts.cached, told.counts.ran, told.counts.unfinished), ("running", 1, 1, 2));
+        assert_eq!((told.outcome(), told.counts.cached, told.counts.ran, told.counts.unfinished), ("running", 1, 1, 4));
+        assert_eq!((told.counts.failed, told.instances["mix.bad"].message.as_deref()), (1, Some("it fell")));
         assert_eq!(states(&told), expected(State::Running));
         assert!(told.instances["mix.now"].started.is_some());
         // A process that is killed leaves its list.
@@ -181,7 +193,7 @@ mod tests {
         let told = reader.run(&run.id).unwrap().unwrap();
         assert_eq!((told.outcome(), states(&told)), ("killed", expected(State::Unfinished).to_vec()));
         assert!(told.seconds >= 1.0, "the work that it made took so long");
-        assert_eq!(reader.keys_of(&told).unwrap().unwrap().len(), 5);
+        assert_eq!(reader.keys_of(&told).unwrap().unwrap().len(), 7);
         fs::remove_dir_all(reader.root().join("roots")).unwrap();
         let told = reader.run(&run.id).unwrap().unwrap();
         assert_eq!((told.outcome(), told.instances.len(), reader.keys_of(&told).unwrap()), ("killed", 0, None));

@@ -71,6 +71,7 @@ pub use fetched::Fetched;
 pub use pin::Pin;
 pub use process::Worker;
 pub use remote::Remote;
+pub use roots::Intended;
 pub use runs::write_run;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;

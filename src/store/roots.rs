@@ -14,7 +14,7 @@ use super::stat::Stat;
 use super::{Store, file, lock, make_folder};
 use crate::journal::State;
 use crate::key::Digest;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -86,6 +86,29 @@ impl Store {
         self.add_root(&format!("{how} {key} {instance}\n"))
     }
 
+    /// Writes down that an instance failed, and why.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn note_failure(&self, instance: &str, key: &Digest, message: &str) -> Result<()> {
+        if instance.contains(char::is_control) {
+            return Ok(());
+        }
+        self.add_root(&format!("failed {key} {instance}\t{}\n", message.replace(char::is_control, " ")))
+    }
+
+    /// Writes down which instances of a run have no key yet (`open`), and which it will make again though the cache has
+    /// them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn note_plan(&self, open: &[String], again: &[String]) -> Result<()> {
+        let words = [("open", open), ("again", again)];
+        let lines = words.into_iter().flat_map(|(word, names)| names.iter().map(move |name| (word, name)));
+        let lines = lines.filter(|(_, name)| !name.contains(char::is_control));
+        self.add_root(&lines.map(|(word, name)| format!("{word} {name}\n")).collect::<String>())
+    }
+
     /// As [`Store::rely_on`], for an object that no record names yet.
     ///
     /// # Errors
@@ -105,27 +128,31 @@ impl Store {
         written(&self.root.join(SWEPT)).zip(written(path)).is_some_and(|(swept, file)| swept >= file)
     }
 
-    /// Whether a live process counts on a key; ask again later with the same `watches`.
+    /// What live processes are about to do; ask again later with the same `watches`.
     ///
     /// # Errors
     /// If the cache cannot be read.
-    pub fn is_relied_on(&self, key: &Digest, watches: &mut BTreeMap<String, Watch>) -> Result<bool> {
+    pub fn intended(&self, watches: &mut BTreeMap<String, Watch>) -> Result<Intended> {
         let folder = self.root.join("roots");
+        let mut intended = Intended::default();
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
-            Err(error) if file::is_absent(&error) => return Ok(false),
+            Err(error) if file::is_absent(&error) => return Ok(intended),
             Err(error) => return Err(error).at("read", &folder),
         };
         for entry in entries {
             let path = entry.at("read", &folder)?.path();
             let text = file::read_if_there(&path)?.unwrap_or_default();
             let Some(owner) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            let counts = Relied::parse(&String::from_utf8_lossy(&text)).keys.contains(key);
-            if counts && self.is_alive(owner, watches.entry(owner.to_string()).or_default()) {
-                return Ok(true);
+            if self.is_alive(owner, watches.entry(owner.to_string()).or_default()) {
+                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+                let pipeline = relied.pipeline.unwrap_or_default();
+                let open = relied.again.into_iter().filter(|name| !relied.ends.contains_key(name));
+                intended.again.extend(open.map(|name| (pipeline.clone(), name)));
+                intended.keys.extend(relied.keys);
             }
         }
-        Ok(false)
+        Ok(intended)
     }
 
     fn add_root(&self, lines: &str) -> Result<()> {
@@ -187,6 +214,15 @@ pub(super) fn who(mark: &Path) -> Result<Option<String>> {
     }
 }
 
+/// What live processes are about to do.
+#[derive(Debug, Default)]
+pub struct Intended {
+    /// The keys that they count on.
+    pub keys: BTreeSet<Digest>,
+    /// The instances, with their pipelines, that they will make again or are making again, though the cache has them.
+    pub again: BTreeSet<(String, String)>,
+}
+
 /// What a file in `roots/` says.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Relied {
@@ -196,6 +232,12 @@ pub(super) struct Relied {
     pub(super) names: BTreeMap<String, Digest>,
     /// The instances that the process brought to their ends, and how.
     pub(super) ends: BTreeMap<String, State>,
+    /// Why instances failed.
+    pub(super) failures: BTreeMap<String, String>,
+    /// What is made again though the cache has it.
+    pub(super) again: Vec<String>,
+    /// The instances of the run that had no key when it began.
+    pub(super) open: Vec<String>,
     pub(super) objects: Vec<Digest>,
 }
 
@@ -206,6 +248,8 @@ impl Relied {
             let (digest, name) = rest.split_once(' ').map_or((rest, None), |(digest, name)| (digest, Some(name)));
             match (word, digest.parse()) {
                 ("run", _) => relied.pipeline = Some(rest.to_string()),
+                ("open", _) => relied.open.push(rest.to_string()),
+                ("again", _) => relied.again.push(rest.to_string()),
                 ("key", Ok(key)) => {
                     relied.keys.push(key);
                     relied.names.extend(name.map(|name| (name.to_string(), key)));
@@ -214,6 +258,12 @@ impl Relied {
                 ("ran", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Ran))),
                 ("fetched", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Fetched))),
                 ("shared", Ok(_)) => relied.ends.extend(name.map(|name| (name.to_string(), State::Shared))),
+                ("failed", Ok(_)) => {
+                    if let Some((name, message)) = name.and_then(|name| name.split_once('\t')) {
+                        relied.ends.insert(name.to_string(), State::Failed);
+                        relied.failures.insert(name.to_string(), message.to_string());
+                    }
+                }
                 // The last line of a process that was killed may be half a line.
                 _ => {}
             }
@@ -249,7 +299,7 @@ mod tests {
         let (names, ends) =
             ([("mix.b[n=a b]".to_string(), b)].into(), [("mix.b[n=a b]".into(), State::Fetched)].into());
         let (pipeline, keys) = (Some("my pipeline".into()), vec![a, b, b, a]);
-        assert_eq!(roots(&store), [Relied { pipeline, keys, names, ends, objects: vec![b] }]);
+        assert_eq!(roots(&store), [Relied { pipeline, keys, names, ends, objects: vec![b], ..Relied::default() }]);
         let other = Store::open(store.root()).unwrap();
         drop(store);
         assert!(roots(&other).is_empty());
@@ -261,15 +311,29 @@ mod tests {
         let (key, mut watches) = (Digest::of(b"a"), BTreeMap::new());
         let settings = Settings { patience: Duration::ZERO, ..Settings::default() };
         let other = Store::open_with(store.root(), settings).unwrap();
-        assert!(!other.is_relied_on(&key, &mut watches).unwrap());
+        let mut keys = || other.intended(&mut watches).unwrap().keys;
+        assert!(keys().is_empty());
         store.rely_on([key]).unwrap();
-        let mut is_relied_on = |key: &Digest| other.is_relied_on(key, &mut watches).unwrap();
-        assert!(is_relied_on(&key) && !is_relied_on(&Digest::of(b"b")));
+        assert_eq!(keys(), [key].into());
         drop(store);
-        assert!(!is_relied_on(&key));
+        assert!(keys().is_empty());
         fs::write(other.root().join("roots/elsewhere.1.x"), format!("key {key}\n")).unwrap();
-        assert!(is_relied_on(&key), "seen for the first time");
-        assert!(!is_relied_on(&key), "its heart has not beaten since");
+        assert_eq!(keys(), [key].into(), "seen for the first time");
+        assert!(keys().is_empty(), "its heart has not beaten since");
+    }
+
+    #[test]
+    fn what_is_to_be_made_again_is_told_until_it_has_ended() {
+        let (_folder, store) = store();
+        let again = || store.intended(&mut BTreeMap::new()).unwrap().again;
+        let key = Digest::of(b"a");
+        store.rely_for("p").unwrap();
+        store.note_plan(&["mix.c".into()], &["mix.a".into(), "mix.b".into(), "mix.\n".into()]).unwrap();
+        assert_eq!(again(), ["mix.a", "mix.b"].map(|name| ("p".to_string(), name.to_string())).into());
+        store.note_end("mix.a", &key, "ran").unwrap();
+        store.note_failure("mix.b", &key, "it\nfell").unwrap();
+        assert!(again().is_empty());
+        assert_eq!(roots(&store)[0].failures, [("mix.b".to_string(), "it fell".to_string())].into());
     }
 
     #[test]

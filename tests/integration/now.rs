@@ -359,3 +359,58 @@ fn a_command_is_not_judged_by_titers_own_work() {
     assert_eq!(of(&plan, "mix.other")["expected"], Value::Null, "{plan}");
     assert_eq!(plan["expected"]["unknown"], 1);
 }
+
+#[test]
+fn what_failed_before_a_kill_is_told_so() {
+    let project = project();
+    let stages = project.read(M);
+    project.write(M, &format!("{stages}[mix.bad]\ncommand = [\"sh\", \"-c\", \"echo it hurts; exit 3\"]\n"));
+    let child = start(&project, &["-k", "-j", "3"]);
+    let failed = || json(&project, &["show", "last"])["run"]["counts"]["failed"] == 1;
+    wait_for("it fails", failed);
+    kill(child);
+    let run = json(&project, &["show", "last"])["run"].clone();
+    assert_eq!((&run["state"], &run["counts"]["unfinished"]), (&"killed".into(), &2.into()));
+    let bad = &run["instances"]["mix.bad"];
+    assert_eq!(bad["state"], "failed");
+    assert!(bad["message"].as_str().unwrap().contains("exit code 3"), "{bad}");
+    assert_eq!(run["instances"]["mix.last"]["state"], "unfinished", "to which it did not come");
+    assert!(text(&project, &["show", "last"]).contains("at least"));
+    // What waited is no instance that is gone.
+    project.write("go", "");
+    let output = project.titer(&["run", M, "-k"]);
+    assert_eq!(output.code, 1, "{output:?}");
+    let changed = json(&project, &["diff", "last~1", "last"])["instances"].clone();
+    assert_eq!((&changed["added"], &changed["removed"]), (&serde_json::json!([]), &serde_json::json!([])), "{changed}");
+}
+
+#[test]
+fn the_log_of_what_is_to_run_again_is_waited_for() {
+    let project = project();
+    project.write("go", "");
+    project.run();
+    for name in ["go", "begun"] {
+        std::fs::remove_file(project.path(name)).unwrap();
+    }
+    // Nothing says when it begins but the process that will do it: `mix.last` waits for `mix.slow`.
+    project.edit(
+        M,
+        "[\"cp\", \"{input.a}\", \"{output}/train.jsonl\"]",
+        "[\"sh\", \"-c\", \"echo copied; cp $1 $0/train.jsonl\", \"{output}\", \"{input.a}\"]",
+    );
+    project.write("go", "");
+    project.run();
+    std::fs::remove_file(project.path("go")).unwrap();
+    let child = start(&project, &["--force", "mix.slow", "--force", "mix.last"]);
+    assert_eq!(json(&project, &["log", M, "mix.last"])[0]["state"], "queued again");
+    assert_eq!(json(&project, &["log", M, "mix.quick"])[0]["state"], "done");
+    let follower = project.command(&["log", M, "mix.last", "-f"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let follower = follower.unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(go(&project, child), Some(0));
+    let output = follower.wait_with_output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(out, "copied\n", "{err}");
+    assert!(err.contains("is to run again") && err.contains("the first result stays"), "{err}");
+    assert_eq!(json(&project, &["log", M, "mix.last"])[0]["state"], "done");
+}

@@ -50,7 +50,7 @@ fn the_name_of_an_instance_picks_it_whatever_its_values_are() {
         }
         assert!(project.read("pipelines/titer.lock").contains(&format!("[pipeline.odd.{}]", toml_key(name))), "{name}");
         let output = project.titer(&["unpin", P, name]);
-        assert!(output.code == 0 && output.out.contains("1 result;"), "{name}: {output:?}");
+        assert!(output.code == 0 && output.out.contains("let go of 1 result;"), "{name}: {output:?}");
     }
     let single = project.titer(&["plan", P, "-t", "mix.a[t='a,b']"]);
     assert!(single.code == 0 && single.out.contains("1 cached"), "{single:?}");

@@ -48,16 +48,32 @@ pub fn clean(store: &Store, out: &Path, keep: &BTreeSet<PathBuf>, dry: bool) -> 
     Ok(cleaned)
 }
 
-/// Takes out what a folder of the view shows, unless it was put there since `begun`. Returns whether there was something.
+/// Takes out what a folder of the view shows, unless it was put there since `begun`, or is the last copy of what the cache
+/// has no more. Returns whether something went that the cache still has.
 ///
 /// # Errors
 /// As [`clean`].
 pub fn hide(store: &Store, folder: &Path, begun: SystemTime) -> Result<bool> {
     let shown = fs::symlink_metadata(folder.join(MARKER)).and_then(|metadata| metadata.modified());
     if shown.is_ok_and(|shown| shown < begun) {
-        return Ok(take_out(store, folder, false)?.files > 0);
+        let marker = read_marker(folder)?;
+        let is_file = |shown: &Shown| matches!(shown, Shown::File(..));
+        let is_kept = |name: &str, shown: &Shown| match shown {
+            Shown::Link => folder.join(name).exists(),
+            Shown::File(digest, _) => store.path(digest).exists(),
+        };
+        let (kept, gone): (Vec<_>, Vec<_>) = marker.files.iter().partition(|(name, shown)| is_kept(name, shown));
+        if gone.iter().any(|(name, shown)| is_file(shown) && folder.join(name).exists()) {
+            return Ok(false);
+        }
+        return Ok(take_out(store, folder, false)?.files > 0 && !kept.is_empty());
     }
     Ok(false)
+}
+
+fn read_marker(folder: &Path) -> Result<Marker> {
+    let marker = read_if_there(&folder.join(MARKER))?;
+    Ok(marker.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
 }
 
 /// The folders that have a marker, in order.
@@ -85,8 +101,7 @@ fn shown_below(out: &Path) -> Result<Vec<PathBuf>> {
 fn take_out(store: &Store, folder: &Path, dry: bool) -> Result<Cleaned> {
     let _lock = lock_folder(store, folder);
     let path = folder.join(MARKER);
-    let marker =
-        read_if_there(&path)?.and_then(|bytes| serde_json::from_slice::<Marker>(&bytes).ok()).unwrap_or_default();
+    let marker = read_marker(folder)?;
     let mut cleaned = Cleaned::default();
     for (name, shown) in &marker.files {
         let file = folder.join(name);
@@ -214,5 +229,19 @@ mod tests {
         show(&store, &out, &record).unwrap();
         assert!(!hide(&store, &out, SystemTime::now() - LATER).unwrap() && out.join("metrics.jsonl").exists());
         assert!(hide(&store, &out, SystemTime::now() + LATER).unwrap() && !out.exists());
+    }
+
+    #[test]
+    fn the_last_copy_of_a_result_is_not_hidden() {
+        let (folder, store) = store();
+        let record = committed(&store, "weights");
+        let later = SystemTime::now() + LATER;
+        let [links, copies] = ["links", "copies"].map(|name| folder.path().join(name));
+        show_by(&[Way::Link], &store, &links, &record).unwrap();
+        show_by(&[Way::Copy], &store, &copies, &record).unwrap();
+        fs::remove_dir_all(store.root().join("objects")).unwrap();
+        assert!(!hide(&store, &copies, later).unwrap() && copies.join("metrics.jsonl").exists());
+        assert!(!hide(&store, &links, later).unwrap(), "what went is not kept");
+        assert!(!links.exists());
     }
 }

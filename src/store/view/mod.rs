@@ -258,5 +258,11 @@ fn remove_empty_folders(out: &Path, path: &str) {
 fn write_marker(path: &Path, marker: &Marker) -> Result<()> {
     let new = path.with_extension("new");
     let text = serde_json::to_vec(marker).map_err(io::Error::other).at("write", path)?;
-    fs::write(&new, text).and_then(|()| fs::rename(&new, path)).at("write", path)
+    loop {
+        match fs::write(&new, &text).and_then(|()| fs::rename(&new, path)) {
+            // Without locks, another process has just put its own in place by that name.
+            Err(error) if is_absent(&error) && path.exists() => {}
+            written => return written.at("write", path),
+        }
+    }
 }
