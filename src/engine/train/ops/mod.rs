@@ -14,7 +14,7 @@ pub use attention::{Attention, FusedAttention};
 pub use dora::{Magnitude, Seed, Split};
 pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
 pub use loss::{CrossEntropy, Lookup, SelectRows};
-pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, TrainedNorm};
+pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, SoftCap, TrainedNorm};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 use std::ops::Deref;
