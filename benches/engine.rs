@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     let (seconds, wall, number_of) = match arguments[0].as_str() {
         "train" => {
             let (batch, tokens, steps): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
-            let rows = tokens_of(batch * tokens, model.config.vocab_size);
+            let rows = tokens_of(batch * tokens, model.config.shape.vocab_size);
             let rows: Vec<Example> =
                 rows.chunks(tokens).map(|ids| Example { ids: ids.to_vec(), counted: vec![0..tokens] }).collect();
             let graph = match std::env::var_os("WHOLE") {

@@ -11,7 +11,7 @@ pub use cache::Cache;
 
 use super::kernels;
 use super::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use super::model::{self, Config, Layer, Linear, Mlp, Model, Order, Qkv, Residual};
+use super::model::{self, Config, Layer, Linear, Mlp, Model, Order, Projections, Qkv, Residual, Shape};
 use super::positions::{Fading, Rope, Turn};
 use cache::{Heads, Query};
 use rayon::prelude::*;
@@ -60,6 +60,7 @@ pub struct Decoder {
     embedding: Arc<Vec<f32>>,
     positions: Option<Arc<Vec<f32>>>,
     embedding_norm: Option<Norm>,
+    projections: Option<Projections<Linear>>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
     head: Linear,
@@ -79,17 +80,18 @@ pub struct Advance<'a> {
 impl Decoder {
     /// Makes a model ready to run.
     pub fn new(model: Model) -> Self {
-        let Model { config, embedding, positions, embedding_norm, blocks, norm, head } = model;
+        let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
         // Taken apart block by block, so that no more than one block's weights are there twice.
         let blocks = blocks.into_iter().zip(&config.layers).map(|(block, layer)| Block::new(block, *layer, &config));
-        let rope = |rotary| Rope::new(rotary, config.head_dim, config.max_positions);
+        let rope = |rotary| Rope::new(rotary, config.shape.head_dim, config.shape.max_positions);
         Self {
             blocks: blocks.collect(),
             positions,
             embedding_norm: embedding_norm.map(|norm| Norm::new(&norm, &config)),
+            projections,
             norm: norm.map(|norm| Norm::new(&norm, &config)),
             ropes: config.rotaries.iter().map(rope).collect(),
-            fading: config.alibi.as_ref().map(|alibi| Fading::new(alibi, config.max_positions)),
+            fading: config.alibi.as_ref().map(|alibi| Fading::new(alibi, config.shape.max_positions)),
             config,
             embedding,
             head,
@@ -98,7 +100,7 @@ impl Decoder {
 
     /// Most positions that a sequence can have.
     pub fn context(&self) -> usize {
-        self.config.max_positions
+        self.config.shape.max_positions
     }
 
     /// Rows of the embedding, and numbers in a row of logits.
@@ -113,7 +115,7 @@ impl Decoder {
     pub fn advance(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
         in_pool(|| {
             let all = self.hidden(sequences);
-            let hidden = self.config.hidden_size;
+            let hidden = self.config.shape.hidden_size;
             // Only the last position of each sequence is asked for.
             let mut rows = Vec::with_capacity(sequences.len() * hidden);
             let mut end = 0;
@@ -138,7 +140,7 @@ impl Decoder {
     pub fn advance_towards(&self, sequences: &mut [Advance<'_>], next: &[&[u32]]) -> Vec<Vec<f32>> {
         in_pool(|| {
             let all = self.hidden(sequences);
-            let hidden = self.config.hidden_size;
+            let hidden = self.config.shape.hidden_size;
             let (mut rows, mut wanted, mut end) = (Vec::new(), Vec::new(), 0);
             for (sequence, next) in sequences.iter().zip(next) {
                 end += sequence.tokens.len();
@@ -175,7 +177,7 @@ impl Decoder {
             let mixed = self.attention(index, &qkv, sequences);
             // In a parallel block the feed-forward layer does not see what attention adds.
             let input = match self.config.residual {
-                Residual::Sequential => None,
+                Residual::Sequential | Residual::SequentialNormed => None,
                 Residual::Parallel => Some(self.normalized(&x, block.mlp_norm.as_ref()).into_owned()),
                 Residual::ParallelShared => Some(normed.into_owned()),
             };
@@ -195,12 +197,15 @@ impl Decoder {
 
     /// The vectors of all new tokens.
     fn embedded(&self, sequences: &[Advance<'_>]) -> Vec<f32> {
-        let hidden = self.config.hidden_size;
+        let Shape { hidden_size: hidden, embedding_size: width, .. } = self.config.shape;
         let tokens = sequences.iter().flat_map(|sequence| sequence.tokens);
         let mut x: Vec<f32> =
-            tokens.flat_map(|token| &self.embedding[*token as usize * hidden..][..hidden]).copied().collect();
+            tokens.flat_map(|token| &self.embedding[*token as usize * width..][..width]).copied().collect();
         if let Some(scale) = self.config.embedding_scale {
             x.iter_mut().for_each(|x| *x *= scale);
+        }
+        if let Some(around) = &self.projections {
+            x = apply(&around.input, &x);
         }
         if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
             let positions = sequences.iter().flat_map(|sequence| {
@@ -219,7 +224,15 @@ impl Decoder {
     }
 
     fn logits(&self, rows: &[f32]) -> Vec<f32> {
-        apply(&self.head, &self.normalized(rows, self.norm.as_ref()))
+        let mut rows = self.normalized(rows, self.norm.as_ref());
+        if let Some(around) = &self.projections {
+            rows = apply(&around.output, &rows).into();
+        }
+        let mut logits = apply(&self.head, &rows);
+        if let Some(cap) = self.config.logit_cap {
+            logits.par_chunks_exact_mut(self.vocab_size()).for_each(|row| kernels::soft_cap(row, cap));
+        }
+        logits
     }
 
     /// `x` itself where there is no norm.
@@ -249,11 +262,15 @@ impl Decoder {
         }
     }
 
-    /// `x += norm(y · linear)`.
-    fn add(&self, x: &mut [f32], y: &[f32], linear: &Linear, norm: Option<&Norm>) {
-        match norm {
-            None => multiply(x, y, linear, Write::Add),
-            Some(_) => {
+    /// `x += norm(y · linear)`, or the norm of the sum.
+    fn add(&self, x: &mut Vec<f32>, y: &[f32], linear: &Linear, norm: Option<&Norm>) {
+        match (norm, self.config.residual) {
+            (None, _) => multiply(x, y, linear, Write::Add),
+            (Some(_), Residual::SequentialNormed) => {
+                multiply(x, y, linear, Write::Add);
+                *x = self.normalized(x, norm).into_owned();
+            }
+            (Some(_), _) => {
                 let y = apply(linear, y);
                 x.iter_mut().zip(&*self.normalized(&y, norm)).for_each(|(x, y)| *x += y);
             }
@@ -309,7 +326,8 @@ impl Decoder {
                 let end = start + offset + 1;
                 let first = layer.window.map_or(0, |window| end.saturating_sub(window));
                 let fading = self.fading.as_ref();
-                let query = Query { heads: self.heads(), queries, seen: first..end, scale: layer.scale, fading };
+                let Layer { scale, cap, .. } = *layer;
+                let query = Query { heads: self.heads(), queries, seen: first..end, scale, cap, fading };
                 query.ask(seen, scores, out);
             });
             if let Some(window) = layer.window {
@@ -320,7 +338,7 @@ impl Decoder {
     }
 
     fn heads(&self) -> Heads {
-        Heads { queries: self.config.heads, keys: self.config.kv_heads, width: self.config.head_dim }
+        Heads { queries: self.config.shape.heads, keys: self.config.shape.kv_heads, width: self.config.shape.head_dim }
     }
 }
 
@@ -404,10 +422,14 @@ fn in_parts(linear: Linear, order: Order, config: &Config) -> Linear {
     if order == Order::Parts {
         return linear;
     }
-    let heads = order.heads(config.heads, config.kv_heads);
+    let heads = order.heads(config.shape.heads, config.shape.kv_heads);
     let sorted = |rows: &[f32]| {
         let row = |row: &[f32]| -> Vec<f32> {
-            heads.iter().flat_map(|head| &row[head * config.head_dim..][..config.head_dim]).copied().collect()
+            heads
+                .iter()
+                .flat_map(|head| &row[head * config.shape.head_dim..][..config.shape.head_dim])
+                .copied()
+                .collect()
         };
         Arc::new(rows.chunks_exact(linear.outputs).flat_map(row).collect::<Vec<f32>>())
     };

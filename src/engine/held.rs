@@ -324,7 +324,7 @@ mod tests {
         }
     }
 
-    /// Made by `tests/golden/make_adapter_references.py`.
+    /// Made by `tests/references/make_adapter_references.py`.
     #[test]
     fn few_bits_are_those_of_bitsandbytes() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/engine/adapters/quantised.safetensors");

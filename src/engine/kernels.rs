@@ -51,6 +51,18 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
+/// `cap · tanh(x / cap)` of every number: small ones stay as they are, and none is larger than the cap.
+pub fn soft_cap(row: &mut [f32], cap: f32) {
+    let scale = 2.0 / cap;
+    row.iter_mut().for_each(|x| *x = cap * (2.0 * sigmoid(scale * *x) - 1.0));
+}
+
+/// The slope of [`soft_cap`] where it gave `y`.
+pub fn soft_cap_slope(y: f32, cap: f32) -> f32 {
+    let tanh = y / cap;
+    1.0 - tanh * tanh
+}
+
 /// Replaces scores by their softmax; returns the logarithm of the sum of their exponentials.
 pub fn softmax(row: &mut [f32]) -> f32 {
     let max = row.iter().fold(f32::NEG_INFINITY, |max, value| max.max(*value));
@@ -293,6 +305,17 @@ mod tests {
             let mut dweight = vec![0.0; 19];
             kind.weight_backward(&mut dweight, &x, &grad, 1e-5);
             assert_close(&dweight, &slope(&weight, |weight| norm(&x, weight)));
+        }
+    }
+
+    #[test]
+    fn caps_are_those_of_a_tangent() {
+        let x = wave(40, 0.2).into_iter().map(|x| 30.0 * x).chain([0.0, 1e-3, 500.0, -500.0]);
+        for x in x {
+            let (mut y, tanh) = ([x], (f64::from(x) / 12.0).tanh());
+            soft_cap(&mut y, 12.0);
+            assert!((f64::from(y[0]) - 12.0 * tanh).abs() < 3e-6, "{x}: {}", y[0]);
+            assert!((f64::from(soft_cap_slope(y[0], 12.0)) - (1.0 - tanh * tanh)).abs() < 1e-6, "{x}");
         }
     }
 

@@ -26,7 +26,8 @@ impl Need {
     /// To answer with a model.
     pub fn to_answer(config: &Config) -> Self {
         // The output layer of a tied model is a copy.
-        let tied = if config.tie_embeddings { count(&[config.vocab_size, config.hidden_size]) } else { 0 };
+        let tied =
+            if config.tie_embeddings { count(&[config.shape.vocab_size, config.shape.embedding_size]) } else { 0 };
         Self { weights: NUMBER * (numbers(config) + tied), training: 0 }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) 
 
 fn check_model(new: Option<&AdapterConfig>, input: &Input) -> anyhow::Result<Config> {
     let config = Config::read(&input.path)?;
-    Tokenizer::load(&input.path)?.check_fits(config.vocab_size)?;
+    Tokenizer::load(&input.path)?.check_fits(config.shape.vocab_size)?;
     config.check_weights(&Weights::open_model(&input.path)?, &input.path)?;
     if let Some(new) = new {
         new.check(&config)?;

@@ -114,6 +114,8 @@ pub(super) struct Query<'a> {
     pub seen: std::ops::Range<usize>,
     /// What scores are multiplied by.
     pub scale: f32,
+    /// What they come near to and never reach.
+    pub cap: Option<f32>,
     pub fading: Option<&'a Fading>,
 }
 
@@ -152,6 +154,9 @@ impl Query<'_> {
             // Of the outer pages a part may be out of sight.
             let weights = &mut scores[first % PAGE..][..self.seen.len()];
             weights.iter_mut().for_each(|weight| *weight *= self.scale);
+            if let Some(cap) = self.cap {
+                kernels::soft_cap(weights, cap);
+            }
             if let Some(fading) = self.fading {
                 fading.add(weights, head, first);
             }
@@ -238,6 +243,7 @@ mod tests {
             };
             let score = |position| kernels::dot(query_row, &of(keys, position)) * query.scale;
             let mut weights: Vec<f32> = query.seen.clone().map(score).collect();
+            query.cap.into_iter().for_each(|cap| kernels::soft_cap(&mut weights, cap));
             kernels::softmax(&mut weights);
             for (weight, position) in weights.iter().zip(query.seen.clone()) {
                 out.iter_mut().zip(of(values, position)).for_each(|(out, value)| *out += weight * value);
@@ -253,8 +259,9 @@ mod tests {
             let (layer, all_keys, all_values) = filled(heads, 50);
             let random = Random::new(2, "queries");
             let row: Vec<f32> = (0..queries * width).map(|i| random.normal(i as u64) as f32).collect();
-            for seen in [0..1, 0..16, 0..17, 3..20, 16..32, 31..50, 49..50] {
-                let query = Query { heads, queries: &row, seen: seen.clone(), scale: 0.3, fading: None };
+            for (cap, seen) in [0..1, 0..16, 0..17, 3..20, 16..32, 31..50, 49..50].into_iter().enumerate() {
+                let cap = (cap % 2 == 1).then_some(0.8);
+                let query = Query { heads, queries: &row, seen: seen.clone(), scale: 0.3, cap, fading: None };
                 let expected = plain(&query, &all_keys, &all_values);
                 let (mut out, mut anywhere) = (vec![7.0; row.len()], vec![7.0; row.len()]);
                 // What stood in the scratch space before must not matter.
@@ -287,7 +294,7 @@ mod tests {
         layer.forget(50, 10);
         // Position 50 sees 41 to 50: the pages from 32 on.
         assert_eq!((layer.gone, layer.pages.len()), (2, 2));
-        let query = Query { heads, queries: &[0.5; 4], seen: 41..50, scale: 1.0, fading: None };
+        let query = Query { heads, queries: &[0.5; 4], seen: 41..50, scale: 1.0, cap: None, fading: None };
         let mut out = vec![0.0; 4];
         query.ask(&layer, &mut Vec::new(), &mut out);
         assert_eq!(out, plain(&query, &keys, &values));

@@ -4,7 +4,7 @@ mod config;
 
 pub use config::{AdapterConfig, Biases, Selector, Targets};
 
-use super::{Config, HeldLinear, Linear, Model, Norm, Part};
+use super::{Config, HeldLinear, Linear, Model, Norm, Part, Shape};
 use crate::engine::held::{Held, Precision};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::random::Random;
@@ -79,20 +79,17 @@ impl Adapter {
             names.sort();
             adapter.config.targets = Targets::Names(names);
         }
-        let positions = layout.positions.zip(model.positions.as_ref()).map(|((name, _), table)| (name, table));
-        for (name, table) in [(layout.embedding, &model.embedding)].into_iter().chain(positions) {
+        let Shape { hidden_size, embedding_size, .. } = model.config.shape;
+        let positions =
+            layout.positions.zip(model.positions.as_ref()).map(|((name, _), table)| (name, table, hidden_size));
+        for (name, table, width) in [(layout.embedding, &model.embedding, embedding_size)].into_iter().chain(positions)
+        {
             if selector.is_saved(name) {
-                let hidden = model.config.hidden_size;
-                adapter.save_tensor(format!("{name}.weight"), vec![table.len() / hidden, hidden], table.to_vec());
+                adapter.save_tensor(format!("{name}.weight"), vec![table.len() / width, width], table.to_vec());
             }
         }
-        for part in model.blocks.iter().flat_map(|block| block.as_ref().parts()) {
-            match part {
-                Part::Norm(norm) => adapter.begin_norm(norm, &selector),
-                Part::Linear(linear, _) => adapter.begin_linear(linear, &selector, seed, layout.conv1d),
-            }
-        }
-        model.embedding_norm.iter().chain(&model.norm).for_each(|norm| adapter.begin_norm(norm, &selector));
+        model.linears().for_each(|linear| adapter.begin_linear(linear, &selector, seed, layout.conv1d));
+        model.norms().for_each(|norm| adapter.begin_norm(norm, &selector));
         if !model.config.tie_embeddings {
             adapter.begin_saved(&model.head, &selector, false);
         }

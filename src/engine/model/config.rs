@@ -25,6 +25,22 @@ pub struct LinearName {
     pub bias: bool,
 }
 
+/// What stands around the blocks of a model whose tokens have vectors of another width than its blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Projections<L> {
+    /// From the width of tokens' vectors to that of the blocks.
+    pub input: L,
+    /// Back.
+    pub output: L,
+}
+
+impl<L> Projections<L> {
+    /// Both, to be changed.
+    pub fn as_mut(&mut self) -> (&mut L, &mut L) {
+        (&mut self.input, &mut self.output)
+    }
+}
+
 /// The modules of a family, by their names in transformers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layout {
@@ -36,6 +52,8 @@ pub struct Layout {
     pub embedding_norm: Option<&'static str>,
     /// Vectors of the positions, and the row of the first position.
     pub positions: Option<(&'static str, usize)>,
+    /// What stands around the blocks, where tokens' vectors have another width.
+    pub projections: Option<Projections<LinearName>>,
     /// What stands before a block's number.
     pub blocks: &'static str,
     /// A block.
@@ -44,7 +62,7 @@ pub struct Layout {
     pub norm: Option<&'static str>,
     /// From vectors to logits, where it is not the embedding.
     pub head: LinearName,
-    /// Whether files have the matrices of blocks as `inputs × outputs` (GPT-2's Conv1D).
+    /// Whether files have all matrices but that of the head as `inputs × outputs` (GPT-2's Conv1D).
     pub conv1d: bool,
     /// How names of tensors end that stand in files but are no weights.
     pub buffers: &'static [&'static str],
@@ -55,6 +73,8 @@ pub struct Layout {
 pub enum Residual {
     /// One after the other, each added to what came in.
     Sequential,
+    /// The same, with the norm behind each half not on what is added but on the sum.
+    SequentialNormed,
     /// Both on what came into the block, each behind its own norm.
     Parallel,
     /// The same, behind one norm.
@@ -70,6 +90,8 @@ pub struct Layer {
     pub rotary: Option<usize>,
     /// What the product of query and key is multiplied by.
     pub scale: f32,
+    /// What that comes near to and never reaches, where there is a number.
+    pub cap: Option<f32>,
 }
 
 /// Attention that fades with distance (ALiBi, arXiv 2108.12409).
@@ -83,11 +105,13 @@ pub struct Alibi {
     pub scale: f32,
 }
 
-/// A model without its weights.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Width of a token's vector.
+/// Widths and counts that every family has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Width of a token's vector in the blocks.
     pub hidden_size: usize,
+    /// Width of a token's vector in the embedding and before the output layer.
+    pub embedding_size: usize,
     /// Query heads.
     pub heads: usize,
     /// Key and value heads; each serves `heads / kv_heads` query heads.
@@ -100,6 +124,13 @@ pub struct Config {
     pub vocab_size: usize,
     /// Longest text in tokens.
     pub max_positions: usize,
+}
+
+/// A model without its weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Its widths and counts.
+    pub shape: Shape,
     /// The blocks, in order.
     pub layers: Vec<Layer>,
     /// Rotary positions of the layers.
@@ -116,6 +147,8 @@ pub struct Config {
     pub residual: Residual,
     /// What tokens' vectors are multiplied by.
     pub embedding_scale: Option<f32>,
+    /// What logits come near to and never reach, where there is a number.
+    pub logit_cap: Option<f32>,
     /// Whether the output layer is the embedding, transposed.
     pub tie_embeddings: bool,
     /// Standard deviation of new weights.
@@ -124,19 +157,6 @@ pub struct Config {
     pub layout: Layout,
     /// The contents of `config.json`.
     source: Value,
-}
-
-/// Widths and counts that every family has.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
-    pub hidden_size: usize,
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub head_dim: usize,
-    pub intermediate_size: usize,
-    pub vocab_size: usize,
-    pub max_positions: usize,
 }
 
 impl Config {
@@ -152,7 +172,7 @@ impl Config {
     pub fn from_json(json: &Value) -> Result<Self> {
         let Some(name) = json["model_type"].as_str() else { bail!("`model_type` is missing") };
         let config = families::find(name)?(Settings(json))?;
-        let Self { heads, kv_heads, .. } = config;
+        let Shape { heads, kv_heads, .. } = config.shape;
         ensure!(
             heads.is_multiple_of(kv_heads),
             "`num_key_value_heads` {kv_heads} does not divide `num_attention_heads` {heads}"
@@ -160,21 +180,22 @@ impl Config {
         Ok(config)
     }
 
-    /// A model of blocks that are all alike, with scores divided by the root of a head's width, without positions.
+    /// A model of `blocks` blocks that are all alike, with scores divided by the root of a head's width, without positions.
     #[expect(clippy::cast_precision_loss, reason = "a head is far narrower than 2^24")]
-    pub(super) fn new(json: Settings<'_>, shape: Shape, layout: Layout, norm: NormKind, norm_eps: f64) -> Result<Self> {
-        let layer = Layer { window: None, rotary: None, scale: 1.0 / (shape.head_dim as f32).sqrt() };
+    pub(super) fn new(
+        json: Settings<'_>,
+        shape: Shape,
+        blocks: usize,
+        layout: Layout,
+        norm: NormKind,
+        norm_eps: f64,
+    ) -> Result<Self> {
+        let layer = Layer { window: None, rotary: None, scale: 1.0 / (shape.head_dim as f32).sqrt(), cap: None };
         #[expect(clippy::cast_possible_truncation, reason = "the model computes in f32")]
         let norm_eps = norm_eps as f32;
         Ok(Self {
-            hidden_size: shape.hidden_size,
-            heads: shape.heads,
-            kv_heads: shape.kv_heads,
-            head_dim: shape.head_dim,
-            intermediate_size: shape.intermediate_size,
-            vocab_size: shape.vocab_size,
-            max_positions: shape.max_positions,
-            layers: vec![layer; shape.layers],
+            shape,
+            layers: vec![layer; blocks],
             rotaries: Vec::new(),
             alibi: None,
             norm,
@@ -182,6 +203,7 @@ impl Config {
             activation: Activation::Silu,
             residual: Residual::Sequential,
             embedding_scale: None,
+            logit_cap: None,
             tie_embeddings: false,
             initializer_range: json.real_or("initializer_range", 0.02)?,
             layout,
@@ -192,7 +214,7 @@ impl Config {
     /// Gives all layers the same rotary positions.
     pub(super) fn with_rotary(mut self, (rotary, positions): (Rotary, usize)) -> Self {
         self.rotaries = vec![rotary];
-        self.max_positions = positions;
+        self.shape.max_positions = positions;
         self.layers.iter_mut().for_each(|layer| layer.rotary = Some(0));
         self
     }
@@ -207,16 +229,29 @@ impl Config {
         json
     }
 
-    /// Names of the linear layers of the blocks, in order: those that can carry an adapter.
+    /// Names of the linear layers between embedding and output layer, in order: those that can carry an adapter.
     pub fn linear_names(&self) -> impl Iterator<Item = String> {
         let linears: Vec<&str> = self.linears().into_iter().map(|(linear, _)| linear.name).collect();
         let blocks = self.layout.blocks;
-        (0..self.layers.len())
-            .flat_map(move |block| linears.clone().into_iter().map(move |name| format!("{blocks}.{block}.{name}")))
+        let of_blocks = (0..self.layers.len())
+            .flat_map(move |block| linears.clone().into_iter().map(move |name| format!("{blocks}.{block}.{name}")));
+        let around = |which: fn(Projections<LinearName>) -> LinearName| {
+            self.layout.projections.map(|around| which(around).name.to_string())
+        };
+        let (input, output) = (around(|around| around.input), around(|around| around.output));
+        input.into_iter().chain(of_blocks).chain(output)
     }
 
     /// Inputs and outputs of the linear layer of a name.
     pub fn linear_widths(&self, name: &str) -> Option<(usize, usize)> {
+        if let Some(Projections { input, output }) = self.layout.projections {
+            let Shape { hidden_size, embedding_size, .. } = self.shape;
+            match name {
+                _ if name == input.name => return Some((embedding_size, hidden_size)),
+                _ if name == output.name => return Some((hidden_size, embedding_size)),
+                _ => {}
+            }
+        }
         let (block, name) = name.strip_prefix(self.layout.blocks)?.strip_prefix('.')?.split_once('.')?;
         if block.parse::<usize>().ok()? >= self.layers.len() {
             return None;
@@ -237,7 +272,7 @@ impl Config {
 
     /// Inputs and outputs of a linear layer.
     pub fn widths(&self, place: Place) -> (usize, usize) {
-        let (hidden, inner) = (self.hidden_size, self.intermediate_size);
+        let (hidden, inner) = (self.shape.hidden_size, self.shape.intermediate_size);
         let (query, kv) = (self.query_width(), self.kv_width());
         match place {
             Place::Q => (hidden, query),
@@ -253,21 +288,21 @@ impl Config {
     /// Width of a norm.
     pub fn norm_width(&self, place: NormPlace) -> usize {
         match place {
-            NormPlace::Token => self.hidden_size,
+            NormPlace::Token => self.shape.hidden_size,
             NormPlace::Queries => self.query_width(),
             NormPlace::Keys => self.kv_width(),
-            NormPlace::Head => self.head_dim,
+            NormPlace::Head => self.shape.head_dim,
         }
     }
 
     /// Width of all query heads.
     pub fn query_width(&self) -> usize {
-        self.heads * self.head_dim
+        self.shape.heads * self.shape.head_dim
     }
 
     /// Width of all key heads, and of all value heads.
     pub fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
+        self.shape.kv_heads * self.shape.head_dim
     }
 }
 

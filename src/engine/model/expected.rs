@@ -3,7 +3,7 @@
 
 use super::Config;
 use super::block::{NormPlace, Place, Walk};
-use super::config::LinearName;
+use super::config::{LinearName, Shape};
 use crate::engine::kernels::NormKind;
 use crate::engine::weights::Weights;
 use anyhow::{Result, bail};
@@ -16,13 +16,16 @@ const LISTED: usize = 4;
 impl Config {
     /// Names and shapes of the tensors of such a model, as files have them, in order.
     pub fn tensors(&self) -> Vec<(String, Vec<usize>)> {
-        let (hidden, layout) = (self.hidden_size, &self.layout);
+        let (Shape { hidden_size: hidden, embedding_size, vocab_size, .. }, layout) = (self.shape, &self.layout);
         let mut list = List { config: self, prefix: String::new(), tensors: Vec::new() };
-        list.add(&format!("{}.weight", layout.embedding), vec![self.vocab_size, hidden]);
+        list.add(&format!("{}.weight", layout.embedding), vec![vocab_size, embedding_size]);
         if let Some((name, first)) = layout.positions {
-            list.add(&format!("{name}.weight"), vec![self.max_positions + first, hidden]);
+            list.add(&format!("{name}.weight"), vec![self.shape.max_positions + first, hidden]);
         }
         list.add_norm(layout.embedding_norm);
+        if let Some(around) = layout.projections {
+            list.add_linear(around.input, (embedding_size, hidden), layout.conv1d);
+        }
         for index in 0..self.layers.len() {
             list.prefix = format!("{}.{index}.", layout.blocks);
             // A list takes everything.
@@ -30,8 +33,11 @@ impl Config {
         }
         list.prefix.clear();
         list.add_norm(layout.norm);
+        if let Some(around) = layout.projections {
+            list.add_linear(around.output, (hidden, embedding_size), layout.conv1d);
+        }
         if !self.tie_embeddings {
-            list.add_linear(layout.head, (hidden, self.vocab_size), false);
+            list.add_linear(layout.head, (embedding_size, vocab_size), false);
         }
         list.tensors
     }
@@ -151,6 +157,9 @@ mod tests {
             ("gemma3_text", json!({})),
             ("gpt2", json!({})),
             ("opt", json!({})),
+            ("opt", json!({ "word_embed_proj_dim": 4, "do_layer_norm_before": false })),
+            ("opt", json!({ "word_embed_proj_dim": 4, "tie_word_embeddings": false })),
+            ("gemma2", json!({})),
             ("gpt_neox", json!({ "rotary_pct": 0.5 })),
             ("olmo2", json!({})),
             ("phi3", json!({ "tie_word_embeddings": false })),

@@ -15,7 +15,7 @@ mod settings;
 
 pub use adapter::{Adapter, AdapterConfig, Biases, Pair, Saved, Selector, Targets};
 pub use block::{Block, Mlp, NormPlace, Order, Part, Place, QkNorms, Qkv, Walk};
-pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Residual, is_target};
+pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Projections, Residual, Shape, is_target};
 pub use network::{HeldLinear, Linear, Model, Norm, Parameter};
 pub use rotary::{Pairing, Rotary};
 

@@ -1,7 +1,7 @@
 //! The weights of a model: token embedding, blocks, norm, output layer.
 
 use super::block::{Block, NormPlace, Part, Place, Walk};
-use super::config::LinearName;
+use super::config::{LinearName, Projections, Shape};
 use super::{Adapter, Config, UNCHANGED};
 use crate::engine::held::{Held, Precision};
 use crate::engine::kernels::NormKind;
@@ -112,12 +112,14 @@ fn tensor(name: String, shape: Vec<usize>, values: &[f32]) -> NamedTensor {
 pub struct Model<L = Linear> {
     /// Its shape.
     pub config: Config,
-    /// Vectors of the tokens: `vocab_size × hidden_size`, row-major.
+    /// Vectors of the tokens: `vocab_size × embedding_size`, row-major.
     pub embedding: Arc<Vec<f32>>,
     /// Vectors of the positions, where they are learned; rows as in the file.
     pub positions: Option<Arc<Vec<f32>>>,
     /// Norm of the sum.
     pub embedding_norm: Option<Norm>,
+    /// What stands around the blocks, where tokens' vectors have another width.
+    pub projections: Option<Projections<L>>,
     /// The blocks, in order.
     pub blocks: Vec<Block<Norm, L>>,
     /// The last norm.
@@ -159,6 +161,18 @@ impl<Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>, Finish> Builder<'_, Take, 
     }
 }
 
+impl<L, Take, Finish> Builder<'_, Take, Finish>
+where
+    Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>,
+    Finish: FnMut(Linear, bool) -> Result<L>,
+{
+    /// A linear layer that can carry an adapter.
+    fn inner(&mut self, linear: LinearName, widths: (usize, usize)) -> Result<L> {
+        let linear = self.linear_of(linear, widths, self.config.layout.conv1d)?;
+        (self.finish)(linear, true)
+    }
+}
+
 impl<L, Take, Finish> Walk<&'static str, LinearName> for Builder<'_, Take, Finish>
 where
     Take: FnMut(&str, &[usize]) -> Result<Vec<f32>>,
@@ -179,8 +193,7 @@ where
     }
 
     fn linear(&mut self, linear: LinearName, place: Place) -> Result<L> {
-        let linear = self.linear_of(linear, self.config.widths(place), self.config.layout.conv1d)?;
-        (self.finish)(linear, true)
+        self.inner(linear, self.config.widths(place))
     }
 }
 
@@ -212,22 +225,25 @@ impl Model {
 
     /// The tensors as files have them, in order.
     pub fn tensors(&self) -> Vec<NamedTensor> {
-        let Self { config, embedding, positions, embedding_norm, blocks, norm, head } = self;
-        let hidden = config.hidden_size;
-        let table =
-            |name: &str, values: &[f32]| tensor(format!("{name}.weight"), vec![values.len() / hidden, hidden], values);
-        let mut tensors = vec![table(config.layout.embedding, embedding)];
+        let Self { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = self;
+        let (Shape { hidden_size, embedding_size, .. }, conv1d) = (config.shape, config.layout.conv1d);
+        let table = |name: &str, values: &[f32], width: usize| {
+            tensor(format!("{name}.weight"), vec![values.len() / width, width], values)
+        };
+        let mut tensors = vec![table(config.layout.embedding, embedding, embedding_size)];
         if let (Some((name, _)), Some(positions)) = (config.layout.positions, positions) {
-            tensors.push(table(name, positions));
+            tensors.push(table(name, positions, hidden_size));
         }
         tensors.extend(embedding_norm.iter().flat_map(Norm::tensors));
+        tensors.extend(projections.iter().flat_map(|around| around.input.tensors(conv1d)));
         for part in blocks.iter().flat_map(|block| block.as_ref().parts()) {
             match part {
                 Part::Norm(norm) => tensors.extend(norm.tensors()),
-                Part::Linear(linear, _) => tensors.extend(linear.tensors(config.layout.conv1d)),
+                Part::Linear(linear, _) => tensors.extend(linear.tensors(conv1d)),
             }
         }
         tensors.extend(norm.iter().flat_map(Norm::tensors));
+        tensors.extend(projections.iter().flat_map(|around| around.output.tensors(conv1d)));
         if !config.tie_embeddings {
             tensors.extend(head.tensors(false));
         }
@@ -237,16 +253,18 @@ impl Model {
     /// Every weight that a training of the whole model changes, in order, as it is kept in memory. The output layer of a
     /// tied model is not among them: it is the embedding's copy.
     pub fn parameters_mut(&mut self) -> Vec<Parameter<'_>> {
-        let Self { config, embedding, positions, embedding_norm, blocks, norm, head } = self;
-        fn table<'a>(name: &str, values: &'a mut Arc<Vec<f32>>, hidden: usize) -> Parameter<'a> {
-            Parameter { name: name.to_string(), shape: vec![values.len() / hidden, hidden], values }
+        let Self { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = self;
+        fn table<'a>(name: &str, values: &'a mut Arc<Vec<f32>>, width: usize) -> Parameter<'a> {
+            Parameter { name: name.to_string(), shape: vec![values.len() / width, width], values }
         }
-        let hidden = config.hidden_size;
-        let mut list = vec![table(config.layout.embedding, embedding, hidden)];
+        let Shape { hidden_size, embedding_size, .. } = config.shape;
+        let mut list = vec![table(config.layout.embedding, embedding, embedding_size)];
         if let (Some((name, _)), Some(positions)) = (config.layout.positions, positions) {
-            list.push(table(name, positions, hidden));
+            list.push(table(name, positions, hidden_size));
         }
         list.extend(embedding_norm.iter_mut().flat_map(Norm::parameters));
+        let (input, output) = projections.as_mut().map(Projections::as_mut).unzip();
+        list.extend(input.into_iter().flat_map(Linear::parameters));
         for part in blocks.iter_mut().flat_map(|block| block.as_mut().parts()) {
             match part {
                 Part::Norm(norm) => list.extend(norm.parameters()),
@@ -254,6 +272,7 @@ impl Model {
             }
         }
         list.extend(norm.iter_mut().flat_map(Norm::parameters));
+        list.extend(output.into_iter().flat_map(Linear::parameters));
         if !config.tie_embeddings {
             list.extend(head.parameters());
         }
@@ -262,12 +281,12 @@ impl Model {
 }
 
 impl Model<HeldLinear> {
-    /// The same as [`Model::load`], with the linear layers of the blocks held in a precision as they are read: the whole
+    /// The same as [`Model::load`], with the linear layers before the output layer held in a precision as they are read: the whole
     /// model is never there as f32. The output layer is held in at least 16 bits; embeddings, norms and biases are f32.
     pub fn load_held(layers: &[&Path], precision: Precision) -> Result<Self> {
         let of_head = if precision == Precision::F32 { Precision::F32 } else { Precision::Bf16 };
-        let of = |in_block| if in_block { precision } else { of_head };
-        Self::load_with(layers, |linear, in_block| Ok(HeldLinear::new(linear, of(in_block))))
+        let of = |inner| if inner { precision } else { of_head };
+        Self::load_with(layers, |linear, inner| Ok(HeldLinear::new(linear, of(inner))))
     }
 }
 
@@ -291,6 +310,10 @@ impl From<&Model> for Model<HeldLinear> {
             embedding: model.embedding.clone(),
             positions: model.positions.clone(),
             embedding_norm: model.embedding_norm.clone(),
+            projections: model.projections.as_ref().map(|Projections { input, output }| Projections {
+                input: HeldLinear::new(input.clone(), Precision::F32),
+                output: HeldLinear::new(output.clone(), Precision::F32),
+            }),
             blocks: model.blocks.iter().map(share).collect(),
             norm: model.norm.clone(),
             head: HeldLinear::new(model.head.clone(), Precision::F32),
@@ -300,7 +323,7 @@ impl From<&Model> for Model<HeldLinear> {
 
 impl<L> Model<L> {
     /// Reads a base and the adapters on it; `finish` makes what is kept of each linear layer, adapters merged, and is told
-    /// whether it is one of a block.
+    /// whether it can carry one: all but the output layer can.
     fn load_with(layers: &[&Path], mut finish: impl FnMut(Linear, bool) -> Result<L>) -> Result<Self> {
         let Some((base, folders)) = layers.split_first() else { bail!("a model without a layer") };
         let config = Config::read(base)?;
@@ -317,11 +340,11 @@ impl<L> Model<L> {
             }
         }
         let conv1d = config.layout.conv1d;
-        let mut model = Self::load_base(base, config, |mut linear, in_block| {
+        let mut model = Self::load_base(base, config, |mut linear, inner| {
             for adapter in &adapters {
-                adapter.merge_linear(&mut linear, conv1d && in_block)?;
+                adapter.merge_linear(&mut linear, conv1d && inner)?;
             }
-            finish(linear, in_block)
+            finish(linear, inner)
         })?;
         for adapter in &adapters {
             adapter.merge_rest(&mut model);
@@ -347,16 +370,19 @@ impl<L> Model<L> {
         take: impl FnMut(&str, &[usize]) -> Result<Vec<f32>>,
         finish: impl FnMut(Linear, bool) -> Result<L>,
     ) -> Result<Self> {
-        let (hidden, vocab, layout) = (config.hidden_size, config.vocab_size, &config.layout);
+        let Shape { hidden_size: hidden, embedding_size: width, vocab_size: vocab, max_positions, .. } = config.shape;
+        let layout = &config.layout;
         let mut builder = Builder { config, take, finish, prefix: String::new() };
-        let embedding = (builder.take)(&format!("{}.weight", layout.embedding), &[vocab, hidden])?;
+        let embedding = (builder.take)(&format!("{}.weight", layout.embedding), &[vocab, width])?;
         let positions = match layout.positions {
             None => None,
             Some((name, first)) => {
-                Some(Arc::new((builder.take)(&format!("{name}.weight"), &[config.max_positions + first, hidden])?))
+                Some(Arc::new((builder.take)(&format!("{name}.weight"), &[max_positions + first, hidden])?))
             }
         };
         let embedding_norm = builder.optional(layout.embedding_norm)?;
+        let around = layout.projections;
+        let input = around.map(|around| builder.inner(around.input, (width, hidden))).transpose()?;
         let mut blocks = Vec::with_capacity(config.layers.len());
         for index in 0..config.layers.len() {
             builder.prefix = format!("{}.{index}.", layout.blocks);
@@ -364,11 +390,12 @@ impl<L> Model<L> {
         }
         builder.prefix.clear();
         let norm = builder.optional(layout.norm)?;
+        let output = around.map(|around| builder.inner(around.output, (hidden, width))).transpose()?;
         let head = if config.tie_embeddings {
-            let weight = Arc::new(transpose(&embedding, vocab, hidden));
-            Linear { name: layout.head.name.to_string(), inputs: hidden, outputs: vocab, weight, bias: None }
+            let weight = Arc::new(transpose(&embedding, vocab, width));
+            Linear { name: layout.head.name.to_string(), inputs: width, outputs: vocab, weight, bias: None }
         } else {
-            builder.linear_of(layout.head, (hidden, vocab), false)?
+            builder.linear_of(layout.head, (width, vocab), false)?
         };
         let head = (builder.finish)(head, false)?;
         Ok(Self {
@@ -376,32 +403,46 @@ impl<L> Model<L> {
             embedding: Arc::new(embedding),
             positions,
             embedding_norm,
+            projections: input.zip(output).map(|(input, output)| Projections { input, output }),
             blocks,
             norm,
             head,
         })
     }
 
-    /// The linear layers of the blocks, in order: those that can carry an adapter.
+    /// The linear layers between embedding and output layer, in order: those that can carry an adapter.
     pub fn linears(&self) -> impl Iterator<Item = &L> {
-        self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
+        let (input, output) = self.projections.as_ref().map(|around| (&around.input, &around.output)).unzip();
+        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
             Part::Linear(linear, _) => Some(linear),
             Part::Norm(_) => None,
-        })
+        });
+        input.into_iter().chain(of_blocks).chain(output)
     }
 
-    /// The same, to be changed.
+    /// All norms.
+    pub fn norms(&self) -> impl Iterator<Item = &Norm> {
+        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
+            Part::Norm(norm) => Some(norm),
+            Part::Linear(..) => None,
+        });
+        self.embedding_norm.iter().chain(of_blocks).chain(&self.norm)
+    }
+
+    /// The linear layers, to be changed.
     pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut L> {
-        self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
+        let (input, output) = self.projections.as_mut().map(Projections::as_mut).unzip();
+        let of_blocks = self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
             Part::Linear(linear, _) => Some(linear),
             Part::Norm(_) => None,
-        })
+        });
+        input.into_iter().chain(of_blocks).chain(output)
     }
 
     /// Fails where a token has no row in the embedding, or a text has more tokens than the model has positions.
     pub fn check_ids(&self, ids: &[u32]) -> Result<()> {
-        let rows = self.config.vocab_size;
-        ensure!(ids.len() <= self.config.max_positions, "a text of {} tokens is too long for the model", ids.len());
+        let Shape { vocab_size: rows, max_positions, .. } = self.config.shape;
+        ensure!(ids.len() <= max_positions, "a text of {} tokens is too long for the model", ids.len());
         match ids.iter().find(|id| **id as usize >= rows) {
             Some(id) => bail!("token {id} has no row in the embedding of {rows} rows: tokenizer and model do not fit"),
             None => Ok(()),

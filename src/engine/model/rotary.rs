@@ -81,9 +81,10 @@ impl Rotary {
             reason = "small"
         )]
         let dim = (head_dim as f64 * share) as usize;
+        // Of an odd number of numbers the last one turns with the one behind it.
         ensure!(
-            dim >= 2 && dim.is_multiple_of(2),
-            "{dim} numbers of a head turn with their position: not an even number"
+            dim >= 1 && 2 * dim.div_ceil(2) <= head_dim,
+            "{dim} of {head_dim} numbers of a head turn with their position: they make no pairs"
         );
         let plain = Plain { theta, dim, original: original(json, table, max_positions)?, max_positions };
         let kind = match table.optional_text("rope_type")? {
@@ -128,9 +129,14 @@ struct Plain {
 
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "widths are small, models are f32")]
 impl Plain {
+    /// Numbers that turn together.
+    fn pairs(&self) -> usize {
+        self.dim.div_ceil(2)
+    }
+
     fn wavelengths(&self) -> impl Iterator<Item = f32> {
         let (theta, dim) = (self.theta as f32, self.dim as f32);
-        (0..self.dim / 2).map(move |i| theta.powf((2 * i) as f32 / dim))
+        (0..self.pairs()).map(move |i| theta.powf((2 * i) as f32 / dim))
     }
 
     fn frequencies(&self) -> Vec<f32> {
@@ -194,10 +200,10 @@ impl Plain {
     fn longrope(&self, table: Settings<'_>) -> Result<(Vec<f32>, f64)> {
         let factors = table.get("short_factor").as_array().context("`short_factor` is missing")?;
         ensure!(
-            factors.len() == self.dim / 2,
+            factors.len() == self.pairs(),
             "`short_factor` has {} numbers for {} pairs of a head",
             factors.len(),
-            self.dim / 2
+            self.pairs()
         );
         let original = self.original as f64;
         let factor = table.optional_real("factor")?.unwrap_or(self.max_positions as f64 / original);
@@ -238,6 +244,10 @@ mod tests {
         assert_eq!(read(&dynamic, 8).unwrap().0, plain);
         let partial = json!({ "rope_theta": 500.0, "partial_rotary_factor": 0.5 });
         assert_eq!(read(&partial, 8).unwrap().0.frequencies.len(), 2);
+        // Three numbers: 1 and θ^(-2/3), as transformers has it.
+        let odd = read(&json!({ "rope_theta": 512.0, "partial_rotary_factor": 0.4 }), 8).unwrap().0;
+        assert_close(&odd.frequencies, &[1.0, 1.0 / 64.0]);
+        assert!(read(&json!({}), 7).is_err());
     }
 
     fn assert_close(actual: &[f32], expected: &[f64]) {
@@ -284,7 +294,7 @@ mod tests {
         let cases = [
             (json!({ "rope_parameters": { "rope_type": "spiral" } }), "`spiral`"),
             (json!({ "rope_scaling": { "type": "linear" } }), "`factor` is missing"),
-            (json!({ "partial_rotary_factor": 0.4 }), "3 numbers of a head"),
+            (json!({ "partial_rotary_factor": 0.1 }), "0 of 8 numbers of a head"),
             (json!({ "rope_theta": "many" }), "`rope_theta` is `\"many\"`"),
         ];
         for (json, expected) in cases {

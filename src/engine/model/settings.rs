@@ -16,6 +16,11 @@ impl<'a> Settings<'a> {
         &self.0[name]
     }
 
+    /// Whether it is written, be it as `null`.
+    pub fn has(self, name: &str) -> bool {
+        self.0.get(name).is_some()
+    }
+
     /// A whole number from 1 on. Of several names (old and new ones) the first that is there.
     pub fn number(self, names: &[&str]) -> Result<usize> {
         let name = self.named(names).with_context(|| format!("`{}` is missing", names[0]))?;

@@ -10,9 +10,9 @@ use self::parts::{Layer, Norm, Table, Tokens};
 use super::batch::Batch;
 use super::ops::{
     Activate, Add, Attention, CrossEntropy, FrozenGated, FusedAttention, Gated, GatedFused, Norm as NormOp, Scale,
-    Seed, SelectRows,
+    Seed, SelectRows, SoftCap,
 };
-use crate::engine::model::{Adapter, Block, Config, Mlp, Model, QkNorms, Qkv, Residual};
+use crate::engine::model::{Adapter, Block, Config, Mlp, Model, Projections, QkNorms, Qkv, Residual, Shape};
 use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
 use anyhow::{Context as _, Result};
@@ -64,6 +64,7 @@ pub struct Graph {
     embedding: Table,
     positions: Option<Table>,
     embedding_norm: Option<Norm>,
+    projections: Option<Projections<Layer>>,
     blocks: Vec<Block<Norm, Layer>>,
     norm: Option<Norm>,
     head: Layer,
@@ -99,13 +100,17 @@ impl Graph {
     /// `scale · Σ` of the cross-entropy over the batch's labels: a scalar. `step` is that of training; without it
     /// nothing is dropped.
     pub fn loss(&self, batch: &Batch, scale: f64, step: Option<u64>) -> Result<Tensor> {
-        self.loss_of(&self.hidden(batch, step)?, batch, scale)
+        self.loss_of(&self.hidden(batch, step)?, batch, scale, step)
     }
 
     /// The same, of the vectors after the last block.
-    fn loss_of(&self, hidden: &Tensor, batch: &Batch, scale: f64) -> Result<Tensor> {
+    fn loss_of(&self, hidden: &Tensor, batch: &Batch, scale: f64, step: Option<u64>) -> Result<Tensor> {
         let asked = hidden.apply_op1(SelectRows { rows: batch.asked.clone() })?;
-        let logits = self.logits(&asked)?;
+        let tokens = |random: &Random| {
+            let all = token_generators(random.part(step?), batch);
+            Some(batch.asked.iter().map(|row| all[*row as usize].clone()).collect())
+        };
+        let logits = self.logits(&asked, &tokens)?;
         Ok(logits.apply_op1(CrossEntropy { labels: batch.labels.clone(), scale })?)
     }
 
@@ -147,7 +152,7 @@ impl Graph {
         step: u64,
         grads: &mut [Option<Vec<f32>>],
     ) -> Result<Tensor> {
-        let embedded = self.embedded(batch)?;
+        let embedded = self.embedded(batch, Some(step))?;
         // What goes into each block, and whether something before it learns.
         let mut inputs = vec![(embedded.detach(), embedded.track_op())];
         for index in 0..self.blocks.len() {
@@ -157,7 +162,7 @@ impl Graph {
             inputs.push((out.detach(), learns));
         }
         let last = inputs.pop().map(|(x, learns)| entry(&x, learns)).context("a model has blocks")??;
-        let loss = self.loss_of(&last, batch, scale)?;
+        let loss = self.loss_of(&last, batch, scale, Some(step))?;
         let mut store = loss.backward()?;
         self.take(&store, grads)?;
         let mut grad = store.remove(&last);
@@ -185,7 +190,7 @@ impl Graph {
                 return Ok(Some(format!("the weights of `{name}`")));
             }
         }
-        let mut x = self.embedded(batch)?.detach();
+        let mut x = self.embedded(batch, step)?.detach();
         if is_wrong(&x)? {
             return Ok(Some("the embedding".to_string()));
         }
@@ -195,17 +200,25 @@ impl Graph {
                 return Ok(Some(format!("the output of block `{}.{index}`", self.config.layout.blocks)));
             }
         }
-        Ok(is_wrong(&self.logits(&x)?)?.then(|| "the logits".to_string()))
+        Ok(is_wrong(&self.logits(&x, &|_| None)?)?.then(|| "the logits".to_string()))
     }
 
-    fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let normed = self.norm(hidden, self.norm.as_ref())?;
-        self.head.apply(&normed, &|_| None)
+    /// The logits of vectors after the last block.
+    fn logits(&self, hidden: &Tensor, tokens: Tokens<'_>) -> Result<Tensor> {
+        let mut x = self.norm(hidden, self.norm.as_ref())?;
+        if let Some(around) = &self.projections {
+            x = around.output.apply(&x, tokens)?;
+        }
+        let logits = self.head.apply(&x, &|_| None)?;
+        match self.config.logit_cap {
+            None => Ok(logits),
+            Some(cap) => Ok(logits.apply_op1(SoftCap(cap))?),
+        }
     }
 
     /// The vectors of all tokens after the last block: `tokens × hidden_size`.
     fn hidden(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
-        let mut x = self.embedded(batch)?;
+        let mut x = self.embedded(batch, step)?;
         for index in 0..self.blocks.len() {
             x = self.block(index, &x, batch, step)?;
         }
@@ -216,12 +229,14 @@ impl Graph {
     fn block(&self, index: usize, x: &Tensor, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
         let (block, layer) = (&self.blocks[index], &self.config.layers[index]);
         let tokens = |random: &Random| step.map(|step| token_generators(random.part(step), batch));
+        let Shape { heads, kv_heads, head_dim, .. } = self.config.shape;
         let attention = Attention {
-            heads: self.config.heads,
-            kv_heads: self.config.kv_heads,
-            head_dim: self.config.head_dim,
+            heads,
+            kv_heads,
+            head_dim,
             offsets: batch.offsets.clone(),
             scale: layer.scale,
+            cap: layer.cap,
             window: layer.window,
             rope: layer.rotary.map(|index| self.ropes[index].clone()),
             fading: self.fading.clone(),
@@ -229,27 +244,38 @@ impl Graph {
         let normed = self.norm(x, block.attention_norm.as_ref())?;
         let seen = self.attend(&normed, &block.qkv, attention, &tokens)?;
         let seen = block.o.apply(&seen, &tokens)?;
-        let seen = self.norm(&seen, block.attention_post_norm.as_ref())?.apply_op2(x, Add)?;
+        let seen = self.sum(&seen, x, block.attention_post_norm.as_ref())?;
         let input = match self.config.residual {
-            Residual::Sequential => self.norm(&seen, block.mlp_norm.as_ref())?,
+            Residual::Sequential | Residual::SequentialNormed => self.norm(&seen, block.mlp_norm.as_ref())?,
             Residual::Parallel => self.norm(x, block.mlp_norm.as_ref())?,
             Residual::ParallelShared => normed,
         };
         let done = self.feed_forward(&input, &block.mlp, &tokens)?;
-        Ok(self.norm(&done, block.mlp_post_norm.as_ref())?.apply_op2(&seen, Add)?)
+        self.sum(&done, &seen, block.mlp_post_norm.as_ref())
+    }
+
+    /// `norm(y) + x`, or the norm of the sum.
+    fn sum(&self, y: &Tensor, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+        match self.config.residual {
+            Residual::SequentialNormed => self.norm(&y.apply_op2(x, Add)?, norm),
+            _ => Ok(self.norm(y, norm)?.apply_op2(x, Add)?),
+        }
     }
 
     /// The vectors of all tokens before the first block.
-    fn embedded(&self, batch: &Batch) -> Result<Tensor> {
-        let width = self.config.hidden_size;
-        let mut x = self.embedding.rows(batch.ids.clone(), width)?;
+    fn embedded(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
+        let Shape { hidden_size, embedding_size, .. } = self.config.shape;
+        let mut x = self.embedding.rows(batch.ids.clone(), embedding_size)?;
         if let Some(scale) = self.config.embedding_scale {
             x = x.apply_op1(Scale(scale))?;
+        }
+        if let Some(around) = &self.projections {
+            x = around.input.apply(&x, &|random| Some(token_generators(random.part(step?), batch)))?;
         }
         if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
             let rows = batch.offsets.windows(2).flat_map(|ends| (first..).take(ends[1] - ends[0]));
             let rows = rows.map(u32::try_from).collect::<Result<Vec<u32>, _>>()?;
-            x = table.rows(Arc::new(rows), width)?.apply_op2(&x, Add)?;
+            x = table.rows(Arc::new(rows), hidden_size)?.apply_op2(&x, Add)?;
         }
         self.norm(&x, self.embedding_norm.as_ref())
     }

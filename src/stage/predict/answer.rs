@@ -96,7 +96,9 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
     let model = Model::load(&paths)?;
-    tokenizer.check_fits(model.config.vocab_size).with_context(|| format!("model `{}` cannot be used", base.name))?;
+    tokenizer
+        .check_fits(model.config.shape.vocab_size)
+        .with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }

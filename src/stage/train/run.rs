@@ -161,7 +161,7 @@ impl Start {
             }
             _ => bail!("input `base.0` is missing"),
         };
-        tokenizer.check_fits(base.config().vocab_size)?;
+        tokenizer.check_fits(base.config().shape.vocab_size)?;
         if tokenizer.eos().is_empty() {
             context.events.warn("the tokenizer has no end-of-text token: the model will not learn to stop".into());
         }
@@ -170,7 +170,7 @@ impl Start {
 
     /// Most tokens of a row.
     fn limit(&self, recipe: &TrainRecipe) -> usize {
-        (recipe.max_length as usize).min(self.base.config().max_positions)
+        (recipe.max_length as usize).min(self.base.config().shape.max_positions)
     }
 }
 

@@ -226,7 +226,7 @@ impl Config {
     /// How many numbers a model has.
     pub fn weights(&self) -> usize {
         let apart: usize = tensor_shapes(self).values().map(|shape| shape.iter().product::<usize>()).sum();
-        apart + if self.tie_embeddings { self.vocab_size * self.hidden_size } else { 0 }
+        apart + if self.tie_embeddings { self.shape.vocab_size * self.shape.embedding_size } else { 0 }
     }
 }
 

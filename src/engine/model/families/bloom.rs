@@ -9,9 +9,10 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     json.refuse("apply_residual_connection_post_layernorm")?;
     let hidden_size = json.number(&["hidden_size", "n_embed"])?;
     let heads = json.number(&["n_head", "num_attention_heads"])?;
+    let blocks = json.number(&["n_layer", "num_hidden_layers"])?;
     let shape = Shape {
         hidden_size,
-        layers: json.number(&["n_layer", "num_hidden_layers"])?,
+        embedding_size: hidden_size,
         heads,
         kv_heads: heads,
         head_dim: hidden_size / heads,
@@ -21,7 +22,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
         max_positions: json.number_or(&["seq_length"], 2048)?,
     };
     let eps = json.real_or("layer_norm_epsilon", 1e-5)?;
-    let mut config = Config::new(json, shape, layout(), NormKind::Layer { bias: true }, eps)?;
+    let mut config = Config::new(json, shape, blocks, layout(), NormKind::Layer { bias: true }, eps)?;
     config.alibi = Some(Alibi { slopes: alibi_slopes(heads), rounded: false, scale: 1.0 });
     config.activation = Activation::GeluTanh;
     config.tie_embeddings = json.flag("tie_word_embeddings", true)?;
@@ -34,6 +35,7 @@ fn layout() -> Layout {
         embedding: "transformer.word_embeddings",
         embedding_norm: Some("transformer.word_embeddings_layernorm"),
         positions: None,
+        projections: None,
         blocks: "transformer.h",
         block: Block {
             attention_norm: Some("input_layernorm"),

@@ -11,9 +11,10 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     let hidden_size = json.number(&["hidden_size"])?;
     let heads = json.number(&["num_attention_heads", "n_head"])?;
     let new = json.flag("new_decoder_architecture", false)?;
+    let blocks = json.number(&["num_hidden_layers", "n_layer"])?;
     let shape = Shape {
         hidden_size,
-        layers: json.number(&["num_hidden_layers", "n_layer"])?,
+        embedding_size: hidden_size,
         heads,
         kv_heads: match json.flag("multi_query", true)? {
             _ if new => json.number_or(&["num_kv_heads", "n_head_kv"], heads)?,
@@ -34,7 +35,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     };
     let layout = layout(json.flag("bias", false)?, residual);
     let eps = json.real_or("layer_norm_epsilon", 1e-5)?;
-    let mut config = Config::new(json, shape, layout, NormKind::Layer { bias: true }, eps)?;
+    let mut config = Config::new(json, shape, blocks, layout, NormKind::Layer { bias: true }, eps)?;
     if json.flag("alibi", false)? {
         // transformers rounds to bfloat16 whatever the weights are, and divides the growth like the scores.
         let scale = config.layers[0].scale;
@@ -51,9 +52,9 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
 
 fn layout(bias: bool, residual: Residual) -> Layout {
     let (attention_norm, mlp_norm) = match residual {
-        Residual::Sequential => ("input_layernorm", Some("post_attention_layernorm")),
         Residual::Parallel => ("ln_attn", Some("ln_mlp")),
         Residual::ParallelShared => ("input_layernorm", None),
+        _ => ("input_layernorm", Some("post_attention_layernorm")),
     };
     let linear_of = |name| LinearName { name, bias };
     Layout {
@@ -61,6 +62,7 @@ fn layout(bias: bool, residual: Residual) -> Layout {
         embedding: "transformer.word_embeddings",
         embedding_norm: None,
         positions: None,
+        projections: None,
         blocks: "transformer.h",
         block: Block {
             attention_norm: Some(attention_norm),

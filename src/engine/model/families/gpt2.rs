@@ -6,9 +6,10 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     json.refuse("add_cross_attention")?;
     let hidden_size = json.number(&["n_embd", "hidden_size"])?;
     let heads = json.number(&["n_head", "num_attention_heads"])?;
+    let blocks = json.number(&["n_layer", "num_hidden_layers"])?;
     let shape = Shape {
         hidden_size,
-        layers: json.number(&["n_layer", "num_hidden_layers"])?,
+        embedding_size: hidden_size,
         heads,
         kv_heads: heads,
         head_dim: hidden_size / heads,
@@ -17,7 +18,7 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
         max_positions: json.number_or(&["n_positions", "max_position_embeddings"], 1024)?,
     };
     let eps = json.real_or("layer_norm_epsilon", 1e-5)?;
-    let mut config = Config::new(json, shape, layout(), NormKind::Layer { bias: true }, eps)?;
+    let mut config = Config::new(json, shape, blocks, layout(), NormKind::Layer { bias: true }, eps)?;
     let scaled = json.flag("scale_attn_weights", true)?;
     let by_layer = json.flag("scale_attn_by_inverse_layer_idx", false)?;
     for (layer, number) in config.layers.iter_mut().zip(1u16..) {
@@ -35,6 +36,7 @@ fn layout() -> Layout {
         embedding: "transformer.wte",
         embedding_norm: None,
         positions: Some(("transformer.wpe", 0)),
+        projections: None,
         blocks: "transformer.h",
         block: Block {
             attention_norm: Some("ln_1"),

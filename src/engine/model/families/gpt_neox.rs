@@ -8,9 +8,10 @@ use super::{
 pub(super) fn read(json: Settings<'_>) -> Result<Config> {
     let hidden_size = json.number(&["hidden_size"])?;
     let heads = json.number(&["num_attention_heads"])?;
+    let blocks = json.number(&["num_hidden_layers"])?;
     let shape = Shape {
         hidden_size,
-        layers: json.number(&["num_hidden_layers"])?,
+        embedding_size: hidden_size,
         heads,
         kv_heads: heads,
         head_dim: hidden_size / heads,
@@ -26,7 +27,8 @@ pub(super) fn read(json: Settings<'_>) -> Result<Config> {
         ..Defaults::default()
     };
     let rotary = Rotary::read(json, shape.head_dim, shape.max_positions, defaults)?;
-    let mut config = Config::new(json, shape, layout(bias), NormKind::Layer { bias: true }, eps)?.with_rotary(rotary);
+    let mut config =
+        Config::new(json, shape, blocks, layout(bias), NormKind::Layer { bias: true }, eps)?.with_rotary(rotary);
     config.activation = Activation::read(json.optional_text("hidden_act")?.unwrap_or("gelu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", false)?;
     if json.flag("use_parallel_residual", true)? {
@@ -41,6 +43,7 @@ fn layout(bias: bool) -> Layout {
         embedding: "gpt_neox.embed_in",
         embedding_norm: None,
         positions: None,
+        projections: None,
         blocks: "gpt_neox.layers",
         block: Block {
             attention_norm: Some("input_layernorm"),

@@ -14,7 +14,7 @@ mod phi3;
 mod qwen;
 
 use super::block::{Block, Mlp, Order, QkNorms, Qkv};
-use super::config::{Config, Layout, LinearName, Residual, Shape};
+use super::config::{Config, Layout, LinearName, Projections, Residual, Shape};
 use super::rotary::{Defaults, Rotary};
 use super::settings::Settings;
 use crate::diagnostic::closest;
@@ -30,6 +30,7 @@ const FAMILIES: &[(&str, Read)] = &[
     ("bloom", bloom::read),
     ("falcon", falcon::read),
     ("gemma", gemma::read),
+    ("gemma2", gemma::read_2),
     ("gemma3_text", gemma::read_3),
     ("gpt2", gpt2::read),
     ("gpt_neox", gpt_neox::read),
@@ -69,6 +70,7 @@ fn llama_layout() -> Layout {
         embedding: "model.embed_tokens",
         embedding_norm: None,
         positions: None,
+        projections: None,
         blocks: "model.layers",
         block: Block {
             attention_norm: Some("input_layernorm"),
@@ -103,9 +105,10 @@ struct Absent {
 fn llama_like(json: Settings<'_>, absent: Absent) -> Result<Config> {
     let hidden_size = json.number(&["hidden_size"])?;
     let heads = json.number(&["num_attention_heads"])?;
+    let blocks = json.number(&["num_hidden_layers"])?;
     let shape = Shape {
         hidden_size,
-        layers: json.number(&["num_hidden_layers"])?,
+        embedding_size: hidden_size,
         heads,
         kv_heads: json.number_or(&["num_key_value_heads"], heads)?,
         head_dim: json.number_or(&["head_dim"], absent.head_dim.unwrap_or(hidden_size / heads))?,
@@ -115,7 +118,7 @@ fn llama_like(json: Settings<'_>, absent: Absent) -> Result<Config> {
     };
     let rotary = Rotary::read(json, shape.head_dim, shape.max_positions, Defaults::default())?;
     let eps = json.real_or("rms_norm_eps", absent.norm_eps)?;
-    let mut config = Config::new(json, shape, llama_layout(), NormKind::Rms, eps)?.with_rotary(rotary);
+    let mut config = Config::new(json, shape, blocks, llama_layout(), NormKind::Rms, eps)?.with_rotary(rotary);
     config.activation = Activation::read(json.optional_text("hidden_act")?.unwrap_or("silu"))?;
     config.tie_embeddings = json.flag("tie_word_embeddings", false)?;
     let bias = json.flag("attention_bias", false)?;

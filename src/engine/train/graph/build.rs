@@ -4,7 +4,8 @@ use super::parts::{Bias, Layer, Lora, Norm, NormWeight, Table, Weight};
 use super::{Goal, Graph, Parameter, Trained};
 use crate::engine::held::Held;
 use crate::engine::model::{
-    Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Part, Place, Walk,
+    Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Part, Place, Projections,
+    Shape, Walk,
 };
 use crate::engine::positions::{Fading, Rope};
 use crate::engine::random::Random;
@@ -110,9 +111,8 @@ impl AdapterLearns<'_> {
         self.parameter(Slot::Saved(tensor, transposed), name, shape, shape.len() > 1)
     }
 
-    fn table(&mut self, name: &str, table: &Arc<Vec<f32>>) -> Result<Table> {
-        let hidden = self.config.hidden_size;
-        let saved = self.saved(format!("{name}.weight"), &[table.len() / hidden, hidden], false)?;
+    fn table(&mut self, name: &str, table: &Arc<Vec<f32>>, width: usize) -> Result<Table> {
+        let saved = self.saved(format!("{name}.weight"), &[table.len() / width, width], false)?;
         Ok(saved.map_or_else(|| Table::Frozen(table.clone()), Table::Trained))
     }
 
@@ -185,8 +185,11 @@ impl Graph {
         let embedding = learn.next();
         let positions = model.positions.as_ref().map(|_| Table::Trained(learn.next()));
         let embedding_norm = model.embedding_norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let around = model.projections.as_ref();
+        let input = around.map(|around| learn.trained_linear(&around.input));
         let blocks = model.blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
         let norm = model.norm.as_ref().map(|norm| learn.trained_norm(norm));
+        let output = around.map(|around| learn.trained_linear(&around.output));
         let head = match model.config.tie_embeddings {
             true => Layer { weight: Weight::Trained { weight: embedding.clone(), transposed: true }, bias: Bias::None },
             false => learn.trained_linear(&model.head),
@@ -198,6 +201,7 @@ impl Graph {
             embedding: Table::Trained(embedding),
             positions,
             embedding_norm,
+            projections: input.zip(output).map(|(input, output)| Projections { input, output }),
             blocks,
             norm,
             head,
@@ -216,19 +220,22 @@ impl Graph {
 
     /// An adapter learns on from where it is; the seed is that of dropout.
     pub fn with_adapter(model: impl Into<Model<HeldLinear>>, mut adapter: Adapter, seed: u64) -> Result<Self> {
-        let Model { config, embedding, positions, embedding_norm, blocks, norm, head } = model.into();
+        let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model.into();
         adapter.check_fits(&config)?;
         let settings = adapter.config.clone();
         let (parameters, slots) = (Vec::new(), Vec::new());
         let mut learn = AdapterLearns { config: &config, adapter: &mut adapter, settings, seed, parameters, slots };
-        let embedding = learn.table(config.layout.embedding, &embedding)?;
+        let embedding = learn.table(config.layout.embedding, &embedding, config.shape.embedding_size)?;
         let positions = match (config.layout.positions, &positions) {
-            (Some((name, _)), Some(table)) => Some(learn.table(name, table)?),
+            (Some((name, _)), Some(table)) => Some(learn.table(name, table, config.shape.hidden_size)?),
             _ => None,
         };
         let embedding_norm = learn.optional(embedding_norm.as_ref())?;
+        let (conv1d, around) = (config.layout.conv1d, projections.as_ref());
+        let input = around.map(|around| learn.linear_of(&around.input, conv1d)).transpose()?;
         let blocks = blocks.iter().map(|block| block.as_ref().walk(&mut learn)).collect::<Result<_>>()?;
         let norm = learn.optional(norm.as_ref())?;
+        let output = around.map(|around| learn.linear_of(&around.output, conv1d)).transpose()?;
         let head = learn.linear_of(&head, false)?;
         let AdapterLearns { parameters, slots, .. } = learn;
         Ok(Self {
@@ -238,6 +245,7 @@ impl Graph {
             embedding,
             positions,
             embedding_norm,
+            projections: input.zip(output).map(|(input, output)| Projections { input, output }),
             blocks,
             norm,
             head,
@@ -255,8 +263,8 @@ impl Graph {
                     *weight.values = Arc::new(values);
                 }
                 if model.config.tie_embeddings {
-                    let (vocab, hidden) = (model.config.vocab_size, model.config.hidden_size);
-                    model.head.weight = Arc::new(transpose(&model.embedding, vocab, hidden));
+                    let Shape { vocab_size, embedding_size, .. } = model.config.shape;
+                    model.head.weight = Arc::new(transpose(&model.embedding, vocab_size, embedding_size));
                 }
                 Trained::Model(model)
             }
@@ -286,15 +294,16 @@ impl Graph {
             Part::Linear(layer, _) => Some(layer),
             Part::Norm(_) => None,
         });
-        linears.chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
+        let around = self.projections.iter().flat_map(|around| [&around.input, &around.output]);
+        linears.chain(around).chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
     }
 }
 
 fn ropes(config: &Config) -> Vec<Arc<Rope>> {
-    let rope = |rotary| Arc::new(Rope::new(rotary, config.head_dim, config.max_positions));
+    let rope = |rotary| Arc::new(Rope::new(rotary, config.shape.head_dim, config.shape.max_positions));
     config.rotaries.iter().map(rope).collect()
 }
 
 fn fading(config: &Config) -> Option<Arc<Fading>> {
-    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.max_positions)))
+    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.shape.max_positions)))
 }

@@ -28,6 +28,8 @@ pub struct Attention {
     pub offsets: Arc<Vec<usize>>,
     /// What the product of query and key is multiplied by.
     pub scale: f32,
+    /// What that comes near to and never reaches.
+    pub cap: Option<f32>,
     /// How many positions a query sees, its own among them; all before it, where there is no number.
     pub window: Option<usize>,
     /// Angles by position within a row.
@@ -45,11 +47,12 @@ struct Head<'a> {
     key: usize,
 }
 
-/// Scores of a block of queries, and their gradient.
+/// Scores of a block of queries, their gradient, and the slopes of what caps them.
 #[derive(Default)]
 struct Scratch {
     scores: Vec<f32>,
     dscores: Vec<f32>,
+    slopes: Vec<f32>,
 }
 
 impl Attention {
@@ -99,11 +102,13 @@ impl Attention {
             .collect()
     }
 
-    /// Probabilities of queries `from..to` over keys `first..to`: `(to - from) × (to - first)`.
+    /// Probabilities of queries `from..to` over keys `first..to`: `(to - from) × (to - first)`. Where scores are capped,
+    /// `slopes` get the slopes of that.
     fn probabilities<'a>(
         &self,
         head: &Head<'_>,
         scores: &'a mut Vec<f32>,
+        slopes: Option<&mut Vec<f32>>,
         [first, from, to]: [usize; 3],
     ) -> &'a mut [f32] {
         let keys = to - first;
@@ -113,6 +118,13 @@ impl Attention {
         let k = self.head_of(head.k, first, to, head.key, self.key_width());
         let out = MatrixMut::new(scores, to - from, keys);
         matmul(out, q, k.t(), self.scale, Write::Set, Threads::Caller);
+        if let Some(cap) = self.cap {
+            kernels::soft_cap(scores, cap);
+            if let Some(slopes) = slopes {
+                slopes.clear();
+                slopes.extend(scores.iter().map(|score| kernels::soft_cap_slope(*score, cap)));
+            }
+        }
         for (query, row) in (from..to).zip(scores.chunks_mut(keys)) {
             let (seen, future) = row.split_at_mut(query + 1 - first);
             let (past, seen) = seen.split_at_mut(self.first_key(query) - first);
@@ -130,7 +142,7 @@ impl Attention {
         let tokens = out.len() / self.query_width();
         for from in (0..tokens).step_by(QUERIES) {
             let (first, to) = (self.first_key(from), (from + QUERIES).min(tokens));
-            let p = self.probabilities(head, &mut scratch.scores, [first, from, to]);
+            let p = self.probabilities(head, &mut scratch.scores, None, [first, from, to]);
             let p = Matrix::new(p, to - from, to - first);
             let v = self.head_of(head.v, first, to, head.key, self.key_width());
             let out = self.head_of_mut(out, from, to, head.query, self.query_width());
@@ -144,7 +156,7 @@ impl Attention {
         for from in (0..tokens).step_by(QUERIES) {
             let (first, to) = (self.first_key(from), (from + QUERIES).min(tokens));
             let (queries, keys) = (to - from, to - first);
-            let p = self.probabilities(head, &mut scratch.scores, [first, from, to]);
+            let p = self.probabilities(head, &mut scratch.scores, Some(&mut scratch.slopes), [first, from, to]);
             let grad = self.head_of(grad, from, to, head.query, query_width);
             let v = self.head_of(head.v, first, to, head.key, key_width);
             scratch.dscores.resize((queries * keys).max(scratch.dscores.len()), 0.0);
@@ -156,6 +168,9 @@ impl Attention {
             for (ds, p) in ds.chunks_mut(keys).zip(p.chunks(keys)) {
                 let along = kernels::dot(ds, p);
                 ds.iter_mut().zip(p).for_each(|(ds, p)| *ds = p * (*ds - along));
+            }
+            if self.cap.is_some() {
+                ds.iter_mut().zip(&scratch.slopes).for_each(|(ds, slope)| *ds *= slope);
             }
             let ds = Matrix::new(ds, queries, keys);
             let k = self.head_of(head.k, first, to, head.key, key_width);

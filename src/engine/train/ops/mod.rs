@@ -16,7 +16,7 @@ pub use dora::{Magnitude, Seed, Split};
 pub use linear::{Dropout, FrozenLinear, LoraLinear, TrainedLinear};
 pub use loss::{CrossEntropy, Lookup, SelectRows};
 pub use mlp::FrozenGated;
-pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, TrainedNorm};
+pub use pointwise::{Activate, Add, AddBias, FrozenNorm, Gated, GatedFused, Norm, Scale, SoftCap, TrainedNorm};
 
 use candle_core::{CpuStorage, Layout, Result, Shape, Storage, Tensor, bail};
 use std::ops::Deref;

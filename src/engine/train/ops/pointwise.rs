@@ -236,6 +236,28 @@ impl CustomOp1 for Scale {
     }
 }
 
+/// `cap · tanh(x / cap)`.
+#[derive(Debug)]
+pub struct SoftCap(pub f32);
+
+impl CustomOp1 for SoftCap {
+    fn name(&self) -> &'static str {
+        "soft-cap"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut y = values(storage, layout)?.to_vec();
+        y.par_chunks_mut(NUMBERS_PER_TASK).for_each(|y| kernels::soft_cap(y, self.0));
+        output(y, layout.shape())
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let (y_values, grad) = (values_of(y), values_of(grad));
+        let of = |(y, grad): (&f32, &f32)| grad * kernels::soft_cap_slope(*y, self.0);
+        gradient(y_values.get()?.iter().zip(grad.get()?).map(of).collect(), x)
+    }
+}
+
 /// The sum of two tensors. (candle's own runs on a pool of threads that no setting of a training reaches.)
 #[derive(Debug)]
 pub struct Add;

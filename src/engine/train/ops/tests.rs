@@ -54,6 +54,7 @@ fn attention(offsets: &[usize]) -> Attention {
         head_dim: 4,
         offsets: Arc::new(offsets.to_vec()),
         scale: 0.5,
+        cap: None,
         window: None,
         rope: Some(Arc::new(Rope::new(&rotary, 4, 200))),
         fading: None,
@@ -115,6 +116,9 @@ fn gradients_are_the_slopes() {
     assert_gradients(&[var(7, 16, 2), var(7, 8, 3), var(7, 8, 4)], |x| {
         x[0].apply_op3(&x[1], &x[2], attention(&[0, 1, 5, 7]))
     });
+    let capped = Attention { cap: Some(0.8), ..attention(&[0, 1, 5, 7]) };
+    assert_gradients(&[var(7, 16, 2), var(7, 8, 3), var(7, 8, 4)], |x| x[0].apply_op3(&x[1], &x[2], capped.clone()));
+    assert_gradients(&[var(4, 6, 2)], |x| x[0].apply_op1(SoftCap(0.6)));
     let alibi = Alibi { slopes: vec![0.5, 0.25, 0.125, 0.1], rounded: false, scale: 1.0 };
     let attention = Attention {
         window: Some(2),

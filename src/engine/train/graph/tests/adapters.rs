@@ -1,4 +1,4 @@
-//! Adapters with all their settings against PEFT (`tests/golden/make_adapter_references.py`).
+//! Adapters with all their settings against PEFT (`tests/references/make_adapter_references.py`).
 
 use super::*;
 use crate::engine::decoder::{Advance, Cache, Decoder};

@@ -5,12 +5,18 @@ use crate::engine::decoder::{Advance, Cache, Decoder};
 use crate::engine::generate::{BeamSearch, EarlyStopping, Request, Room, Search, Settings, StopReason, generate};
 use crate::engine::weights::{NamedTensor, Weights};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+/// The folder that is asked for, where it is not the repository's own.
+fn other_root() -> Option<PathBuf> {
+    std::env::var_os("TITER_GOLDEN_ENGINE").map(PathBuf::from)
+}
+
 pub(super) fn all() -> Vec<Golden> {
     let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine");
-    let root = std::env::var_os("TITER_GOLDEN_ENGINE").map_or_else(own, PathBuf::from);
+    let root = other_root().unwrap_or_else(own);
     let entries = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("reference.safetensors").exists()).collect();
     folders.sort();
@@ -52,11 +58,24 @@ impl Golden {
         rows.iter().zip(self.ids_of("starts")).map(|(row, start)| row.ids[start as usize..].to_vec()).collect()
     }
 
-    /// PEFT's values were computed in training mode: with torch's own dropout where a base has some.
-    fn is_deterministic_in_training(&self) -> bool {
-        let names = ["dropout", "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop"];
+    /// The losses of a training.
+    fn losses(&self) -> Vec<f64> {
+        self.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect()
+    }
+
+    /// Whether PEFT's values are those of the model alone: they were computed in training mode, and with torch's own dropout
+    /// where a base has some. Then the loss before the first step, which a reference holds twice, is another one each time.
+    fn is_without_dropout(&self) -> bool {
+        let (once, again) = (f64::from(self.floats("lora_loss")[0]), self.losses()[0]);
+        (once / again - 1.0).abs() < 1e-6
+    }
+
+    /// Whether its `config.json` has dropout.
+    fn has_dropout(&self) -> bool {
+        let names =
+            ["dropout", "attention_dropout", "hidden_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop", "layerdrop"];
         let config = self.config();
-        names.iter().all(|name| config[name].as_f64().unwrap_or(0.0) == 0.0)
+        names.iter().any(|name| config[name].as_f64().is_some_and(|share| share > 0.0))
     }
 }
 
@@ -102,14 +121,18 @@ fn answers_are_those_of_transformers() {
 
         let search = BeamSearch { width: 4, length_penalty: 1.0, early_stopping: EarlyStopping::Always };
         let ways = [("greedy", 24, Search::Greedy), ("beam4", 16, Search::Beams(search))];
+        let eos = tokenizer.eos();
         let requests: Vec<Request<'_>> = starts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
         let room = Room { batch_size: 12, cache_bytes: usize::MAX };
         for (way, max_new_tokens, search) in ways {
+            let answer_of = |index: usize| golden.ids_of(&format!("{way}_row{index}"));
+            let longest = (0..starts.len()).map(|index| answer_of(index).len()).max().unwrap_or(0);
+            let max_new_tokens = longest.max(max_new_tokens);
             let settings = Settings { max_new_tokens, search, ..Settings::GREEDY };
             let answers = generate(&decoder, &tokenizer, &requests, &settings, room, |_, _| {}).unwrap();
             for (index, answer) in answers.iter().flatten().enumerate() {
-                let mut expected = golden.ids_of(&format!("{way}_row{index}"));
-                let ended = expected.pop_if(|token| *token == 2).is_some();
+                let mut expected = answer_of(index);
+                let ended = expected.pop_if(|token| eos.contains(token)).is_some();
                 let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
                 report.check(&format!("the {way} answer to row {index}"), f64::from(u8::from(!right)), 0.0);
             }
@@ -148,34 +171,52 @@ fn losses_and_logits_of_a_training_are_those_of_transformers() {
 
 #[test]
 fn adapters_are_those_of_peft() {
-    finish(all().iter().map(|golden| {
+    let (mut compared, mut left_out) = (BTreeSet::new(), BTreeSet::new());
+    let goldens = all();
+    let reports = goldens.iter().map(|golden| {
         let mut report = golden.report();
+        let kind = golden.config()["model_type"].to_string();
         let (graph, batch) = (golden.lora(), golden.batch());
         let actual = logits(&graph, &batch);
         let mut merged = golden.model();
         golden.adapter().merge_into(&mut merged).unwrap();
         let rows: Vec<Vec<u32>> = golden.examples().into_iter().map(|row| row.ids).collect();
         report.check("merged", from_first(&all_logits(&Decoder::new(merged), &rows), &actual), 1e-4);
-        if !golden.is_deterministic_in_training() {
+        if !golden.is_without_dropout() {
+            report.check("the loss, which differs from itself without dropout", f64::from(!golden.has_dropout()), 0.0);
+            left_out.insert(kind);
             return report;
         }
+        compared.insert(kind);
         report.check("logits", from_first(&actual, &golden.floats("lora_logits")), 1e-4);
         let loss = graph.loss(&batch, 1.0 / batch.labels.len() as f64, Some(0)).unwrap();
         let expected = f64::from(golden.floats("lora_loss")[0]);
         report.check("loss", (f64::from(loss.to_scalar::<f32>().unwrap()) / expected - 1.0).abs(), 1e-5);
         let grads = loss.backward().unwrap();
+        let file = SafeTensors::deserialize(&golden.file).unwrap();
+        let learning = file.names().into_iter().filter(|name| name.starts_with("grad.")).count();
+        report.check("the number of gradients", learning.abs_diff(graph.parameters().len()) as f64, 0.0);
         for parameter in graph.parameters() {
             let expected = golden.floats(&format!("grad.base_model.model.{}.weight", parameter.name));
             let largest = expected.iter().map(|value| value.abs()).fold(0.0, f32::max);
             let error = distance(&numbers(grads.get(&parameter.var).unwrap()), &expected) / largest;
             report.check(&format!("the gradient of {}", parameter.name), f64::from(error), 1e-4);
         }
-        let expected: Vec<f64> = golden.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect();
-        for (step, (loss, expected)) in losses(&graph, &golden.examples()).iter().zip(&expected).enumerate() {
+        for (step, (loss, expected)) in losses(&graph, &golden.examples()).iter().zip(&golden.losses()).enumerate() {
             report.check(&format!("the loss of step {step}"), (loss / expected - 1.0).abs(), 1e-4);
         }
         report
-    }));
+    });
+    finish(reports.collect::<Vec<_>>().into_iter());
+    left_out.retain(|kind| !compared.contains(kind));
+    // Of its own references some are without dropout for every family; nobody can promise that of others.
+    let left_out = left_out.into_iter().collect::<Vec<_>>().join(", ");
+    match other_root() {
+        None => assert_eq!(left_out, "", "not compared, as their bases have dropout"),
+        #[expect(clippy::print_stderr, reason = "whoever brings other references must know what they cannot show")]
+        Some(_) if !left_out.is_empty() => eprintln!("not compared with PEFT, as their bases have dropout: {left_out}"),
+        Some(_) => {}
+    }
 }
 
 /// The losses of twenty steps.
@@ -221,7 +262,10 @@ fn models_and_adapters_are_written_as_they_were_read() {
         for NamedTensor { name, shape, values } in &tensors {
             assert!(file.take(name, shape).unwrap() == *values, "{family}: {name}");
         }
-        assert_eq!(model.config.to_json(), golden.config(), "{family}");
+        let mut config = golden.config();
+        config.as_object_mut().unwrap().shift_remove("torch_dtype");
+        config["dtype"] = "float32".into();
+        assert_eq!(model.config.to_json(), config, "{family}");
         assert_eq!(model.config.weights(), tensors.iter().map(|tensor| tensor.values.len()).sum::<usize>(), "{family}");
 
         let folder = tempfile::tempdir().unwrap();
