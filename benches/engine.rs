@@ -29,8 +29,7 @@ fn main() -> anyhow::Result<()> {
         "train" => {
             let (batch, tokens, steps): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
             let rows = tokens_of(batch * tokens, model.config.shape.vocab_size);
-            let rows: Vec<Example> =
-                rows.chunks(tokens).map(|ids| Example { ids: ids.to_vec(), counted: vec![0..tokens] }).collect();
+            let rows: Vec<Example> = rows.chunks(tokens).map(|ids| Example::new(ids.to_vec(), 0..tokens)).collect();
             let graph = match std::env::var_os("WHOLE") {
                 Some(_) => Graph::whole(model)?,
                 None => Graph::adapter(&model, adapter(), 1)?,
@@ -39,13 +38,13 @@ fn main() -> anyhow::Result<()> {
         }
         "generate" => {
             let (batch, tokens, new): (usize, usize, usize) = (number(2)?, number(3)?, number(4)?);
-            let prompts = tokens_of(batch * tokens, model.config.vocab_size);
+            let prompts = tokens_of(batch * tokens, model.config.shape.vocab_size);
             answering(model, &prompts.chunks(tokens).collect::<Vec<_>>(), new)?
         }
         "mixed" => {
             let (rows, new): (usize, usize) = (number(2)?, number(3)?);
             let lengths: Vec<usize> = (0..rows).map(|row| 16 + row * 101 % 240).collect();
-            let tokens = tokens_of(lengths.iter().sum(), model.config.vocab_size);
+            let tokens = tokens_of(lengths.iter().sum(), model.config.shape.vocab_size);
             let mut rest = tokens.as_slice();
             let prompts = lengths.iter().map(|length| rest.split_off(..*length).unwrap_or_default());
             answering(model, &prompts.collect::<Vec<_>>(), new)?

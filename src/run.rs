@@ -249,8 +249,8 @@ impl Runner<'_> {
             Err(error) => return self.fail(node, Cause::Error, &error.to_string(), false),
         }
         self.working.insert(key, node);
-        let running = Running::new(document, materials);
         let is_forced = self.options.forced.contains(&node);
+        let running = Running::new(document, materials, is_forced);
         let instance = &self.pipeline.instances[node];
         let held = self.options.locked.as_ref();
         let locked = held.and_then(|held| held.outputs(&instance.id.to_string())).cloned();
@@ -325,8 +325,7 @@ impl Runner<'_> {
             gpus: self.options.limits.gpus.is_some().then(|| grant.gpus.clone()),
             requests_per_second: instance.demands.network.and_then(|slots| self.options.limits.rate(slots)),
         };
-        let is_forced = self.options.forced.contains(&node);
-        match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement, is_forced) {
+        match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
                 self.schedule.start(node, grant);
                 let cards = placement.gpus.as_deref().unwrap_or_default();

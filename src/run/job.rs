@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 pub(super) struct Running {
     pub(super) document: KeyDocument,
     materials: Vec<Material>,
+    /// It is made though it may be there.
+    is_forced: bool,
     /// The right to make the key; what was seen of it while another process had it.
     claim: Option<Claim>,
     watch: Watch,
@@ -49,10 +51,11 @@ struct Started {
 }
 
 impl Running {
-    pub(super) fn new(document: KeyDocument, materials: Vec<Material>) -> Self {
+    pub(super) fn new(document: KeyDocument, materials: Vec<Material>, is_forced: bool) -> Self {
         Self {
             document,
             materials,
+            is_forced,
             claim: None,
             watch: Watch::default(),
             started: None,
@@ -105,7 +108,6 @@ impl Running {
         workers: &Local,
         root: &Path,
         placement: &Placement,
-        is_forced: bool,
     ) -> anyhow::Result<()> {
         verify(&self.materials, store)?;
         let work = store.work_dir()?;
@@ -121,7 +123,7 @@ impl Running {
             hints: instance.hints.clone(),
             inputs,
             output,
-            earlier: if is_forced { Earlier::default() } else { self.earlier(&instance.recipe, store)? },
+            earlier: self.earlier(&instance.recipe, store)?,
             root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
@@ -151,8 +153,11 @@ impl Running {
         workers.start(node, &job, work, placement)
     }
 
-    /// Where earlier attempts left what they had.
+    /// Where earlier attempts left what they had; a forced one does everything again.
     fn earlier(&self, recipe: &Recipe, store: &Store) -> anyhow::Result<Earlier> {
+        if self.is_forced {
+            return Ok(Earlier::default());
+        }
         let absolute = |path: PathBuf| std::path::absolute(path).context("finding the cache");
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
         let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;

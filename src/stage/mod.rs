@@ -47,7 +47,7 @@ pub enum Recipe {
     /// A training.
     Train(Box<train::TrainRecipe>),
     /// A prediction.
-    Predict(predict::PredictRecipe),
+    Predict(Box<predict::PredictRecipe>),
     /// A scoring by one scorer.
     Score(score::ScoreRecipe),
     /// An aggregation.

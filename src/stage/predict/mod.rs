@@ -116,7 +116,7 @@ pub(super) fn stage(form: PredictForm, stop_is_set: bool, span: Span, problems: 
     let data = InputSpec::new("data", Form::Rows, data);
     let inputs = model.inputs("model").into_iter().chain([data]).collect();
     let hints = Hints { batch_size, cache_memory, ..Hints::default() };
-    Some(Stage { hints, ..Stage::new(Recipe::Predict(recipe), inputs) })
+    Some(Stage { hints, ..Stage::new(Recipe::Predict(Box::new(recipe)), inputs) })
 }
 
 /// Settings that cannot stand together, each with what to do.

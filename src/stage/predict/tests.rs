@@ -1,6 +1,6 @@
 use super::*;
 use crate::diagnostic::Sources;
-use crate::stage::{Earlier, InputSource, Kind};
+use crate::stage::{InputSource, Kind};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -17,7 +17,7 @@ fn decode_text(text: &str) -> Result<Stage, String> {
 pub(super) fn recipe(text: &str) -> PredictRecipe {
     let text = format!("model = \"models/base\"\ndata = \"exam.jsonl\"\n{text}");
     match decode_text(&text).unwrap().recipe {
-        Recipe::Predict(recipe) => recipe,
+        Recipe::Predict(recipe) => *recipe,
         other => panic!("{other:?}"),
     }
 }
@@ -26,7 +26,7 @@ pub(super) fn recipe(text: &str) -> PredictRecipe {
 fn defaults_are_the_papers_and_hints_stay_out_of_the_recipe() {
     let stage = decode_text("model = \"train.a[n=1]\"\ndata = \"mix.exam.test\"\nbatch_size = 4").unwrap();
     assert_eq!(stage.hints.batch_size, Some(4));
-    assert_eq!(stage.recipe, Recipe::Predict(recipe("batch_size = 16")));
+    assert_eq!(stage.recipe, Recipe::Predict(Box::new(recipe("batch_size = 16"))));
     let default = recipe("");
     assert_eq!((default.max_new_tokens, default.max_prompt_tokens, default.strip), (128, 512, true));
     assert_eq!((default.template, default.stop.0), (Template::AlpacaShort, vec!["###".to_string()]));
@@ -129,6 +129,7 @@ fn rows_that_the_template_cannot_be_filled_with_are_found_early() {
 #[cfg(feature = "candle")]
 mod with_engine {
     use super::*;
+    use crate::stage::Earlier;
     use crate::stage::heard::Heard;
     use std::path::Path;
     use std::path::PathBuf;
@@ -159,7 +160,7 @@ mod with_engine {
         let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", &model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
         let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier, events: &events };
-        crate::stage::execute(&Recipe::Predict(recipe.clone()), &context).unwrap();
+        crate::stage::execute(&Recipe::Predict(Box::new(recipe.clone())), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)
     }
