@@ -108,7 +108,7 @@ impl Graph {
         let asked = hidden.apply_op1(SelectRows { rows: batch.asked.clone() })?;
         let tokens = |random: &Random| {
             let all = token_generators(random.part(step?), batch);
-            Some(batch.asked.iter().map(|row| all[*row as usize].clone()).collect())
+            Some(batch.asked.iter().map(|row| all[*row as usize]).collect())
         };
         let logits = self.logits(&asked, &tokens)?;
         Ok(logits.apply_op1(CrossEntropy { labels: batch.labels.clone(), scale })?)
