@@ -121,7 +121,7 @@ impl Running {
             hints: instance.hints.clone(),
             inputs,
             output,
-            earlier: if is_forced { Earlier::default() } else { self.earlier(&instance.recipe, store)? },
+            earlier: self.earlier(&instance.recipe, store, is_forced)?,
             root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
@@ -151,12 +151,16 @@ impl Running {
         workers.start(node, &job, work, placement)
     }
 
-    /// Where earlier attempts left what they had.
-    fn earlier(&self, recipe: &Recipe, store: &Store) -> anyhow::Result<Earlier> {
+    /// Where earlier attempts left what they had. What was paid for is not paid for again, forced or not.
+    fn earlier(&self, recipe: &Recipe, store: &Store, is_forced: bool) -> anyhow::Result<Earlier> {
         let absolute = |path: PathBuf| std::path::absolute(path).context("finding the cache");
+        let ledger = recipe.asks_an_api().then(|| absolute(store.ledger())).transpose()?;
+        if is_forced {
+            return Ok(Earlier { ledger, ..Earlier::default() });
+        }
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
         let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
-        Ok(Earlier { unfinished, rows })
+        Ok(Earlier { unfinished, rows, ledger })
     }
 
     /// A new try's log comes after that of the one before. The log of a result that is there is not touched.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::diagnostic::Sources;
-use crate::stage::{Earlier, InputSource, Kind};
+use crate::stage::{Earlier, InputSource, Kind, Means};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -149,8 +149,14 @@ mod with_engine {
         // Out of order, as any map of inputs may give them.
         let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", &model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
-        let context =
-            Context { inputs: &inputs, output: &output, hints: &hints, earlier: &Earlier::default(), events: &events };
+        let context = Context {
+            inputs: &inputs,
+            output: &output,
+            hints: &hints,
+            earlier: &Earlier::default(),
+            means: &Means::default(),
+            events: &events,
+        };
         crate::stage::execute(&Recipe::Predict(recipe.clone()), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)
