@@ -125,19 +125,9 @@ impl Client {
 
     /// What a broken connection means.
     fn broken(&self, error: &reqwest::Error) -> Trouble {
-        let mut reason: &dyn Error = error;
-        let mut is_tls = false;
-        loop {
-            is_tls |= reason.is::<rustls::Error>()
-                || reason
-                    .downcast_ref::<std::io::Error>()
-                    .and_then(|error| error.get_ref())
-                    .is_some_and(|inner| inner.is::<rustls::Error>());
-            match reason.source() {
-                Some(source) => reason = source,
-                None => break,
-            }
-        }
+        let chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| inner(*error));
+        let is_tls = chain.clone().any(|error| error.is::<rustls::Error>());
+        let reason = chain.last().map_or_else(String::new, ToString::to_string);
         let host = self.host();
         match (is_tls, error.is_connect()) {
             (true, true) => Trouble::lasting(format!("no safe connection to `{host}` (TLS): {reason}")),
@@ -158,5 +148,13 @@ impl Client {
             }
             Trouble::Skipped => Trouble::Skipped,
         }
+    }
+}
+
+/// What an error is about. The system's errors hide what they hold from `source`.
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::diagnostic::Sources;
-use crate::stage::{Earlier, InputSource, Kind, Means};
+use crate::stage::{InputSource, Kind};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -130,6 +130,7 @@ fn rows_that_the_template_cannot_be_filled_with_are_found_early() {
 mod with_engine {
     use super::*;
     use crate::stage::heard::Heard;
+    use crate::stage::{Earlier, Means};
     use std::path::Path;
     use std::path::PathBuf;
 

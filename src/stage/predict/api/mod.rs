@@ -15,7 +15,8 @@ mod question;
 #[cfg(feature = "api")]
 mod work;
 
-pub use model::{ApiHints, ApiModel, Limit, Omitted, Price};
+pub(super) use model::ApiModel;
+pub use model::{ApiHints, Limit, Omitted, Price};
 
 use super::{PredictForm, Sample, StopTexts};
 use crate::diagnostic::{Diagnostic, Problems};

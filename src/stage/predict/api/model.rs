@@ -6,12 +6,9 @@ use crate::stage::command::{SECRET, secret_name};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
-/// The setting that tells a model behind an API from one that titer runs.
-pub(super) const API: &str = "api";
-
 crate::form! {
     /// A model behind an OpenAI-compatible API.
-    pub struct ApiModel {
+    pub(in crate::stage::predict) struct ApiModel {
         ..hints: ApiHints,
         /// The API's address, to which `/chat/completions` is added: `https://api.openai.com/v1`.
         api: Address,
@@ -85,7 +82,7 @@ crate::words! {
 
 /// The address of an API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Address(pub String);
+pub(in crate::stage::predict) struct Address(pub String);
 
 impl Address {
     /// Whether a key may go there: over TLS, or on this machine.
@@ -126,7 +123,7 @@ impl Decode for Address {
 
 /// The name of a variable that holds a secret: `{env:NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Secret(pub String);
+pub(in crate::stage::predict) struct Secret(pub String);
 
 impl Decode for Secret {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
