@@ -42,8 +42,8 @@ fn shortened(message: &str) -> String {
 fn run<W: Write>(path: &str, out: &Lines<W>, environment: Environment<'_>) -> anyhow::Result<()> {
     let text = std::fs::read(path).with_context(|| format!("reading the job file `{path}`"))?;
     let job: Job = serde_json::from_slice(&text).with_context(|| format!("reading the job file `{path}`"))?;
-    let mut means = Means::default();
-    means.requests_per_second = environment(REQUESTS_PER_SECOND).and_then(|rate| rate.parse().ok());
+    let requests_per_second = environment(REQUESTS_PER_SECOND).and_then(|rate| rate.parse().ok());
+    let mut means = Means { requests_per_second, ..Means::default() };
     for (variable, name) in &job.hints.secrets {
         let value = environment(variable);
         means.secrets.insert(name.clone(), value.with_context(|| format!("the secret `{name}` has not come"))?);
