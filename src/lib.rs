@@ -80,6 +80,9 @@
 //! with any number of threads and at any batch size of prediction, on one class of processor with one build.
 
 pub mod address;
+#[cfg(feature = "api")]
+pub mod api;
+pub mod appended;
 pub mod audit;
 pub mod cli;
 pub mod compare;
@@ -103,6 +106,7 @@ pub mod row;
 pub mod run;
 pub mod schedule;
 pub mod scorer;
+pub mod secrets;
 pub mod settings;
 pub mod stage;
 pub mod store;

@@ -147,7 +147,7 @@ impl Needs {
             cpus: demands.threads.map(|threads| threads.get() as usize),
             memory: demands.memory.map_or(0, |memory| memory.0),
             gpus: demands.gpus.map_or(usize::from(usual), |gpus| gpus as usize),
-            network: demands.network.map_or(0, |slots| slots as usize),
+            network: demands.network.map_or(usize::from(recipe.asks_an_api()), |slots| slots as usize),
         }
     }
 

@@ -17,15 +17,16 @@ pub use recorder::Recorder;
 pub use tell::{Finished, Observer, RunEvent, Summary};
 
 use crate::diagnostic::Diagnostic;
-use crate::exec::{Event, Local, Placement, Report, Secrets};
+use crate::exec::{Event, Local, Placement, Report};
 use crate::graph::Graph;
 use crate::key::Digest;
 use crate::lock::Held;
-use crate::manifest::Pipeline;
+use crate::manifest::{Instance, Pipeline};
 use crate::plan::{History, Known, Plan, Resolver, Status};
 use crate::record::Record;
 use crate::resources::{Grant, Limits, Needs};
 use crate::schedule::{Outcome, Schedule, State};
+use crate::secrets::Secrets;
 use crate::stage::Cause;
 use crate::store::{Committed, Store, StoreError, view};
 use ends::NEARLY_DONE;
@@ -318,12 +319,13 @@ impl Runner<'_> {
             }
             return;
         }
-        let Some(running) = self.running.get_mut(&node) else { return };
         let instance = &self.pipeline.instances[node];
+        let requests_per_second = self.rate(instance);
+        let Some(running) = self.running.get_mut(&node) else { return };
         let placement = Placement {
             threads: instance.demands.threads.map_or(grant.cpus, |threads| threads.get() as usize),
             gpus: self.options.limits.gpus.is_some().then(|| grant.gpus.clone()),
-            requests_per_second: instance.demands.network.and_then(|slots| self.options.limits.rate(slots)),
+            requests_per_second,
         };
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
@@ -333,6 +335,13 @@ impl Runner<'_> {
             }
             Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
         }
+    }
+
+    /// Its share of the requests to APIs, if it has network slots.
+    fn rate(&self, instance: &Instance) -> Option<f64> {
+        let slots = Needs::of(&instance.recipe, &instance.demands, self.options.has_gpus()).network;
+        let slots = u32::try_from(slots).ok().filter(|slots| *slots > 0)?;
+        self.options.limits.rate(slots)
     }
 
     fn report(&mut self, Report { node, event }: Report) {

@@ -321,6 +321,9 @@ pub(super) struct Gc {
     /// Also models and files that were fetched; a run fetches them again
     #[arg(long)]
     pub(super) fetched: bool,
+    /// Also the replies of APIs: whoever needs one pays for it again
+    #[arg(long)]
+    pub(super) ledger: bool,
     /// Do not ask
     #[arg(long, short)]
     pub(super) yes: bool,

@@ -45,6 +45,7 @@ fn policy(args: &Gc) -> Policy {
         quarantine: args.quarantine,
         history: args.history,
         fetched: args.fetched,
+        ledger: args.ledger,
         grace: args.grace.map_or(default.grace, Seconds::duration),
         wait: args.wait.map(Seconds::duration),
     }

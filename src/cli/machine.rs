@@ -3,8 +3,8 @@
 use super::args::Machine;
 use super::project::{Failure, Project};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::exec::Secrets;
 use crate::resources::{Cards, Limits, Needs};
+use crate::secrets::Secrets;
 use crate::settings::Bytes;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;

@@ -190,7 +190,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Worker => {
             // The kernel ends a worker whose parent is gone; the work of a stage that nobody waits for is waste.
             let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
-            crate::exec::serve(std::io::stdin().lock(), std::io::stdout())?;
+            #[expect(clippy::disallowed_methods, reason = "this is `cli`")]
+            let environment = |name: &str| std::env::var(name).ok();
+            crate::exec::serve(std::io::stdin().lock(), std::io::stdout(), &environment)?;
             Ok(Exit::Done)
         }
     }

@@ -5,9 +5,10 @@ use super::args::Wanted;
 use super::out::{self, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project};
 use crate::key::Digest;
-use crate::plan::{Cost, Estimate, History, Plan, Status};
+use crate::plan::{self, Cost, Estimate, History, Plan, Status};
 use crate::record::moment;
 use crate::settings::Bytes;
+use crate::stage::Recipe;
 use crate::store::Worker;
 use jiff::Timestamp;
 use serde_json::json;
@@ -60,7 +61,8 @@ pub(super) fn plan(project: &Project, wanted: &Wanted, only_check: bool, as_json
         }
         out::say(format!("{}  {tally}", styled(BOLD, &stage)));
         for (node, status) in open.iter().take(LISTED) {
-            let words = work.describe(*node).unwrap_or_else(|| describe(project, status));
+            let asks = asks(project, *node, status, &plan);
+            let words = work.describe(*node).unwrap_or_else(|| describe(project, status) + &asks);
             out::say(format!("  {}  {words}", project.pipeline.instances[*node].id));
         }
         if open.len() > LISTED {
@@ -266,6 +268,24 @@ fn describe(project: &Project, status: &Status) -> String {
     }
 }
 
+/// What would be paid for.
+fn asks(project: &Project, node: usize, status: &Status, plan: &Plan) -> String {
+    let Recipe::Api(recipe) = &project.pipeline.instances[node].recipe else { return String::new() };
+    match calls(project, node, status, plan) {
+        Some(number) => format!(
+            "; asks `{}` up to {}",
+            recipe.model,
+            out::count(usize::try_from(number).unwrap_or(usize::MAX), "time")
+        ),
+        None => format!("; asks `{}`, once for each row", recipe.model),
+    }
+}
+
+fn calls(project: &Project, node: usize, status: &Status, plan: &Plan) -> Option<u64> {
+    let is_open = matches!(status, Status::Runs(_));
+    is_open.then(|| plan::calls(&project.resolver(), node, &plan.made())).flatten()
+}
+
 fn plan_json(project: &Project, plan: &Plan, work: &AtWork) -> serde_json::Value {
     let name = |node: &usize| project.pipeline.instances[*node].id.to_string();
     let (history, estimate) = if plan.is_empty() { Default::default() } else { estimate(project, plan) };
@@ -291,6 +311,9 @@ fn plan_json(project: &Project, plan: &Plan, work: &AtWork) -> serde_json::Value
                     entry["seconds"] = record.run.wall_seconds.into();
                 }
                 Status::Runs(reason) => {
+                    if let Some(calls) = calls(project, *node, status, plan) {
+                        entry["calls"] = calls.into();
+                    }
                     entry["status"] = if work.makes(*node, status) { "running" } else { "runs" }.into();
                     entry["reason"] = reason.to_json();
                 }

@@ -1,9 +1,9 @@
 //! A job that another program does: see [`crate::stage::command`] for the contract.
 
 use super::group::lock;
-use super::secrets::Mask;
 use super::strays;
 use super::{Event, Job, Local, Placement, Report, write_job};
+use crate::secrets::Mask;
 use crate::stage::{Cause, CommandRecipe, Progress, command};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};

@@ -6,8 +6,8 @@
 
 use super::command;
 use super::group::{Groups, lock};
-use super::secrets::Secrets;
 use super::{Event, Job, Placement, write_job};
+use crate::secrets::Secrets;
 use crate::stage::{Cause, Recipe};
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal};
@@ -72,7 +72,7 @@ impl Local {
         let mut worker = match reused {
             Some(worker) => worker,
             None => {
-                let mut worker = self.spawn(work, placement)?;
+                let mut worker = self.spawn(job, work, placement)?;
                 worker.give(&path).context("speaking to a worker")?;
                 worker
             }
@@ -109,7 +109,8 @@ impl Local {
         }
     }
 
-    fn spawn(&self, work: &Path, placement: &Placement) -> anyhow::Result<Worker> {
+    /// A process for the job, and, unless it is heavy, for others after it.
+    fn spawn(&self, job: &Job, work: &Path, placement: &Placement) -> anyhow::Result<Worker> {
         // The log of a shared worker outlives the work folder of its first job.
         let log = work.with_extension("worker.log");
         let stderr = std::fs::File::create(&log).with_context(|| format!("creating `{}`", log.display()))?;
@@ -118,6 +119,11 @@ impl Local {
         self.secrets.keys().for_each(|name| {
             command.env_remove(name);
         });
+        // Only a heavy job may ask for one: no other gets its worker.
+        for (variable, name) in &job.hints.secrets {
+            let value = self.secrets.get(name);
+            command.env(variable, value.with_context(|| format!("the environment variable `{name}` is not set"))?);
+        }
         let mut child = command
             .arg("worker")
             .env("RAYON_NUM_THREADS", placement.threads.to_string())

@@ -6,16 +6,14 @@
 mod command;
 mod group;
 mod local;
-mod secrets;
 mod strays;
 mod worker;
 
 pub use group::guard;
 pub use local::{Local, Report};
-pub use secrets::Secrets;
 pub use worker::serve;
 
-use crate::stage::{Cause, Context, Earlier, Hints, Input, Progress, Recipe};
+use crate::stage::{Cause, Context, Earlier, Hints, Input, Means, Progress, Recipe};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -41,6 +39,9 @@ pub struct Job {
     pub root: PathBuf,
 }
 
+/// The variable that tells a process how many requests it may send to APIs.
+const REQUESTS_PER_SECOND: &str = "TITER_REQUESTS_PER_SECOND";
+
 /// What of the machine a job may use.
 #[derive(Clone, Debug)]
 pub struct Placement {
@@ -60,7 +61,7 @@ impl Placement {
             command.env("CUDA_VISIBLE_DEVICES", gpus.join(","));
         }
         if let Some(rate) = self.requests_per_second {
-            command.env("TITER_REQUESTS_PER_SECOND", rate.to_string());
+            command.env(REQUESTS_PER_SECOND, rate.to_string());
         }
     }
 }
@@ -94,9 +95,9 @@ pub fn write_job(job: &Job, path: &Path) -> anyhow::Result<()> {
 
 impl Job {
     /// Does the job in this process.
-    fn execute(&self, events: &dyn crate::stage::Events) -> anyhow::Result<()> {
+    fn execute(&self, means: &Means, events: &dyn crate::stage::Events) -> anyhow::Result<()> {
         let Self { inputs, output, hints, earlier, .. } = self;
-        let context = Context { inputs, output, hints, earlier, events };
+        let context = Context { inputs, output, hints, earlier, means, events };
         crate::stage::execute(&self.recipe, &context)
     }
 }

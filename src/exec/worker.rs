@@ -1,7 +1,8 @@
 //! The worker's side: `titer worker` reads paths of job files, one a line, does one after the other, and writes events.
 
-use super::{Event, Job};
-use crate::stage::{Cause, Events, Progress};
+use super::{Event, Job, REQUESTS_PER_SECOND};
+use crate::secrets::Mask;
+use crate::stage::{Cause, Events, Means, Progress};
 use anyhow::Context as _;
 use std::cell::RefCell;
 use std::io::{BufRead, Write};
@@ -9,15 +10,18 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Serves until `jobs` ends.
+/// Looks a variable of the process's environment up.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// Serves until `jobs` ends. `environment` has the values of the secrets that jobs ask for.
 ///
 /// # Errors
 /// Only if the parent cannot be spoken to any more; a job's failure is an event.
-pub fn serve(jobs: impl BufRead, events: impl Write) -> anyhow::Result<()> {
-    let out = Lines { out: RefCell::new(events), ending: Arc::default() };
+pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_>) -> anyhow::Result<()> {
+    let out = Lines { out: RefCell::new(events), mask: RefCell::default(), ending: Arc::default() };
     for path in jobs.lines() {
         let path = path.context("reading the next job")?;
-        out.send(&match run(&path, &out) {
+        out.send(&match run(&path, &out, environment) {
             Ok(()) => Event::Done,
             Err(error) => Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}")) },
         })?;
@@ -35,24 +39,37 @@ fn shortened(message: &str) -> String {
     shown
 }
 
-fn run<W: Write>(path: &str, out: &Lines<W>) -> anyhow::Result<()> {
+fn run<W: Write>(path: &str, out: &Lines<W>, environment: Environment<'_>) -> anyhow::Result<()> {
     let text = std::fs::read(path).with_context(|| format!("reading the job file `{path}`"))?;
     let job: Job = serde_json::from_slice(&text).with_context(|| format!("reading the job file `{path}`"))?;
+    let requests_per_second = environment(REQUESTS_PER_SECOND).and_then(|rate| rate.parse().ok());
+    let mut means = Means { requests_per_second, ..Means::default() };
+    for (variable, name) in &job.hints.secrets {
+        let value = environment(variable);
+        means.secrets.insert(name.clone(), value.with_context(|| format!("the secret `{name}` has not come"))?);
+    }
+    out.mask.replace(Mask::of_keys(&means.secrets));
     if job.recipe.goes_on() {
         // A second job of such a kind would find the handler in its place.
         let ending = Arc::clone(&out.ending);
         let _ = ctrlc::set_handler(move || ending.store(true, Ordering::SeqCst));
     }
     // A panic is a bug of titer, not of the person, and must not take other jobs of this worker with it.
-    std::panic::catch_unwind(AssertUnwindSafe(|| job.execute(out))).unwrap_or_else(|panic| {
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| job.execute(&means, out))).unwrap_or_else(|panic| {
         let message = panic.downcast_ref::<String>().map(String::as_str);
         let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
         anyhow::bail!("a bug in titer: {message}")
+    });
+    done.and_then(|()| match out.mask.borrow().find_in(&job.output)? {
+        Some(message) => anyhow::bail!(message),
+        None => Ok(()),
     })
 }
 
 struct Lines<W: Write> {
     out: RefCell<W>,
+    /// The secrets of the job.
+    mask: RefCell<Mask>,
     /// Set when the work is asked to end.
     ending: Arc<AtomicBool>,
 }
@@ -65,10 +82,9 @@ impl<W: Write> std::fmt::Debug for Lines<W> {
 
 impl<W: Write> Lines<W> {
     fn send(&self, event: &Event) -> anyhow::Result<()> {
-        let mut line = serde_json::to_vec(event)?;
-        line.push(b'\n');
+        let line = self.mask.borrow().hide(serde_json::to_string(event)?) + "\n";
         let mut out = self.out.borrow_mut();
-        out.write_all(&line)?;
+        out.write_all(line.as_bytes())?;
         out.flush()?;
         Ok(())
     }
@@ -104,7 +120,7 @@ mod tests {
     #[test]
     fn a_bad_job_file_is_an_event_and_the_worker_lives_on() {
         let mut out = Vec::new();
-        serve(&b"/nowhere/a.json\n/nowhere/b.json\n"[..], &mut out).unwrap();
+        serve(&b"/nowhere/a.json\n/nowhere/b.json\n"[..], &mut out, &|_| None).unwrap();
         let events: Vec<Event> =
             String::from_utf8(out).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(events.len(), 2);

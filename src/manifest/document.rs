@@ -8,7 +8,7 @@ use super::{Overrides, ReadText};
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
 use crate::resources::Limits;
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
-use crate::stage::command::{COMMAND, SECRET};
+use crate::stage::command::SECRET;
 use crate::stage::{self, Kind, is_name};
 use std::collections::BTreeMap;
 
@@ -120,28 +120,41 @@ fn check_known(top: &Table, problems: &mut Problems) {
     }
 }
 
-/// A secret may stand only where it enters no key: in the `env` of a stage with a `command`.
+/// A secret may stand only where it enters no key: in the `env` of a stage with a `command`, and as the `key` of an API.
 fn refuse_secrets(top: &Table, problems: &mut Problems) {
     fn search(value: &Value, problems: &mut Problems) {
         match &value.kind {
             ValueKind::String(text) if text.contains(SECRET) => {
                 let problem = Diagnostic::at(value.span, "a secret cannot stand here: it would be written down");
-                problems.push(problem.hint("it may stand in the `env` of a stage with a `command`"));
+                problems.push(
+                    problem.hint("it may stand in the `env` of a stage with a `command`, and as the `key` of an API"),
+                );
             }
             ValueKind::Array(items) => items.iter().for_each(|item| search(item, problems)),
             ValueKind::Table(table) => table.entries.iter().for_each(|(_, value)| search(value, problems)),
             _ => {}
         }
     }
-    /// A stage's settings. What is in `env` is read by the stage; without a `command` that is unknown to it.
-    fn search_stage(stage: &Value, problems: &mut Problems) {
-        let table = stage.as_table().into_iter().flat_map(|table| &table.entries);
-        table.filter(|(key, _)| key.name != "env").for_each(|(_, value)| search(value, problems));
+    fn search_all_but(name: &str, table: &Table, problems: &mut Problems) {
+        let rest = table.entries.iter().filter(|(key, _)| key.name != name);
+        rest.for_each(|(_, value)| search(value, problems));
+    }
+    /// A stage's settings. What is in `env` is read by the stage; without a `command` that is unknown to it. So is a
+    /// `model` with a `key` that is no API.
+    fn search_stage(stage: &Table, problems: &mut Problems) {
+        for (key, value) in &stage.entries {
+            match value.as_table() {
+                _ if key.name == "env" => {}
+                Some(model) if key.name == "model" => search_all_but("key", model, problems),
+                _ => search(value, problems),
+            }
+        }
     }
     for (key, value) in &top.entries {
         match value.as_table() {
             Some(stages) if key.name == "defaults" || Kind::from_name(&key.name).is_some() => {
-                stages.entries.iter().for_each(|(_, stage)| search_stage(stage, problems));
+                let stages = stages.entries.iter().filter_map(|(_, stage)| stage.as_table());
+                stages.for_each(|stage| search_stage(stage, problems));
             }
             _ => search(value, problems),
         }
@@ -304,11 +317,10 @@ fn read_all_stages(top: &Table, problems: &mut Problems) -> Vec<StageText> {
     let mut stages: Vec<StageText> = Vec::new();
     for kind in Kind::ALL {
         let shared = table_of(&defaults, kind.name(), problems);
-        let for_commands = if shared.entries.is_empty() { Vec::new() } else { stage::command_settings(kind) };
         stages.extend(read_stages(kind, top, problems).into_iter().map(|mut stage| {
-            // What only the built-in work can be told says nothing to a command.
-            let is_command = stage.table.get(COMMAND).is_some();
-            let takes = |name: &str| !is_command || for_commands.contains(&name);
+            // What only the built-in work can be told says nothing to a command, nor to an API.
+            let narrower = if shared.entries.is_empty() { None } else { stage::narrower_settings(kind, &stage.table) };
+            let takes = |name: &str| narrower.as_ref().is_none_or(|known| known.contains(&name));
             for (key, value) in shared.entries.iter().filter(|(key, _)| takes(&key.name)) {
                 stage.table.insert_missing(&key.name, value.clone());
             }

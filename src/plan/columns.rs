@@ -93,7 +93,7 @@ impl<'a> Columns<'a> {
                     let is_given = source.columns.contains_key(name) || source.set.contains_key(name);
                     is_bound || is_given || inputs(&format!("source.{number}"))
                 }),
-                Recipe::Predict(_) => predict::COLUMNS.contains(&name) || inputs("data"),
+                Recipe::Predict(_) | Recipe::Api(_) => predict::COLUMNS.contains(&name) || inputs("data"),
                 Recipe::Score(_) => !score::NEVER_CARRIED.contains(&name) && inputs("predictions"),
                 Recipe::Train(_) | Recipe::Aggregate(_) | Recipe::Command(_) => true,
             };

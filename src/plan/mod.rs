@@ -5,6 +5,7 @@
 //! run is checked as far as it can be: [`Checks`].
 
 mod absent;
+mod calls;
 mod checks;
 mod columns;
 mod history;
@@ -16,6 +17,7 @@ mod resolver;
 pub mod rows;
 
 pub use absent::absent;
+pub use calls::calls;
 pub use checks::Checks;
 pub use history::{Basis, Cost, Estimate, History, past};
 pub use nearest::{AxisChange, Nearest, nearest};

@@ -449,6 +449,7 @@ pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
         Recipe::Mix(recipe) => serde_json::to_value(recipe),
         Recipe::Train(recipe) => serde_json::to_value(recipe),
         Recipe::Predict(recipe) => serde_json::to_value(recipe),
+        Recipe::Api(recipe) => serde_json::to_value(recipe),
         Recipe::Score(recipe) => serde_json::to_value(recipe),
         Recipe::Aggregate(recipe) => serde_json::to_value(recipe),
         Recipe::Command(recipe) => serde_json::to_value(recipe),

@@ -79,7 +79,7 @@ pub fn explain(
 }
 
 /// Where the rows of an input are, and the name that tells their format. None for what is no file of rows.
-fn file_of(store: &Store, material: &Material) -> Option<(PathBuf, PathBuf)> {
+pub(super) fn file_of(store: &Store, material: &Material) -> Option<(PathBuf, PathBuf)> {
     match &material.place {
         Place::Path(path) => path.is_file().then(|| (path.clone(), path.clone())),
         Place::Object(file) => Some((store.path(&file.digest), PathBuf::from(&file.path))),

@@ -153,15 +153,17 @@ impl Running {
         workers.start(node, &job, work, placement)
     }
 
-    /// Where earlier attempts left what they had; a forced one does everything again.
+    /// Where earlier attempts left what they had. A forced one does everything again, but what was paid for is not paid for
+    /// again.
     fn earlier(&self, recipe: &Recipe, store: &Store) -> anyhow::Result<Earlier> {
-        if self.is_forced {
-            return Ok(Earlier::default());
-        }
         let absolute = |path: PathBuf| std::path::absolute(path).context("finding the cache");
+        let ledger = recipe.asks_an_api().then(|| absolute(store.ledger())).transpose()?;
+        if self.is_forced {
+            return Ok(Earlier { ledger, ..Earlier::default() });
+        }
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
         let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
-        Ok(Earlier { unfinished, rows })
+        Ok(Earlier { unfinished, rows, ledger })
     }
 
     /// A new try's log comes after that of the one before. The log of a result that is there is not touched.

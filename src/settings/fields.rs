@@ -113,6 +113,14 @@ impl<'a> Fields<'a> {
         None
     }
 
+    /// Reports a setting that is known, but cannot stand here.
+    pub fn refuse(&mut self, name: &'static str, message: String, hint: &str, problems: &mut Problems) {
+        self.known.push(name);
+        let keys = self.table.entries.iter().map(|(key, _)| key);
+        let span = keys.filter(|key| key.name == name).map(|key| key.span).next().unwrap_or(self.span);
+        problems.push(Diagnostic::at(span, message).hint(hint));
+    }
+
     /// Reports what nobody took. `None` if there was any.
     pub fn finish(self, problems: &mut Problems) -> Option<()> {
         let mut clean = Some(());

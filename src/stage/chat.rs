@@ -117,7 +117,7 @@ fn default_of(value: &Value) -> anyhow::Result<Option<String>> {
 pub struct Message(pub(crate) Map<String, Value>);
 
 impl Message {
-    fn new(role: &str, content: &str) -> Self {
+    pub(crate) fn new(role: &str, content: &str) -> Self {
         Self(Map::from_iter([("role".to_string(), role.into()), ("content".to_string(), content.into())]))
     }
 
@@ -129,7 +129,7 @@ impl Message {
         self.0.get("content").and_then(Value::as_str)
     }
 
-    fn is_answer(&self) -> bool {
+    pub(crate) fn is_answer(&self) -> bool {
         self.role() == "assistant"
     }
 }

@@ -17,7 +17,7 @@ crate::settings! {
         /// Graphics cards that it gets for itself. By default one for a `train` or `predict` with a `command`, where
         /// the machine has any.
         gpus: Option<u32> = None,
-        /// Network slots, for work that calls an API.
+        /// Network slots, for work that calls an API. By default one where the `model` is an API, else none.
         network: Option<u32> = None,
         /// Work that takes longer is stopped.
         time_limit: Option<Seconds> = None,

@@ -2,6 +2,7 @@
 //!
 //! A help, never a duty: what cannot be read or written costs time, not the stage.
 
+use crate::appended::{self, line, read};
 use crate::key::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -11,13 +12,16 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-/// Where it lies. A forced run and an audit have neither: they do everything again.
+/// Where it lies. A forced run and an audit have but the ledger: they do everything again that costs no money.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Earlier {
     /// A folder for where the work stands, of this key alone; it goes when the work is done. It may not exist yet.
     pub unfinished: Option<PathBuf>,
     /// A folder for answers to single rows, of all work that differs in its rows only. It may not exist yet.
     pub rows: Option<PathBuf>,
+    /// The folder of the replies that were paid for. It may not exist yet.
+    #[serde(default)]
+    pub ledger: Option<PathBuf>,
 }
 
 impl Earlier {
@@ -30,8 +34,7 @@ impl Earlier {
 /// Answers to single rows: those of earlier work, and those that this work adds one by one, so that a killed run goes on
 /// where it was and one changed row costs one row.
 ///
-/// Every process writes a file of its own: a line `CHECK KEY ANSWER` per answer, where CHECK is the beginning of the
-/// BLAKE3 of the rest. A line that a kill cut off, or that was damaged, is passed over.
+/// The form of the files is that of [`crate::appended`].
 #[derive(Debug, Default)]
 pub struct Answers {
     known: BTreeMap<Digest, Value>,
@@ -39,18 +42,13 @@ pub struct Answers {
     file: Option<File>,
 }
 
-/// Hexadecimal digits of a line's check.
-const CHECK: usize = 16;
 /// More files than this are made one.
 const MOST_FILES: usize = 32;
 
 impl Answers {
     fn open(folder: Option<&Path>) -> Self {
         let Some(folder) = folder else { return Self::default() };
-        let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut files: Vec<PathBuf> =
-            files.filter(|path| path.extension().is_some_and(|ending| ending == "jsonl")).collect();
-        files.sort();
+        let files = appended::files(folder);
         let mut known = BTreeMap::new();
         for path in &files {
             let text = fs::read(path).unwrap_or_default();
@@ -130,25 +128,8 @@ impl Answers {
     }
 }
 
-/// A new file in the folder.
 fn create(folder: &Path) -> Option<File> {
-    fs::create_dir_all(folder).ok()?;
-    let file = tempfile::Builder::new().prefix("rows-").suffix(".jsonl").tempfile_in(folder).ok()?;
-    file.keep().ok().map(|(file, _)| file)
-}
-
-fn line(key: &Digest, answer: &Value) -> String {
-    let rest = format!("{key} {answer}");
-    format!("{} {rest}\n", &Digest::of(rest.as_bytes()).to_string()[..CHECK])
-}
-
-fn read(line: &[u8]) -> Option<(Digest, Value)> {
-    let (check, rest) = std::str::from_utf8(line).ok()?.split_once(' ')?;
-    if Digest::of(rest.as_bytes()).to_string().get(..CHECK) != Some(check) {
-        return None;
-    }
-    let (key, answer) = rest.split_once(' ')?;
-    Some((key.parse().ok()?, serde_json::from_str(answer).ok()?))
+    appended::create(folder, "rows-").ok().map(|(file, _)| file)
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn check_row(
 ) -> Result<(), String> {
     let needed: &[&str] = match recipe {
         Recipe::Mix(_) => &[INSTRUCTION, OUTPUT],
-        Recipe::Predict(_) => &[PREDICTION, OUTPUT],
+        Recipe::Predict(_) | Recipe::Api(_) => &[PREDICTION, OUTPUT],
         _ => &[],
     };
     if let Some(column) = needed.iter().find(|column| row::text(row, column).is_none()) {

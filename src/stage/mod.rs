@@ -31,6 +31,7 @@ pub use pins::{Pins, quoted};
 pub use reference::{InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::secrets::Secrets;
 use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
 use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,8 @@ pub enum Recipe {
     Train(Box<train::TrainRecipe>),
     /// A prediction.
     Predict(Box<predict::PredictRecipe>),
+    /// A prediction by a model behind an API.
+    Api(predict::ApiRecipe),
     /// A scoring by one scorer.
     Score(score::ScoreRecipe),
     /// An aggregation.
@@ -62,7 +65,7 @@ impl Recipe {
         match self {
             Recipe::Mix(_) => Kind::Mix,
             Recipe::Train(_) => Kind::Train,
-            Recipe::Predict(_) => Kind::Predict,
+            Recipe::Predict(_) | Recipe::Api(_) => Kind::Predict,
             Recipe::Score(_) => Kind::Score,
             Recipe::Aggregate(_) => Kind::Aggregate,
             Recipe::Command(recipe) => recipe.kind,
@@ -73,6 +76,7 @@ impl Recipe {
     pub fn version(&self) -> u32 {
         match self {
             Recipe::Command(_) => CommandRecipe::VERSION,
+            Recipe::Api(_) => predict::ApiRecipe::VERSION,
             _ => self.kind().version(),
         }
     }
@@ -113,9 +117,15 @@ impl Recipe {
         matches!(self, Recipe::Predict(_)).then_some("data")
     }
 
-    /// Whether a crash or an out-of-memory kill is likely enough that each job gets a fresh worker process.
+    /// Whether the work is done elsewhere, for money.
+    pub fn asks_an_api(&self) -> bool {
+        matches!(self, Recipe::Api(_))
+    }
+
+    /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
+    /// holds a secret.
     pub fn is_heavy(&self) -> bool {
-        matches!(self, Recipe::Train(_) | Recipe::Predict(_))
+        matches!(self, Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_))
     }
 }
 
@@ -133,7 +143,10 @@ pub struct Hints {
     /// Whether a training computes blocks again in its backward pass.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub checkpoint_blocks: bool,
-    /// Secrets that a command gets: variables of its environment, and those of titer's own that hold the values.
+    /// How an API is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<predict::ApiHints>,
+    /// Secrets that the work gets: variables of its environment, and those of titer's own that hold the values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
 }
@@ -214,6 +227,9 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
         Kind::Train => train::TrainForm::read(&mut fields, problems)
             .and_then(|form| train::stage(form, span, problems))
             .map(|stage| vec![stage]),
+        Kind::Predict if predict::asks_an_api(table) => {
+            predict::read_api(&mut fields, table, problems).map(|stage| vec![stage])
+        }
         Kind::Predict => {
             let stop_is_set = table.get("stop").is_some();
             predict::PredictForm::read(&mut fields, problems)
@@ -231,10 +247,15 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
     Some(stages?.into_iter().map(|stage| Stage { demands: demands.clone(), ..stage }).collect())
 }
 
-/// Names of the settings of a stage with a `command`.
-pub fn command_settings(kind: Kind) -> Vec<&'static str> {
-    let settings = command::settings(kind).into_iter().chain(Demands::settings());
-    settings.map(|setting| setting.name).collect()
+/// Names of the settings of a stage of the kind that does not do the work itself, if the table is one: another program
+/// does it, or an API.
+pub fn narrower_settings(kind: Kind, table: &Table) -> Option<Vec<&'static str>> {
+    let settings = match kind {
+        _ if table.get(command::COMMAND).is_some() => command::settings(kind),
+        Kind::Predict if predict::asks_an_api(table) => predict::api_settings(),
+        _ => return None,
+    };
+    Some(settings.into_iter().chain(Demands::settings()).map(|setting| setting.name).collect())
 }
 
 /// What the table of a stage may hold, with or without a `command`.
@@ -248,7 +269,8 @@ pub fn schema(kind: Kind) -> Schema {
     };
     let mut settings: Vec<Setting> = Vec::new();
     // What the built-in work and a command both take, is described by the built-in work.
-    for setting in [built_in, command::settings(kind), Demands::settings()].into_iter().flatten() {
+    let by_api = if kind == Kind::Predict { predict::api_settings() } else { Vec::new() };
+    for setting in [built_in, by_api, command::settings(kind), Demands::settings()].into_iter().flatten() {
         if !settings.iter().any(|known| known.name == setting.name) {
             settings.push(setting);
         }
@@ -282,6 +304,8 @@ pub struct Context<'a> {
     pub hints: &'a Hints,
     /// What earlier attempts left.
     pub earlier: &'a Earlier,
+    /// What was given to the process besides the job.
+    pub means: &'a Means,
     /// Where progress and warnings go.
     pub events: &'a dyn Events,
 }
@@ -306,6 +330,22 @@ impl Context<'_> {
             self.inputs.iter().filter_map(|input| Some((number(input)?, input))).collect();
         layers.sort_by_key(|(number, _)| *number);
         layers.into_iter().map(|(_, input)| input).collect()
+    }
+}
+
+/// What a process was given besides its job: written nowhere.
+#[derive(Default)]
+pub struct Means {
+    /// Secrets by their names.
+    pub secrets: Secrets,
+    /// Requests to APIs that the job may send, as its share of what all may.
+    pub requests_per_second: Option<f64>,
+}
+
+/// Names only.
+impl fmt::Debug for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.secrets.keys()).finish()
     }
 }
 
@@ -343,6 +383,7 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
         Recipe::Mix(recipe) => mix::check(recipe, inputs, axes),
         Recipe::Train(recipe) => train::check(recipe, inputs),
         Recipe::Predict(recipe) => predict::check(recipe, inputs),
+        Recipe::Api(recipe) => predict::check_api(recipe, inputs),
         Recipe::Score(recipe) => score::check(recipe, inputs),
         Recipe::Aggregate(recipe) => aggregate::check(recipe, inputs),
         Recipe::Command(_) => Vec::new(),
@@ -374,6 +415,7 @@ pub fn execute(recipe: &Recipe, context: &Context<'_>) -> anyhow::Result<()> {
         Recipe::Mix(recipe) => mix::execute(recipe, context),
         Recipe::Train(recipe) => train::execute(recipe, context),
         Recipe::Predict(recipe) => predict::execute(recipe, context),
+        Recipe::Api(recipe) => predict::ask(recipe, context),
         Recipe::Score(recipe) => score::execute(recipe, context),
         Recipe::Aggregate(recipe) => aggregate::execute(recipe, context),
         Recipe::Command(_) => anyhow::bail!("a command is not a worker's work"),

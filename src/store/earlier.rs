@@ -1,4 +1,5 @@
-//! What work leaves to later work besides results: where an unfinished one stood, and answers to single rows.
+//! What work leaves to later work besides results: where an unfinished one stood, answers to single rows, and replies
+//! that were paid for.
 //!
 //! The folders' contents are the stages'; here is only where they are and when they go.
 
@@ -12,6 +13,8 @@ use std::path::PathBuf;
 pub(super) const UNFINISHED: &str = "unfinished";
 /// Answers to rows.
 pub(super) const ROWS: &str = "rows";
+/// Replies that were paid for.
+pub(super) const LEDGER: &str = "ledger";
 
 impl Store {
     /// The folder for where the work of a key stands. It may not exist.
@@ -23,6 +26,11 @@ impl Store {
     /// exist.
     pub fn rows(&self, scope: &Digest) -> PathBuf {
         self.root.join(ROWS).join(scope.to_string())
+    }
+
+    /// The folder of the replies that were paid for, of all work in the cache. It may not exist.
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join(LEDGER)
     }
 
     /// The work of a key is done.

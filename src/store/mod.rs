@@ -27,6 +27,7 @@
 //! logs/KEY.again.log                        what it said when it was done again last
 //! unfinished/KEY/                           where the work of a key stood when it was stopped
 //! rows/SCOPE/                               answers to single rows, of all work that differs in its rows only
+//! ledger/                                   replies that were paid for; goes only if a `gc` is told so
 //! fetched/ID/record.json                    what was fetched from a hub or a server
 //! fetched/ID/files/                         the same under its names
 //! fetched/partial/                          what is on its way from there

@@ -3,6 +3,8 @@
 //! Most tests need no training: rows that carry a `prediction` column are mixed, scored and aggregated. What trains is in
 //! `engine.rs`, with models of a few hundred parameters.
 
+#[cfg(feature = "api")]
+mod api;
 mod bad_input;
 #[cfg(feature = "s3")]
 mod bucket;

@@ -4,7 +4,7 @@ use super::*;
 use crate::diagnostic::Sources;
 use crate::settings;
 use crate::stage::heard::Heard;
-use crate::stage::{Earlier, Hints};
+use crate::stage::{Earlier, Hints, Means};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 use tempfile::TempDir;
@@ -55,6 +55,7 @@ fn aggregate(settings: &str, inputs: &Json) -> anyhow::Result<TempDir> {
             output: output.path(),
             hints: &hints,
             earlier: &Earlier::default(),
+            means: &Means::default(),
             events: &Heard::default(),
         },
     )?;

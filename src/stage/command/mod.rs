@@ -169,7 +169,7 @@ fn find<'a>(inputs: &'a [Input], name: &str) -> anyhow::Result<Vec<&'a Input>> {
 pub const SECRET: &str = "{env:";
 
 /// `NAME` of `{env:NAME}`.
-fn secret_name(text: &str) -> Option<&str> {
+pub(super) fn secret_name(text: &str) -> Option<&str> {
     let name = text.strip_prefix(SECRET)?.strip_suffix('}')?;
     let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     is_name(name).then_some(name)

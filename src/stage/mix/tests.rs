@@ -1,6 +1,6 @@
 use super::*;
 use crate::stage::heard::Heard;
-use crate::stage::{Earlier, Hints, Recipe};
+use crate::stage::{Earlier, Hints, Means, Recipe};
 use std::path::Path;
 
 /// Reads a mix's settings; paths are relative to `folder`.
@@ -36,7 +36,14 @@ fn mix(text: &str, files: &[(&str, &str)]) -> anyhow::Result<Mix> {
     let hints = Hints::default();
     execute(
         &recipe,
-        &Context { inputs: &inputs, output: &output, hints: &hints, earlier: &Earlier::default(), events: &heard },
+        &Context {
+            inputs: &inputs,
+            output: &output,
+            hints: &hints,
+            earlier: &Earlier::default(),
+            means: &Means::default(),
+            events: &heard,
+        },
     )?;
     let lines = |name: &str| -> Vec<String> {
         std::fs::read_to_string(output.join(name)).unwrap().lines().map(String::from).collect()

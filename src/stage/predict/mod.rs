@@ -1,15 +1,20 @@
 //! The predict kind: a model answers rows, or says how likely given answers are.
 //!
-//! Knows the settings, the columns and the files; how tokens are made is the engine's.
+//! Knows the settings, the columns and the files; how tokens are made is the engine's. Models behind an API have a form of
+//! their own: [`ApiRecipe`].
 
 #[cfg(feature = "candle")]
 mod answer;
+mod api;
 #[cfg(feature = "candle")]
 mod columns;
 #[cfg(feature = "candle")]
 mod prompts;
 mod settings;
 
+use api::ApiModel;
+pub(super) use api::read_api;
+pub use api::{ApiHints, ApiRecipe, Limit, Omitted, Price, api_settings, ask, asks_an_api, check_api};
 pub use settings::{
     BeamSettings, Beams, CandidateSettings, Candidates, EarlyStopping, LogProbabilities, Measure, Perplexity, Sample,
     StopTexts, Token, TooLong,
@@ -19,7 +24,7 @@ use super::prompt::{Needed, Template, check_rows};
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row;
-use crate::settings::{At, Bytes};
+use crate::settings::{At, Bytes, Decode, Schema, Value, schema};
 
 crate::settings! {
     /// Everything that can change a byte of the output of a predict stage, besides the model and the rows.
@@ -84,14 +89,32 @@ crate::form! {
     /// A model and rows → answers.
     pub(super) struct PredictForm {
         ..recipe: PredictRecipe,
-        /// Who answers: a train stage, a model's folder, or a list of a model and the adapters on it.
-        model: Layers,
+        /// Who answers: a train stage, a model's folder, or a list of a model and the adapters on it; or a table, for a model
+        /// behind an API.
+        model: Local,
         /// The rows to answer: a stage or a file.
         data: At<InputSource>,
         /// Rows that are generated together.
         batch_size: Option<u32> => 1..=4096,
         /// Memory for the keys and values of rows that are generated together. By default half of what is free.
         cache_memory: Option<Bytes>,
+    }
+}
+
+/// A model that titer runs itself, where one behind an API could stand.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Local(Layers);
+
+impl Decode for Local {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        Layers::decode(value, problems).map(Self)
+    }
+
+    fn schema() -> Schema {
+        match Layers::schema()["anyOf"].take() {
+            serde_json::Value::Array(forms) => schema::any_of(forms.into_iter().chain([ApiModel::schema()])),
+            _ => ApiModel::schema(),
+        }
     }
 }
 
@@ -114,7 +137,7 @@ pub(super) fn stage(form: PredictForm, stop_is_set: bool, span: Span, problems: 
     recipe.too_long = recipe.too_long.filter(|too_long| *too_long != TooLong::Cut);
     recipe.samples = recipe.samples.filter(|samples| *samples > 1);
     let data = InputSpec::new("data", Form::Rows, data);
-    let inputs = model.inputs("model").into_iter().chain([data]).collect();
+    let inputs = model.0.inputs("model").into_iter().chain([data]).collect();
     let hints = Hints { batch_size, cache_memory, ..Hints::default() };
     Some(Stage { hints, ..Stage::new(Recipe::Predict(Box::new(recipe)), inputs) })
 }

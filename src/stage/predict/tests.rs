@@ -129,8 +129,8 @@ fn rows_that_the_template_cannot_be_filled_with_are_found_early() {
 #[cfg(feature = "candle")]
 mod with_engine {
     use super::*;
-    use crate::stage::Earlier;
     use crate::stage::heard::Heard;
+    use crate::stage::{Earlier, Means};
     use std::path::Path;
     use std::path::PathBuf;
 
@@ -159,7 +159,9 @@ mod with_engine {
         // Out of order, as any map of inputs may give them.
         let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", &model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
-        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier, events: &events };
+        let means = Means::default();
+        let context =
+            Context { inputs: &inputs, output: &output, hints: &hints, earlier, means: &means, events: &events };
         crate::stage::execute(&Recipe::Predict(Box::new(recipe.clone())), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)
@@ -198,7 +200,7 @@ mod with_engine {
             ["", "sample = {}\nseed = 3\nsamples = 2", "candidates = [\" yes\", \" no\"]\nperplexity = \"text\""]
         {
             let folder = tempfile::tempdir().unwrap();
-            let earlier = Earlier { rows: Some(folder.path().join("rows")), unfinished: None };
+            let earlier = Earlier { rows: Some(folder.path().join("rows")), ..Earlier::default() };
             let recipe = recipe(
                 &format!("max_new_tokens = 8\nlog_probabilities = \"tokens\"\n{settings}")
                     .replace("log_probabilities = \"tokens\"\ncandidates", "candidates"),

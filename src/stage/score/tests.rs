@@ -5,7 +5,7 @@ use crate::diagnostic::Sources;
 use crate::settings;
 use crate::stage::Kind;
 use crate::stage::heard::Heard;
-use crate::stage::{Earlier, Hints};
+use crate::stage::{Earlier, Hints, Means};
 use tempfile::TempDir;
 
 /// The scorers' names and recipes that `text` describes, or the rendered problems.
@@ -72,6 +72,7 @@ fn score(scorer: &str, rows: &str) -> anyhow::Result<(String, String)> {
         output: output.path(),
         hints: &Hints::default(),
         earlier: &Earlier::default(),
+        means: &Means::default(),
         events: &Heard::default(),
     };
     let recipes = scorers(&format!("scorers = [\"{scorer}\"]")).map_err(anyhow::Error::msg)?;

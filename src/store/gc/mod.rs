@@ -44,6 +44,8 @@ pub struct Policy {
     pub history: bool,
     /// Whether what was fetched from elsewhere goes, as far as no live process relies on it.
     pub fetched: bool,
+    /// Whether the replies go that were paid for.
+    pub ledger: bool,
     /// What no record names may be about to be named: it stays for so long.
     pub grace: Duration,
     /// How long others get to see the mark of a sweep. By default as long as network file systems hide it, if processes
@@ -60,6 +62,7 @@ impl Default for Policy {
             quarantine: false,
             history: false,
             fetched: false,
+            ledger: false,
             grace: Duration::from_secs(3600),
             wait: None,
         }

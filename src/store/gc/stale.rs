@@ -57,6 +57,8 @@ pub enum What {
     Trash,
     /// The beginning of a file that was to be fetched.
     Partial,
+    /// Replies that were paid for.
+    Ledger,
 }
 
 impl What {
@@ -75,6 +77,7 @@ impl What {
             Self::Rows => "collections of answers to rows",
             Self::Trash => "folders of a gc that was stopped",
             Self::Partial => "beginnings of files that were to be fetched",
+            Self::Ledger => "files of replies that were paid for",
         }
     }
 }
@@ -184,6 +187,11 @@ impl Store {
                 self.is_old(folder, age) && files.iter().all(|file| self.is_old(&file.path(), age))
             };
             paths.extend(folders.filter(is_old).map(|path| (what, path)));
+        }
+        if policy.ledger {
+            // A young one may be written to.
+            let files = entries(&self.ledger())?.into_iter().map(|entry| entry.path());
+            paths.extend(files.filter(|path| self.is_old(path, policy.grace)).map(|path| (What::Ledger, path)));
         }
         for host in entries(&self.root.join("local"))? {
             let snapshots = entries(&host.path().join(snapshot::FOLDER))?.into_iter().map(|entry| entry.path());

@@ -5,7 +5,7 @@ use super::*;
 use crate::diagnostic::Diagnostic;
 use crate::settings::parse;
 use crate::stage::heard::Heard;
-use crate::stage::{Earlier, Hints, Input, Kind, Recipe};
+use crate::stage::{Earlier, Hints, Input, Kind, Means, Recipe};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -57,7 +57,10 @@ fn run_with(
 ) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
     fs::create_dir_all(output).unwrap();
     let events = Heard::default();
-    execute(recipe, &Context { inputs, output, hints, earlier: &Earlier::default(), events: &events })?;
+    execute(
+        recipe,
+        &Context { inputs, output, hints, earlier: &Earlier::default(), means: &Means::default(), events: &events },
+    )?;
     Ok((files(output), events))
 }
 
@@ -79,13 +82,20 @@ fn a_stopped_training_goes_on_where_it_stood_and_writes_the_same_files() {
     let inputs = [input("data", rows(folder.path(), 10)), input("validation", rows(folder.path(), 3))];
     let (expected, _) = run(&new_model(), &inputs, &folder.path().join("whole")).unwrap();
     let unfinished = folder.path().join("unfinished");
-    let earlier = Earlier { unfinished: Some(unfinished.clone()), rows: None };
+    let earlier = Earlier { unfinished: Some(unfinished.clone()), ..Earlier::default() };
     let hints = Hints::default();
     let attempt = |name: &str, patience: u32| {
         let (output, events) = (folder.path().join(name), Heard::default());
         fs::create_dir(&output).unwrap();
         events.patience.set(patience);
-        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier: &earlier, events: &events };
+        let context = Context {
+            inputs: &inputs,
+            output: &output,
+            hints: &hints,
+            earlier: &earlier,
+            means: &Means::default(),
+            events: &events,
+        };
         (execute(&new_model(), &context).map(|()| files(&output)), events)
     };
     // Of twelve steps five, then three more, then the rest.

@@ -1,4 +1,7 @@
-//! Secrets in what a command says and writes: in all forms in which a program is likely to write one down.
+//! Secrets in what jobs and servers say and write: in all forms in which a program is likely to write one down.
+//!
+//! A secret is the value of a variable of titer's own environment that a stage names (`{env:NAME}`). It goes to the process
+//! that works on the stage, and to nothing that is kept or shown.
 
 use anyhow::Context as _;
 use memchr::memmem::Finder;
@@ -13,14 +16,15 @@ pub type Secrets = BTreeMap<String, String>;
 const SHORTEST_LINE: usize = 8;
 
 /// Finds secrets.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Mask {
+#[derive(Clone, Default)]
+pub struct Mask {
     /// A form, and the name of the secret. Longer forms first, so that none leaves a part of another behind.
     forms: Vec<(String, String)>,
 }
 
 impl Mask {
-    pub(super) fn new(secrets: &Secrets) -> Self {
+    /// Finds these.
+    pub fn new(secrets: &Secrets) -> Self {
         let mut forms: Vec<(String, String)> = Vec::new();
         for (name, value) in secrets {
             let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE);
@@ -36,17 +40,25 @@ impl Mask {
         Self { forms }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Finds keys of APIs. A word such as `EMPTY` or `none`, which is given to servers that want any key, is none: it stands
+    /// in many an honest answer.
+    pub fn of_keys(secrets: &Secrets) -> Self {
+        let keys = secrets.iter().filter(|(_, value)| value.len() >= SHORTEST_LINE);
+        Self::new(&keys.map(|(name, value)| (name.clone(), value.clone())).collect())
+    }
+
+    /// Whether there is no secret.
+    pub fn is_empty(&self) -> bool {
         self.forms.is_empty()
     }
 
     /// Bytes of the longest form.
-    pub(super) fn longest(&self) -> usize {
+    pub(crate) fn longest(&self) -> usize {
         self.forms.first().map_or(0, |(form, _)| form.len())
     }
 
     /// The text with names in the place of secrets.
-    pub(super) fn hide(&self, text: String) -> String {
+    pub fn hide(&self, text: String) -> String {
         self.forms
             .iter()
             .filter(|(form, _)| text.contains(form.as_str()))
@@ -55,7 +67,10 @@ impl Mask {
 
     /// Looks for secrets in what a command wrote, names of files included: they would be kept for ever. Returns what to
     /// say if there is one.
-    pub(super) fn find_in(&self, output: &Path) -> anyhow::Result<Option<String>> {
+    ///
+    /// # Errors
+    /// If something cannot be read.
+    pub fn find_in(&self, output: &Path) -> anyhow::Result<Option<String>> {
         let mut folders = vec![output.to_path_buf()];
         while let Some(folder) = folders.pop().filter(|_| !self.is_empty()) {
             for entry in std::fs::read_dir(&folder).with_context(|| format!("reading `{}`", folder.display()))? {
@@ -64,7 +79,7 @@ impl Mask {
                     (entry.path(), entry.file_type()?)
                 };
                 let name = path.strip_prefix(output).unwrap_or(&path).display().to_string();
-                if let Some((_, secret)) = self.forms.iter().find(|(form, _)| name.contains(form.as_str())) {
+                if let Some(secret) = self.held_in(&name) {
                     return Ok(Some(format!("the name of a file holds the secret `{secret}`: it is not kept")));
                 }
                 if kind.is_dir() {
@@ -79,6 +94,11 @@ impl Mask {
             }
         }
         Ok(None)
+    }
+
+    /// The name of a secret that is in the text.
+    pub fn held_in(&self, text: &str) -> Option<&str> {
+        self.forms.iter().find(|(form, _)| text.contains(form.as_str())).map(|(_, name)| name.as_str())
     }
 
     /// The name of a secret that is in the file.
@@ -99,6 +119,13 @@ impl Mask {
             // One that lies across two chunks.
             window.drain(..window.len().saturating_sub(self.longest()));
         }
+    }
+}
+
+/// Names only.
+impl std::fmt::Debug for Mask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.forms.iter().map(|(_, name)| name)).finish()
     }
 }
 
@@ -137,6 +164,13 @@ mod tests {
         assert!(message.contains("`model/notes.txt` holds the secret `PASSWORD`") && !message.contains("hunter2"));
         assert_eq!(mask("hunter3").find_in(folder.path()).unwrap(), None);
         assert_eq!(mask("").find_in(folder.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn a_word_for_want_of_a_key_is_no_secret() {
+        let keys = |value: &str| Mask::of_keys(&[("KEY".to_string(), value.to_string())].into());
+        assert!(keys("EMPTY").is_empty() && keys("EMPTY").held_in("EMPTY").is_none());
+        assert_eq!(keys("sk-12345").held_in("a sk-12345 b"), Some("KEY"));
     }
 
     #[test]
