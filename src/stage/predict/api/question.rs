@@ -43,6 +43,7 @@ impl<'a> Asker<'a> {
     }
 
     /// The body of the call for the so-manieth answer.
+    #[cfg_attr(not(feature = "api"), allow(dead_code, reason = "nothing is sent without the network"))]
     pub(super) fn body(&self, messages: &[Message], sample: u32) -> Value {
         let ApiRecipe { model, max_new_tokens, limit, stop, sample: drawn, seed, body, omit, .. } = self.recipe;
         let mut parameters = Map::new();
