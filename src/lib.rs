@@ -58,6 +58,8 @@
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
+//! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
+//! | [`secrets`] | values that may stand in no file and no message |
 //! | `fetch` | models and files of a hub or a server, brought into the cache (feature `hub`) |
 //! | [`store`], [`record`] | the cache, local and shared, and its upkeep; not stages |
 //! | [`journal`] | what a run leaves behind: its summary and its plan |
@@ -66,6 +68,7 @@
 //! | [`scorer`] | one file each and one line in a table |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
+//! | [`appended`] | files of lines that are appended, each with a check, and survive a kill |
 //! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
 //! | [`tensors`] | the headers of safetensors files |
