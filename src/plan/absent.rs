@@ -1,6 +1,7 @@
 //! Paths at which there is nothing, or something else: what is said of them.
 
 use super::resolver::is_glob;
+use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Place, closest};
 use crate::manifest::{NamedPath, Pipeline};
 use crate::stage::Form;
@@ -27,7 +28,9 @@ pub fn absent(root: &Path, paths: &[NamedPath]) -> Vec<Diagnostic> {
             };
         problem.map(|problem| Diagnostic { place: Some(Place::Span(named.span)), ..problem })
     };
-    paths.iter().filter_map(problem).collect()
+    // What is elsewhere is not looked for on the disk.
+    let is_here = |named: &&NamedPath| named.form == Form::Argument || !Address::is_meant(&named.path);
+    paths.iter().filter(is_here).filter_map(problem).collect()
 }
 
 impl Files<'_> {

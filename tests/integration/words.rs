@@ -163,6 +163,18 @@ fn all_mistakes_are_told_at_once_those_of_the_disk_too() {
 }
 
 #[test]
+fn what_is_elsewhere_is_not_looked_for_on_the_disk() {
+    let project = Project::answers();
+    project.edit(P, "[mix.rows]\n", "[mix.rows]\nmax_wrds = 3\n");
+    let manifest =
+        format!("{}\n[train.b]\nbase = \"hf://someone/model\"\ndata = \"mix.rows\"\nlora = {{}}\n", project.read(P));
+    project.write(P, &manifest);
+    let output = project.titer(&["check", P]);
+    assert!(output.code == 2 && output.err.contains("`hf://someone/model` names no revision"), "{output:?}");
+    assert!(!output.err.contains("there is no"), "{output:?}");
+}
+
+#[test]
 fn what_an_aggregate_groups_by_must_be_there() {
     let project = Project::answers();
     project.edit(P, "by = [\"n\"]", "by = [\"zz\"]\nunit = \"taks\"\nwhere = \"instruction != ''\"");
