@@ -26,16 +26,15 @@ impl Need {
     /// To answer with a model.
     pub fn to_answer(config: &Config) -> Self {
         // The output layer of a tied model is a copy.
-        let tied =
-            if config.tie_embeddings { count(&[config.shape.vocab_size, config.shape.embedding_size]) } else { 0 };
-        Self { weights: NUMBER * (numbers(config) + tied), training: 0 }
+        let tied = if config.tie_embeddings { config.shape.vocab_size * config.shape.embedding_size } else { 0 };
+        Self { weights: NUMBER * (config.weights() + tied) as u64, training: 0 }
     }
 
     /// To train an adapter, or all weights.
     pub fn to_train(config: &Config, adapter: Option<&AdapterConfig>) -> Self {
         let Self { weights, .. } = Self::to_answer(config);
         let training = match adapter {
-            None => PER_TRAINED * NUMBER * numbers(config),
+            None => PER_TRAINED * NUMBER * config.weights() as u64,
             Some(adapter) => (1 + PER_TRAINED) * NUMBER * pairs(config, adapter),
         };
         Self { weights, training }
@@ -72,15 +71,6 @@ fn pairs(config: &Config, adapter: &AdapterConfig) -> u64 {
         Some((selector.rank(&name) * (inputs + outputs)) as u64)
     });
     numbers.sum()
-}
-
-/// How many numbers a model's files hold.
-fn numbers(config: &Config) -> u64 {
-    config.tensors().iter().map(|(_, shape)| count(shape)).sum()
-}
-
-fn count(shape: &[usize]) -> u64 {
-    shape.iter().map(|length| *length as u64).product()
 }
 
 /// The memory of this machine, or what this process may have of it. `None` where nobody tells.

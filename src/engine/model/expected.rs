@@ -42,6 +42,11 @@ impl Config {
         list.tensors
     }
 
+    /// How many numbers they hold.
+    pub fn weights(&self) -> usize {
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
     /// What a tensor is called in files of some makers, who wrote only what is inside of the outermost module.
     pub(super) fn name_in<'a>(&self, weights: &Weights, name: &'a str) -> &'a str {
         let prefix = self.layout.prefix;
