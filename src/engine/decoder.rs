@@ -128,7 +128,8 @@ impl Decoder {
     }
 
     /// Advances every sequence by its tokens. Returns the logits after every token of every sequence, row by row.
-    pub fn advance_all(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
+    #[cfg(test)]
+    pub(super) fn advance_all(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
         in_pool(|| {
             let rows = self.hidden(sequences);
             self.logits(&rows)

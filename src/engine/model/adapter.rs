@@ -207,8 +207,9 @@ impl Adapter {
         Ok(())
     }
 
-    /// Makes the adapter a part of the model's own weights.
-    pub fn merge_into(&self, model: &mut Model) -> Result<()> {
+    /// Makes the adapter a part of the model's own weights, as [`Model::load`] does while it reads them.
+    #[cfg(test)]
+    pub(crate) fn merge_into(&self, model: &mut Model) -> Result<()> {
         self.check_fits(&model.config)?;
         let conv1d = model.config.layout.conv1d;
         for linear in model.linears_mut() {

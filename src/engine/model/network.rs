@@ -430,7 +430,8 @@ impl<L> Model<L> {
     }
 
     /// The linear layers, to be changed.
-    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut L> {
+    #[cfg(test)]
+    pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut L> {
         let (input, output) = self.projections.as_mut().map(Projections::as_mut).unzip();
         let of_blocks = self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
             Part::Linear(linear, _) => Some(linear),
