@@ -1,6 +1,6 @@
 //! Positions in attention: what turns queries and keys, and what fades with distance.
 
-use super::model::{Alibi, Pairing, Rotary};
+use super::model::{Alibi, Config, Pairing, Rotary, Shape};
 use half::bf16;
 
 /// Rotary positions (arXiv 2104.09864), worked out for every position.
@@ -24,6 +24,12 @@ pub enum Turn {
 }
 
 impl Rope {
+    /// Those of a model, as its layers count them.
+    pub fn of(config: &Config) -> Vec<Self> {
+        let Shape { head_dim, max_positions, .. } = config.shape;
+        config.rotaries.iter().map(|rotary| Self::new(rotary, head_dim, max_positions)).collect()
+    }
+
     /// Angles for `positions` positions of heads that are `head_dim` wide.
     #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^24")]
     pub fn new(rotary: &Rotary, head_dim: usize, positions: usize) -> Self {
@@ -73,6 +79,11 @@ pub struct Fading {
 }
 
 impl Fading {
+    /// That of a model.
+    pub fn of(config: &Config) -> Option<Self> {
+        config.alibi.as_ref().map(|alibi| Self::new(alibi, config.shape.max_positions))
+    }
+
     /// For `positions` positions.
     #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^24")]
     pub fn new(alibi: &Alibi, positions: usize) -> Self {
