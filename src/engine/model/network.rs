@@ -413,19 +413,13 @@ impl<L> Model<L> {
     /// The linear layers between embedding and output layer, in order: those that can carry an adapter.
     pub fn linears(&self) -> impl Iterator<Item = &L> {
         let (input, output) = self.projections.as_ref().map(|around| (&around.input, &around.output)).unzip();
-        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
-            Part::Linear(linear, _) => Some(linear),
-            Part::Norm(_) => None,
-        });
+        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(Part::linear);
         input.into_iter().chain(of_blocks).chain(output)
     }
 
     /// All norms.
     pub fn norms(&self) -> impl Iterator<Item = &Norm> {
-        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(|part| match part {
-            Part::Norm(norm) => Some(norm),
-            Part::Linear(..) => None,
-        });
+        let of_blocks = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(Part::norm);
         self.embedding_norm.iter().chain(of_blocks).chain(&self.norm)
     }
 
@@ -433,10 +427,7 @@ impl<L> Model<L> {
     #[cfg(test)]
     pub(crate) fn linears_mut(&mut self) -> impl Iterator<Item = &mut L> {
         let (input, output) = self.projections.as_mut().map(Projections::as_mut).unzip();
-        let of_blocks = self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
-            Part::Linear(linear, _) => Some(linear),
-            Part::Norm(_) => None,
-        });
+        let of_blocks = self.blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(Part::linear);
         input.into_iter().chain(of_blocks).chain(output)
     }
 

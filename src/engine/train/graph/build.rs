@@ -289,11 +289,7 @@ impl Graph {
             Weight::Frozen(held) | Weight::Lora(Lora { weight: held, .. }) => Held::bytes(held),
             Weight::Trained { .. } => 0,
         };
-        let parts = self.blocks.iter().flat_map(|block| block.as_ref().parts());
-        let linears = parts.filter_map(|part| match part {
-            Part::Linear(layer, _) => Some(layer),
-            Part::Norm(_) => None,
-        });
+        let linears = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(Part::linear);
         let around = self.projections.iter().flat_map(|around| [&around.input, &around.output]);
         linears.chain(around).chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
     }
