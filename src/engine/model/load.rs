@@ -115,12 +115,8 @@ impl<L> Model<L> {
     fn load_base(folder: &Path, config: Config, finish: impl FnMut(Linear, bool) -> Result<L>) -> Result<Self> {
         let mut weights = Weights::open_model(folder)?;
         config.check_weights(&weights, folder)?;
-        // Asked as long as no tensor has been taken.
-        let inner = config.name_in(&weights, config.layout.prefix).is_empty();
-        let take = |name: &str, shape: &[usize]| {
-            let short = name.strip_prefix(config.layout.prefix).filter(|_| inner);
-            weights.take(short.unwrap_or(name), shape)
-        };
+        let left_out = config.left_out_of(&weights);
+        let take = |name: &str, shape: &[usize]| weights.take(name.strip_prefix(left_out).unwrap_or(name), shape);
         Self::build_with(&config, take, finish)
     }
 
