@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 use titer::engine::decoder::Decoder;
 use titer::engine::generate::{Constraints, Request, Room, Settings, generate};
+use titer::engine::memory;
 use titer::engine::model::{AdapterConfig, Model, Targets};
 use titer::engine::tokenizer::{MIN_VOCAB, Tokenizer};
 use titer::engine::train::{AdamW, Decay, Example, Graph, LearningRate, Moment, TrainConfig, train};
@@ -51,10 +52,9 @@ fn main() -> anyhow::Result<()> {
         }
         other => bail!("no such case: `{other}`"),
     };
-    let peak = std::fs::read_to_string("/proc/self/status")?;
-    let peak = peak.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    let peak: f64 = peak.trim().trim_end_matches(" kB").parse()?;
-    println!("{}", json!({ "cpu": seconds / number_of, "wall": wall / number_of, "peak_mib": peak / 1024.0 }));
+    #[expect(clippy::cast_precision_loss, reason = "bytes are far below 2^53")]
+    let peak = memory::peak().context("the system does not tell the peak of memory")? as f64 / f64::from(1 << 20);
+    println!("{}", json!({ "cpu": seconds / number_of, "wall": wall / number_of, "peak_mib": peak }));
     Ok(())
 }
 

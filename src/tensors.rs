@@ -1,5 +1,5 @@
-//! The header of safetensors files: where which tensor is; and the index of those in several files. Read without the engine, and without belief: a header may say
-//! anything.
+//! The header of safetensors files: where which tensor is; and the index of those in several files. Read without the engine,
+//! and without belief: a header may say anything.
 //!
 //! The form is a length (8 bytes, little end first), a JSON header `{name: {dtype, shape, data_offsets}}`, then the data.
 

@@ -83,15 +83,14 @@ impl Decoder {
         let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
         // Taken apart block by block, so that no more than one block's weights are there twice.
         let blocks = blocks.into_iter().zip(&config.layers).map(|(block, layer)| Block::new(block, *layer, &config));
-        let rope = |rotary| Rope::new(rotary, config.shape.head_dim, config.shape.max_positions);
         Self {
             blocks: blocks.collect(),
             positions,
             embedding_norm: embedding_norm.map(|norm| Norm::new(&norm, &config)),
             projections,
             norm: norm.map(|norm| Norm::new(&norm, &config)),
-            ropes: config.rotaries.iter().map(rope).collect(),
-            fading: config.alibi.as_ref().map(|alibi| Fading::new(alibi, config.shape.max_positions)),
+            ropes: Rope::of(&config),
+            fading: Fading::of(&config),
             config,
             embedding,
             head,
@@ -128,7 +127,8 @@ impl Decoder {
     }
 
     /// Advances every sequence by its tokens. Returns the logits after every token of every sequence, row by row.
-    pub fn advance_all(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
+    #[cfg(test)]
+    pub(super) fn advance_all(&self, sequences: &mut [Advance<'_>]) -> Vec<f32> {
         in_pool(|| {
             let rows = self.hidden(sequences);
             self.logits(&rows)

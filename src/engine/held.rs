@@ -5,6 +5,7 @@
 
 use super::matmul::{INNER_BLOCK, Matrix, MatrixMut, Threads, Write, matmul};
 use super::weights::transpose;
+use half::bf16;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -79,7 +80,7 @@ impl Held {
         assert_eq!(weight.len(), inputs * outputs, "a {inputs} × {outputs} matrix");
         let numbers = match precision {
             Precision::F32 => Numbers::F32(weight),
-            Precision::Bf16 => Numbers::Bf16(weight.iter().map(|weight| to_bf16(*weight)).collect()),
+            Precision::Bf16 => Numbers::Bf16(weight.iter().map(|weight| bf16::from_f32(*weight).to_bits()).collect()),
             Precision::Int8 => int8(&weight, outputs),
             Precision::Nf4 => nf4(&weight, inputs, outputs),
         };
@@ -197,12 +198,6 @@ impl Held {
         }
         squares.into_iter().map(|square| square.sqrt() as f32).collect()
     }
-}
-
-fn to_bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    // Weights are finite, so what is added never reaches the sign.
-    ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16) as u16
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a weight divided by its scale is at most 127")]

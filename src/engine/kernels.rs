@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 /// Numbers that are summed side by side, so that the compiler can use vector registers.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// `Σ a[i] · b[i]`.
 #[inline]

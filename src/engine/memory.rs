@@ -1,7 +1,7 @@
 //! What a job needs of memory at least, so that one that cannot fit is refused before it begins, not killed after an hour.
 //!
 //! Only what is certain counts: weights in single precision, and of trained ones a gradient and two moments. What a batch
-//! needs comes on top of that.
+//! needs comes on top of that. And what the machine says of its memory.
 
 use super::model::{AdapterConfig, Config};
 use crate::settings::Bytes;
@@ -26,16 +26,15 @@ impl Need {
     /// To answer with a model.
     pub fn to_answer(config: &Config) -> Self {
         // The output layer of a tied model is a copy.
-        let tied =
-            if config.tie_embeddings { count(&[config.shape.vocab_size, config.shape.embedding_size]) } else { 0 };
-        Self { weights: NUMBER * (numbers(config) + tied), training: 0 }
+        let tied = if config.tie_embeddings { config.shape.vocab_size * config.shape.embedding_size } else { 0 };
+        Self { weights: NUMBER * (config.weights() + tied) as u64, training: 0 }
     }
 
     /// To train an adapter, or all weights.
     pub fn to_train(config: &Config, adapter: Option<&AdapterConfig>) -> Self {
         let Self { weights, .. } = Self::to_answer(config);
         let training = match adapter {
-            None => PER_TRAINED * NUMBER * numbers(config),
+            None => PER_TRAINED * NUMBER * config.weights() as u64,
             Some(adapter) => (1 + PER_TRAINED) * NUMBER * pairs(config, adapter),
         };
         Self { weights, training }
@@ -74,26 +73,32 @@ fn pairs(config: &Config, adapter: &AdapterConfig) -> u64 {
     numbers.sum()
 }
 
-/// How many numbers a model's files hold.
-fn numbers(config: &Config) -> u64 {
-    config.tensors().iter().map(|(_, shape)| count(shape)).sum()
-}
-
-fn count(shape: &[usize]) -> u64 {
-    shape.iter().map(|length| *length as u64).product()
-}
-
 /// The memory of this machine, or what this process may have of it. `None` where nobody tells.
 pub fn of_machine() -> Option<u64> {
-    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "MemTotal:"));
-    let swap = fs::read_to_string("/proc/meminfo").ok().and_then(|text| field(&text, "SwapTotal:"));
-    let all = total.map(|total| total + swap.unwrap_or(0));
+    let all = of_file(MEMORY, "MemTotal:").map(|total| total + of_file(MEMORY, "SwapTotal:").unwrap_or(0));
     let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     let limits = limits.iter().filter_map(|path| limit(Path::new(path)));
     all.into_iter().chain(limits).min()
 }
 
-/// A line of `/proc/meminfo`, in bytes.
+/// The memory of this machine that is free, or can be made free at once. `None` where nobody tells.
+pub fn available() -> Option<u64> {
+    of_file(MEMORY, "MemAvailable:")
+}
+
+/// The most memory that this process ever held. `None` where nobody tells.
+pub fn peak() -> Option<u64> {
+    of_file("/proc/self/status", "VmHWM:")
+}
+
+/// Where Linux tells of the machine's memory.
+const MEMORY: &str = "/proc/meminfo";
+
+fn of_file(path: &str, name: &str) -> Option<u64> {
+    field(&fs::read_to_string(path).ok()?, name)
+}
+
+/// A line of such a file, in bytes.
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
@@ -143,6 +148,13 @@ mod tests {
             "needs at least 4.0 GiB of memory (3.0 GiB of weights, 1.0 GiB of what is trained), and this machine has 2.0 GiB"
         );
         assert!(of_machine().is_none_or(|memory| memory > 1 << 20));
+    }
+
+    #[test]
+    fn memory_is_read_from_the_systems_words() {
         assert_eq!(field("MemFree: 1 kB\nMemTotal:       2 kB\n", "MemTotal:"), Some(2048));
+        let status = "Name:\ttiter\nVmPeak:\t  999 kB\nVmHWM:\t    2048 kB\nThreads:\t2\n";
+        assert_eq!(field(status, "VmHWM:"), Some(2 << 20));
+        assert_eq!(field("Name:\ttiter\n", "VmHWM:"), None);
     }
 }

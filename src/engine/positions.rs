@@ -1,6 +1,7 @@
 //! Positions in attention: what turns queries and keys, and what fades with distance.
 
-use super::model::{Alibi, Pairing, Rotary};
+use super::model::{Alibi, Config, Pairing, Rotary, Shape};
+use half::bf16;
 
 /// Rotary positions (arXiv 2104.09864), worked out for every position.
 #[derive(Clone, Debug)]
@@ -23,6 +24,12 @@ pub enum Turn {
 }
 
 impl Rope {
+    /// Those of a model, as its layers count them.
+    pub fn of(config: &Config) -> Vec<Self> {
+        let Shape { head_dim, max_positions, .. } = config.shape;
+        config.rotaries.iter().map(|rotary| Self::new(rotary, head_dim, max_positions)).collect()
+    }
+
     /// Angles for `positions` positions of heads that are `head_dim` wide.
     #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^24")]
     pub fn new(rotary: &Rotary, head_dim: usize, positions: usize) -> Self {
@@ -72,10 +79,15 @@ pub struct Fading {
 }
 
 impl Fading {
+    /// That of a model.
+    pub fn of(config: &Config) -> Option<Self> {
+        config.alibi.as_ref().map(|alibi| Self::new(alibi, config.shape.max_positions))
+    }
+
     /// For `positions` positions.
     #[expect(clippy::cast_precision_loss, reason = "positions are far below 2^24")]
     pub fn new(alibi: &Alibi, positions: usize) -> Self {
-        let round = |x: f32| if alibi.rounded { to_bfloat16(x) } else { x };
+        let round = |x: f32| if alibi.rounded { bf16::from_f32(x).to_f32() } else { x };
         // The score of a key grows with its position; softmax does not see that every score of a query does.
         let of = |slope: f32| {
             let slope = round(slope);
@@ -89,12 +101,6 @@ impl Fading {
         let growth = &self.table[head * self.positions + first..];
         scores.iter_mut().zip(growth).for_each(|(score, growth)| *score += growth);
     }
-}
-
-/// The nearest number that bfloat16 has, the even one of two.
-fn to_bfloat16(x: f32) -> f32 {
-    let bits = x.to_bits();
-    f32::from_bits((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF_0000)
 }
 
 #[cfg(test)]
@@ -140,7 +146,8 @@ mod tests {
         // 0.3 is 0.30078125 in bfloat16; three times that is 0.90234375, between 0.8984375 and 0.90234375.
         let rounded = Fading::new(&Alibi { rounded: true, ..alibi }, 4);
         assert_eq!(rounded.table[7], 0.902_343_75 * 2.0);
-        assert_eq!(to_bfloat16(257.0), 256.0);
-        assert_eq!(to_bfloat16(259.0), 260.0);
+        // To the even one of two that are as near.
+        let plain = Fading::new(&Alibi { slopes: vec![1.0], rounded: true, scale: 1.0 }, 260);
+        assert_eq!((plain.table[257], plain.table[259]), (256.0, 260.0));
     }
 }

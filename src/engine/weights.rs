@@ -1,4 +1,5 @@
-//! Weights in safetensors files (or, where there are none, in PyTorch's): read with care, written so that equal weights are equal bytes.
+//! Weights in safetensors files (or, where there are none, in PyTorch's): read with care, written so that equal weights are
+//! equal bytes.
 //!
 //! Knows files, names, shapes and number types; not what the tensors are for.
 
@@ -110,11 +111,6 @@ impl Weights {
     /// Names that nobody took yet, with their shapes.
     pub fn rest(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
-    }
-
-    /// Leaves tensors out that nobody needs.
-    pub fn ignore(&mut self, unneeded: impl Fn(&str) -> bool) {
-        self.tensors.retain(|name, _| !unneeded(name));
     }
 
     /// Takes a tensor as f32, row-major. Fails where it is missing, has another shape, or holds what is no number.

@@ -4,16 +4,13 @@
 //! really copied. So what begins with the same tokens (beams, samples, candidates) is kept once. A layer that looks back
 //! over a window keeps the window's pages only.
 
-use crate::engine::kernels;
+use crate::engine::kernels::{self, LANES};
 use crate::engine::positions::Fading;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Positions of a page; the scores of as many keys are summed side by side.
 const PAGE: usize = 16;
-
-/// Numbers that [`kernels::dot`] sums side by side: scores have the bits that it gives.
-const LANES: usize = 16;
 
 /// How many heads there are, and how wide they are.
 #[derive(Clone, Copy, Debug)]

@@ -207,8 +207,9 @@ impl Adapter {
         Ok(())
     }
 
-    /// Makes the adapter a part of the model's own weights.
-    pub fn merge_into(&self, model: &mut Model) -> Result<()> {
+    /// Makes the adapter a part of the model's own weights, as [`Model::load`] does while it reads them.
+    #[cfg(test)]
+    pub(crate) fn merge_into(&self, model: &mut Model) -> Result<()> {
         self.check_fits(&model.config)?;
         let conv1d = model.config.layout.conv1d;
         for linear in model.linears_mut() {
@@ -261,10 +262,7 @@ impl Adapter {
         if let (Some((name, _)), Some(positions)) = (layout.positions, positions) {
             replace(format!("{name}.weight"), positions);
         }
-        let of_blocks = blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(|part| match part {
-            Part::Norm(norm) => Some(norm),
-            Part::Linear(..) => None,
-        });
+        let of_blocks = blocks.iter_mut().flat_map(|block| block.as_mut().parts()).filter_map(Part::norm);
         for norm in of_blocks.chain(embedding_norm).chain(norm) {
             replace(format!("{}.weight", norm.name), &mut norm.weight);
             if let Some(bias) = &mut norm.bias {

@@ -233,6 +233,24 @@ pub enum Part<N, L> {
     Linear(L, Place),
 }
 
+impl<N, L> Part<N, L> {
+    /// The norm, if it is one.
+    pub fn norm(self) -> Option<N> {
+        match self {
+            Part::Norm(norm) => Some(norm),
+            Part::Linear(..) => None,
+        }
+    }
+
+    /// The linear layer, if it is one.
+    pub fn linear(self) -> Option<L> {
+        match self {
+            Part::Linear(linear, _) => Some(linear),
+            Part::Norm(_) => None,
+        }
+    }
+}
+
 struct Parts<N, L>(Vec<Part<N, L>>);
 
 impl<N, L> Walk<N, L> for Parts<N, L> {

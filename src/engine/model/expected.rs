@@ -42,11 +42,16 @@ impl Config {
         list.tensors
     }
 
-    /// What a tensor is called in files of some makers, who wrote only what is inside of the outermost module.
-    pub(super) fn name_in<'a>(&self, weights: &Weights, name: &'a str) -> &'a str {
+    /// How many numbers they hold.
+    pub fn weights(&self) -> usize {
+        self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
+    }
+
+    /// What some makers left out before the names in their files: they wrote only what is inside of the outermost module.
+    /// Asked as long as no tensor has been taken.
+    pub(super) fn left_out_of(&self, weights: &Weights) -> &'static str {
         let prefix = self.layout.prefix;
-        let is_whole = weights.rest().any(|(name, _)| name.starts_with(prefix));
-        name.strip_prefix(prefix).filter(|_| !is_whole).unwrap_or(name)
+        if weights.rest().any(|(name, _)| name.starts_with(prefix)) { "" } else { prefix }
     }
 
     /// Whether a tensor may stand in files and is no weight: a buffer, or a tied output layer a second time.
@@ -59,9 +64,9 @@ impl Config {
     /// Fails where tensors are missing, have other shapes, or belong to another model.
     pub fn check_weights(&self, weights: &Weights, folder: &Path) -> Result<()> {
         let mut rest: BTreeMap<&str, &[usize]> = weights.rest().collect();
-        let (mut missing, mut other) = (Vec::new(), Vec::new());
+        let (left_out, mut missing, mut other) = (self.left_out_of(weights), Vec::new(), Vec::new());
         for (name, shape) in self.tensors() {
-            match rest.remove(self.name_in(weights, &name)) {
+            match rest.remove(name.strip_prefix(left_out).unwrap_or(&name)) {
                 None => missing.push(format!("`{name}` {shape:?}")),
                 Some(found) if found != shape => other.push(format!("`{name}` is {found:?}, not {shape:?}")),
                 Some(_) => {}

@@ -9,6 +9,7 @@ mod block;
 mod config;
 mod expected;
 mod families;
+mod load;
 mod network;
 mod rotary;
 mod settings;

@@ -8,6 +8,7 @@ use crate::engine::generate::{
     Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
     likelihoods,
 };
+use crate::engine::memory;
 use crate::engine::model::Model;
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
@@ -303,12 +304,9 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
     answered.collect()
 }
 
-/// Half of the machine's memory that is free, as Linux says it.
+/// Half of the machine's memory that is free.
 fn half_of_what_is_free() -> Bytes {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-    Bytes(kilobytes.map_or(CACHE_MEMORY, |kilobytes| kilobytes * 1024 / 2))
+    Bytes(memory::available().map_or(CACHE_MEMORY, |free| free / 2))
 }
 
 impl Summary {

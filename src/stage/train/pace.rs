@@ -1,5 +1,6 @@
 //! How fast a training is, and how much memory it takes: what depends on the machine, and stands in no output.
 
+use crate::engine::memory;
 use std::time::Instant;
 
 /// Counts tokens against the clock.
@@ -31,31 +32,14 @@ impl Pace {
     pub fn in_full(&self) -> String {
         let speed = self.tokens_per_second();
         let work = speed * self.flops_per_token / 1e9;
-        let memory = peak_memory().map_or(String::new(), |bytes| format!(", {} MiB at most", bytes >> 20));
+        let memory = memory::peak().map_or(String::new(), |bytes| format!(", {} MiB at most", bytes >> 20));
         format!("{speed:.0} tokens/s, {work:.1} GFLOP/s{memory}")
     }
-}
-
-/// The most memory that this process ever held, where the system tells.
-fn peak_memory() -> Option<u64> {
-    of_status(&std::fs::read_to_string("/proc/self/status").ok()?)
-}
-
-fn of_status(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes << 10)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_read_from_the_systems_words() {
-        assert_eq!(of_status("Name:\ttiter\nVmPeak:\t  999 kB\nVmHWM:\t    2048 kB\nThreads:\t2\n"), Some(2 << 20));
-        assert_eq!(of_status("Name:\ttiter\n"), None);
-    }
 
     #[test]
     fn a_whole_training_costs_six_operations_per_weight() {

@@ -222,14 +222,6 @@ fn first<T: Copy>(patterns: &[(Regex, T)], name: &str) -> Option<T> {
     patterns.iter().find(|(regex, _)| is_match(regex, name)).map(|(_, value)| *value)
 }
 
-impl Config {
-    /// How many numbers a model has.
-    pub fn weights(&self) -> usize {
-        let apart: usize = tensor_shapes(self).values().map(|shape| shape.iter().product::<usize>()).sum();
-        apart + if self.tie_embeddings { self.shape.vocab_size * self.shape.embedding_size } else { 0 }
-    }
-}
-
 /// Names of all modules with weights, each once.
 fn modules(config: &Config) -> Vec<String> {
     let mut modules = vec![config.layout.embedding.to_string(), config.layout.head.name.to_string()];

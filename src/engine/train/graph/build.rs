@@ -196,7 +196,7 @@ impl Graph {
         };
         Ok(Self {
             ropes: ropes(&model.config),
-            fading: fading(&model.config),
+            fading: Fading::of(&model.config).map(Arc::new),
             config: model.config.clone(),
             embedding: Table::Trained(embedding),
             positions,
@@ -240,7 +240,7 @@ impl Graph {
         let AdapterLearns { parameters, slots, .. } = learn;
         Ok(Self {
             ropes: ropes(&config),
-            fading: fading(&config),
+            fading: Fading::of(&config).map(Arc::new),
             config,
             embedding,
             positions,
@@ -289,21 +289,12 @@ impl Graph {
             Weight::Frozen(held) | Weight::Lora(Lora { weight: held, .. }) => Held::bytes(held),
             Weight::Trained { .. } => 0,
         };
-        let parts = self.blocks.iter().flat_map(|block| block.as_ref().parts());
-        let linears = parts.filter_map(|part| match part {
-            Part::Linear(layer, _) => Some(layer),
-            Part::Norm(_) => None,
-        });
+        let linears = self.blocks.iter().flat_map(|block| block.as_ref().parts()).filter_map(Part::linear);
         let around = self.projections.iter().flat_map(|around| [&around.input, &around.output]);
         linears.chain(around).chain([&self.head]).map(|layer| bytes(&layer.weight)).sum()
     }
 }
 
 fn ropes(config: &Config) -> Vec<Arc<Rope>> {
-    let rope = |rotary| Arc::new(Rope::new(rotary, config.shape.head_dim, config.shape.max_positions));
-    config.rotaries.iter().map(rope).collect()
-}
-
-fn fading(config: &Config) -> Option<Arc<Fading>> {
-    config.alibi.as_ref().map(|alibi| Arc::new(Fading::new(alibi, config.shape.max_positions)))
+    Rope::of(config).into_iter().map(Arc::new).collect()
 }

@@ -3,6 +3,7 @@
 use super::build::Slot;
 use super::*;
 use crate::engine::activation::Activation;
+use crate::engine::decoder::{Advance, Cache, Decoder};
 use crate::engine::model::AdapterConfig;
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
@@ -15,6 +16,11 @@ use std::path::PathBuf;
 mod adapters;
 mod families;
 
+/// The references of the repository.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine")
+}
+
 struct Golden {
     folder: PathBuf,
     file: Vec<u8>,
@@ -22,7 +28,7 @@ struct Golden {
 
 impl Golden {
     fn llama() -> Self {
-        Self::at(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama"))
+        Self::at(root().join("llama"))
     }
 
     fn at(folder: PathBuf) -> Self {
@@ -94,6 +100,43 @@ fn logits(graph: &Graph, batch: &Batch) -> Vec<f32> {
     numbers(&graph.logits(&graph.hidden(batch, None).unwrap(), &|_| None).unwrap())
 }
 
+/// The same of the model that answers: after every token of every row.
+fn all_logits(decoder: &Decoder, rows: &[Vec<u32>]) -> Vec<f32> {
+    let mut caches = vec![Cache::default(); rows.len()];
+    let mut rows: Vec<Advance<'_>> =
+        caches.iter_mut().zip(rows).map(|(cache, tokens)| Advance { cache, tokens }).collect();
+    decoder.advance_all(&mut rows)
+}
+
+/// Steps of whole batches at one rate.
+fn steady(steps: u64, batch_size: usize) -> TrainConfig {
+    TrainConfig {
+        batch_size,
+        micro_batch_size: batch_size,
+        packing: None,
+        group_by_length: false,
+        rate: LearningRate { peak: 3e-3, warmup: 0, steps, decay: Decay::Constant },
+        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
+        max_grad_norm: 1.0,
+        seed: 1,
+        evaluate_every: 1,
+        patience: None,
+        keep_best: false,
+    }
+}
+
+/// What `train` gives, and its losses.
+fn trained(graph: &Graph, examples: &[Example], config: &TrainConfig) -> (Vec<f64>, Vec<Vec<f32>>) {
+    let mut losses = Vec::new();
+    let outcome = train(graph, examples, &[], config, None, &mut |moment: &Moment| {
+        if let Moment::Step { loss, .. } = moment {
+            losses.push(*loss);
+        }
+        Ok(())
+    });
+    (losses, outcome.unwrap().values)
+}
+
 fn numbers(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
@@ -156,27 +199,8 @@ fn twenty_steps_of_lora_are_those_of_peft() {
     let golden = Golden::llama();
     let expected: Vec<f64> = golden.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect();
     for micro_batch_size in [4, 1] {
-        let config = TrainConfig {
-            batch_size: 4,
-            micro_batch_size,
-            packing: None,
-            group_by_length: false,
-            rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
-            adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
-            max_grad_norm: 1.0,
-            seed: 1,
-            evaluate_every: 1,
-            patience: None,
-            keep_best: false,
-        };
-        let mut losses = Vec::new();
-        train(&golden.lora(), &golden.examples(), &[], &config, None, &mut |moment: &Moment| {
-            if let Moment::Step { loss, .. } = moment {
-                losses.push(*loss);
-            }
-            Ok(())
-        })
-        .unwrap();
+        let config = TrainConfig { micro_batch_size, ..steady(20, 4) };
+        let (losses, _) = trained(&golden.lora(), &golden.examples(), &config);
         assert_eq!(losses.len(), 20);
         for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
             // 1e-3 is what issue 2 promises; 1e-5 is what is reached.
@@ -207,17 +231,11 @@ fn twenty_steps_of_a_real_checkpoint_are_those_of_peft() {
     let graph = Graph::with_adapter(&model, adapter, 0).unwrap();
     assert_eq!(graph.parameters().len(), 2 * 7 * 5);
     let config = TrainConfig {
-        batch_size: 8,
         micro_batch_size: 3,
-        packing: None,
-        group_by_length: false,
         rate: LearningRate { peak: 5e-3, warmup: 4, steps: 20, decay: Decay::Linear },
-        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.01 },
-        max_grad_norm: 1.0,
-        seed: 1,
+        adam: AdamW { weight_decay: 0.01, ..steady(20, 8).adam },
         evaluate_every: 20,
-        patience: None,
-        keep_best: false,
+        ..steady(20, 8)
     };
     let (mut losses, mut last) = (Vec::new(), 0.0);
     train(&graph, &examples, &examples, &config, None, &mut |moment: &Moment| {

@@ -1,6 +1,6 @@
 //! A whole gated feed-forward layer of which nothing learns.
 
-use super::pointwise::NUMBERS_PER_TASK;
+use super::pointwise::{NUMBERS_PER_TASK, gated};
 use super::{gradient, output, values, values_of};
 use crate::engine::activation::Activation;
 use crate::engine::held::Held;
@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug)]
 pub struct FrozenGated {
     /// G.
-    pub gate: Arc<Held>,
+    gate: Arc<Held>,
     /// U.
-    pub up: Arc<Held>,
+    up: Arc<Held>,
     /// D.
-    pub down: Arc<Held>,
+    down: Arc<Held>,
     /// f.
-    pub activation: Activation,
+    activation: Activation,
     /// `x G` and `x U`.
     between: Mutex<Option<[Vec<f32>; 2]>>,
 }
@@ -50,11 +50,7 @@ impl CustomOp1 for FrozenGated {
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let tokens = layout.shape().dims2()?.0;
         let [gate, up] = self.between(values(storage, layout)?, tokens);
-        let mut inner = vec![0.0; gate.len()];
-        inner
-            .par_chunks_mut(NUMBERS_PER_TASK)
-            .zip(gate.par_chunks(NUMBERS_PER_TASK).zip(up.par_chunks(NUMBERS_PER_TASK)))
-            .for_each(|(inner, (gate, up))| self.activation.gated(inner, gate, up));
+        let inner = gated(self.activation, &gate, &up);
         let mut y = vec![0.0; tokens * self.down.outputs()];
         self.down.apply(&mut y, &inner, Write::Set);
         *self.between.lock().unwrap_or_else(PoisonError::into_inner) = Some([gate, up]);

@@ -123,6 +123,15 @@ impl CustomOp1 for Activate {
     }
 }
 
+/// `f(gate) · up`, number by number.
+pub(super) fn gated(f: Activation, gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; gate.len()];
+    y.par_chunks_mut(NUMBERS_PER_TASK)
+        .zip(gate.par_chunks(NUMBERS_PER_TASK).zip(up.par_chunks(NUMBERS_PER_TASK)))
+        .for_each(|(y, (gate, up))| f.gated(y, gate, up));
+    y
+}
+
 /// `f(gate) · up`.
 #[derive(Debug)]
 pub struct Gated(pub Activation);
@@ -133,12 +142,7 @@ impl CustomOp2 for Gated {
     }
 
     fn cpu_fwd(&self, gate: &CpuStorage, lg: &Layout, up: &CpuStorage, lu: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (values(gate, lg)?, values(up, lu)?);
-        let mut y = vec![0.0; gate.len()];
-        y.par_chunks_mut(NUMBERS_PER_TASK)
-            .zip(gate.par_chunks(NUMBERS_PER_TASK).zip(up.par_chunks(NUMBERS_PER_TASK)))
-            .for_each(|(y, (gate, up))| self.0.gated(y, gate, up));
-        output(y, lg.shape())
+        output(gated(self.0, values(gate, lg)?, values(up, lu)?), lg.shape())
     }
 
     fn bwd(&self, gate: &Tensor, up: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

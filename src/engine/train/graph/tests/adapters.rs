@@ -1,7 +1,6 @@
 //! Adapters with all their settings against PEFT (`tests/references/make_adapter_references.py`).
 
 use super::*;
-use crate::engine::decoder::{Advance, Cache, Decoder};
 use crate::engine::held::Precision;
 use crate::engine::model::{Biases, HeldLinear, Saved, Targets};
 use crate::engine::weights::Weights;
@@ -9,10 +8,6 @@ use std::path::Path;
 
 const CASES: [(&str, &str); 5] =
     [("rslora", "llama"), ("dora", "llama"), ("saved", "llama"), ("bias_all", "gpt_neox"), ("bias_lora_only", "gpt2")];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine")
-}
 
 struct Case {
     golden: Golden,
@@ -52,32 +47,10 @@ impl Case {
     }
 }
 
+/// With a decay of weights.
 fn config(steps: u64) -> TrainConfig {
-    TrainConfig {
-        batch_size: 2,
-        micro_batch_size: 2,
-        packing: None,
-        group_by_length: false,
-        rate: LearningRate { peak: 3e-3, warmup: 0, steps, decay: Decay::Constant },
-        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.1 },
-        max_grad_norm: 1.0,
-        seed: 1,
-        evaluate_every: steps,
-        patience: None,
-        keep_best: false,
-    }
-}
-
-/// What `train` gives, and its losses.
-fn trained(graph: &Graph, examples: &[Example], config: &TrainConfig) -> (Vec<f64>, Vec<Vec<f32>>) {
-    let mut losses = Vec::new();
-    let outcome = train(graph, examples, &[], config, None, &mut |moment: &Moment| {
-        if let Moment::Step { loss, .. } = moment {
-            losses.push(*loss);
-        }
-        Ok(())
-    });
-    (losses, outcome.unwrap().values)
+    let steady = steady(steps, 2);
+    TrainConfig { adam: AdamW { weight_decay: 0.1, ..steady.adam }, ..steady }
 }
 
 #[test]
@@ -136,10 +109,7 @@ fn merged_adapters_answer_as_those_that_learn() {
         }
         let decoder = Decoder::new(merged);
         let rows: Vec<Vec<u32>> = case.examples().into_iter().map(|row| row.ids).collect();
-        let mut caches = vec![Cache::default(); rows.len()];
-        let mut rows: Vec<Advance<'_>> =
-            caches.iter_mut().zip(&rows).map(|(cache, tokens)| Advance { cache, tokens }).collect();
-        let error = distance(&decoder.advance_all(&mut rows), &case.golden.floats("logits"));
+        let error = distance(&all_logits(&decoder, &rows), &case.golden.floats("logits"));
         assert!(error < 1e-4, "{}: {error}", case.name());
     }
 }

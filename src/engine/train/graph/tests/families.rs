@@ -1,7 +1,6 @@
 //! Every family against transformers and PEFT: all folders of `TITER_GOLDEN_ENGINE`, else of `tests/golden/engine`.
 
 use super::*;
-use crate::engine::decoder::{Advance, Cache, Decoder};
 use crate::engine::generate::{BeamSearch, EarlyStopping, Request, Room, Search, Settings, StopReason, generate};
 use crate::engine::weights::{NamedTensor, Weights};
 use serde_json::Value;
@@ -15,8 +14,7 @@ fn other_root() -> Option<PathBuf> {
 }
 
 pub(super) fn all() -> Vec<Golden> {
-    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine");
-    let root = other_root().unwrap_or_else(own);
+    let root = other_root().unwrap_or_else(root);
     let entries = std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path());
     let mut folders: Vec<PathBuf> = entries.filter(|path| path.join("reference.safetensors").exists()).collect();
     folders.sort();
@@ -88,13 +86,6 @@ fn from_first(actual: &[f32], expected: &[f32]) -> f64 {
 fn finish(reports: impl Iterator<Item = Report>) {
     let wrong: String = reports.map(|report| report.wrong).collect();
     assert!(wrong.is_empty(), "\n{wrong}");
-}
-
-fn all_logits(decoder: &Decoder, rows: &[Vec<u32>]) -> Vec<f32> {
-    let mut caches = vec![Cache::default(); rows.len()];
-    let mut rows: Vec<Advance<'_>> =
-        caches.iter_mut().zip(rows).map(|(cache, tokens)| Advance { cache, tokens }).collect();
-    decoder.advance_all(&mut rows)
 }
 
 #[test]
@@ -202,7 +193,9 @@ fn adapters_are_those_of_peft() {
             let error = distance(&numbers(grads.get(&parameter.var).unwrap()), &expected) / largest;
             report.check(&format!("the gradient of {}", parameter.name), f64::from(error), 1e-4);
         }
-        for (step, (loss, expected)) in losses(&graph, &golden.examples()).iter().zip(&golden.losses()).enumerate() {
+        let (losses, _) = trained(&graph, &golden.examples(), &steady(20, 4));
+        assert_eq!(losses.len(), 20);
+        for (step, (loss, expected)) in losses.iter().zip(&golden.losses()).enumerate() {
             report.check(&format!("the loss of step {step}"), (loss / expected - 1.0).abs(), 1e-4);
         }
         report
@@ -217,33 +210,6 @@ fn adapters_are_those_of_peft() {
         Some(_) if !left_out.is_empty() => eprintln!("not compared with PEFT, as their bases have dropout: {left_out}"),
         Some(_) => {}
     }
-}
-
-/// The losses of twenty steps.
-fn losses(graph: &Graph, examples: &[Example]) -> Vec<f64> {
-    let config = TrainConfig {
-        batch_size: 4,
-        micro_batch_size: 4,
-        packing: None,
-        group_by_length: false,
-        rate: LearningRate { peak: 3e-3, warmup: 0, steps: 20, decay: Decay::Constant },
-        adam: AdamW { betas: (0.9, 0.999), eps: 1e-8, weight_decay: 0.0 },
-        max_grad_norm: 1.0,
-        seed: 1,
-        evaluate_every: 1,
-        patience: None,
-        keep_best: false,
-    };
-    let mut losses = Vec::new();
-    train(graph, examples, &[], &config, None, &mut |moment: &Moment| {
-        if let Moment::Step { loss, .. } = moment {
-            losses.push(*loss);
-        }
-        Ok(())
-    })
-    .unwrap();
-    assert_eq!(losses.len(), 20);
-    losses
 }
 
 #[test]
