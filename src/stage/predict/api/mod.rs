@@ -10,6 +10,8 @@
 //! a `template` of texts, that text is the user's message. Each answer is asked for in a call of its own. Whatever is
 //! asked once in a cache is in its ledger ([`crate::api`]) and never asked again, be the stage forced or audited.
 
+#[cfg(any(feature = "api", test))]
+mod body;
 mod model;
 mod question;
 #[cfg(feature = "api")]

@@ -1,5 +1,6 @@
 //! The work of such a stage: rows → calls → replies → files.
 
+use super::body::body;
 use super::question::Asker;
 use super::{ApiHints, ApiRecipe, KEY};
 use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Tokens, Told};
@@ -80,7 +81,7 @@ fn read(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<Rows> {
             let input = bytes as u64 + FRAME * (messages.len() as u64 + 1);
             let most = Tokens { input, output: recipe.max_new_tokens.into() };
             for sample in 0..recipe.samples.unwrap_or(1) {
-                all.calls.push(Call { body: asker.body(&messages, sample).to_string(), sample, most });
+                all.calls.push(Call { body: body(recipe, &messages, sample).to_string(), sample, most });
             }
             all.rows.push(row);
             all.places.push(place);
