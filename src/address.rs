@@ -89,6 +89,8 @@ pub struct Repository {
 const HUB: &str = "hf://";
 /// How repositories of data are told from those of models.
 const DATA: &str = "datasets/";
+/// The hub that is asked where no other is named.
+pub const ENDPOINT: &str = "https://huggingface.co";
 /// The branch that is meant where none is named.
 pub const BRANCH: &str = "main";
 
@@ -148,6 +150,11 @@ impl Address {
         };
         path.rsplit('/').next().unwrap_or(path)
     }
+}
+
+/// Whether a host is this machine itself: what is secret may go there without TLS.
+pub fn is_this_machine(host: &str) -> bool {
+    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
 }
 
 /// Whether a text is the address of something on a server.

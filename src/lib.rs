@@ -59,6 +59,7 @@
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
 //! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
+//! | `http` | how servers are spoken to, whatever is asked of them (features `api`, `hub`) |
 //! | [`secrets`] | values that may stand in no file and no message |
 //! | `fetch` | models and files of a hub or a server, brought into the cache (feature `hub`) |
 //! | [`store`], [`record`] | the cache, local and shared, and its upkeep; not stages |
@@ -97,6 +98,8 @@ pub mod exec;
 #[cfg(feature = "hub")]
 pub mod fetch;
 pub mod graph;
+#[cfg(any(feature = "api", feature = "hub"))]
+mod http;
 pub mod journal;
 pub mod key;
 pub mod lock;

@@ -3,25 +3,21 @@
 use super::reply::Reply;
 use super::trouble::{Trouble, beginning};
 use super::{Call, Ledger, Settings};
+use crate::http;
 use crate::secrets::Mask;
 use anyhow::{Context as _, bail};
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::redirect::Policy;
 use reqwest::{Response, Url};
 use serde_json::Value;
-use std::error::Error;
-use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
-/// To find a server.
-const CONNECT: Duration = Duration::from_secs(10);
 /// A longer reply is none.
 const LONGEST_REPLY: usize = 16 << 20;
 
 /// Speaks with an API.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
+    client: reqwest::Client,
     pub(super) runtime: Runtime,
     pub(super) settings: Settings,
     pub(super) ledger: Ledger,
@@ -37,11 +33,7 @@ impl Client {
     /// # Errors
     /// If the endpoint is no address, or the key none that can be sent.
     pub fn new(settings: Settings, ledger: Ledger) -> anyhow::Result<Self> {
-        // One that another part of the program chose is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().redirect(Policy::none()).connect_timeout(CONNECT);
-        let http = http.user_agent(concat!("titer/", env!("CARGO_PKG_VERSION"))).build()?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (client, runtime) = http::client()?;
         let url = format!("{}/chat/completions", settings.endpoint.trim_end_matches('/'));
         let url = Url::parse(&url).with_context(|| format!("`{}` is no address", settings.endpoint))?;
         let authorization = match settings.key.0.iter().next() {
@@ -57,13 +49,11 @@ impl Client {
             },
         };
         let mask = Mask::of_keys(&settings.key.0);
-        Ok(Self { http, runtime, settings, ledger, url, authorization, mask })
+        Ok(Self { client, runtime, settings, ledger, url, authorization, mask })
     }
 
-    /// The host, which is no secret.
     fn host(&self) -> String {
-        let port = self.url.port().map_or_else(String::new, |port| format!(":{port}"));
-        format!("{}{port}", self.url.host_str().unwrap_or_default())
+        http::host(&self.url)
     }
 
     /// Makes a call once. The reply can be read as [`Reply`].
@@ -79,7 +69,7 @@ impl Client {
     }
 
     async fn exchange(&self, call: &Call) -> Result<(Value, Reply), Trouble> {
-        let mut request = self.http.post(self.url.clone()).body(call.body.clone());
+        let mut request = self.client.post(self.url.clone()).body(call.body.clone());
         request = request.header(CONTENT_TYPE, "application/json").header(ACCEPT, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
@@ -125,9 +115,9 @@ impl Client {
 
     /// What a broken connection means.
     fn broken(&self, error: &reqwest::Error) -> Trouble {
-        let chain = std::iter::successors(Some(error as &(dyn Error + 'static)), |error| inner(*error));
-        let is_tls = chain.clone().any(|error| error.is::<rustls::Error>());
-        let reason = chain.last().map_or_else(String::new, ToString::to_string);
+        let causes = http::causes(error);
+        let is_tls = causes.clone().any(|error| error.is::<rustls::Error>());
+        let reason = causes.last().map_or_else(String::new, ToString::to_string);
         let host = self.host();
         match (is_tls, error.is_connect()) {
             (true, true) => Trouble::lasting(format!("no safe connection to `{host}` (TLS): {reason}")),
@@ -148,13 +138,5 @@ impl Client {
             }
             Trouble::Skipped => Trouble::Skipped,
         }
-    }
-}
-
-/// What an error is about. The system's errors hide what they hold from `source`.
-fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-        Some(inner) => Some(inner),
-        None => error.source(),
     }
 }

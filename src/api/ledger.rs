@@ -82,11 +82,6 @@ impl Ledger {
         self.state().places.len()
     }
 
-    /// Whether a reply is there.
-    pub fn has(&self, key: &Digest) -> bool {
-        self.state().places.contains_key(key)
-    }
-
     /// The reply to a call of this key. One that was damaged or removed meanwhile is none.
     pub fn get(&self, key: &Digest) -> Option<Value> {
         let place = self.state().places.get(key).cloned()?;
@@ -231,7 +226,7 @@ mod tests {
         keep(&other, 3, &reply);
         one.refresh().unwrap();
         one.refresh().unwrap();
-        assert!(one.has(&key(3)) && one.count() == 3);
+        assert_eq!((one.get(&key(3)), one.count()), (Some(reply), 3));
         assert_eq!(appended::files(&folder).len(), 2, "a file for each");
     }
 

@@ -5,7 +5,7 @@ use super::caching::Caching;
 use super::out;
 use super::project::{Failure, Project};
 use super::{Exit, args};
-use crate::address::{Address, Extent, Place};
+use crate::address::{Address, ENDPOINT, Extent, Place};
 use crate::diagnostic::Diagnostic;
 use crate::plan::{Elsewhere, Resolver};
 use crate::store::Store;
@@ -16,13 +16,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Args)]
 pub(super) struct Hub {
     /// The hub of models that `hf://…` means
-    #[arg(
-        long = "hub",
-        global = true,
-        env = "HF_ENDPOINT",
-        value_name = "URL",
-        default_value = "https://huggingface.co"
-    )]
+    #[arg(long = "hub", global = true, env = "HF_ENDPOINT", value_name = "URL", default_value = ENDPOINT)]
     endpoint: String,
     /// The environment variable with the token for models that are not for everybody
     #[arg(long, global = true, env = "TITER_HUB_TOKEN_FROM", value_name = "VARIABLE", default_value = "HF_TOKEN")]

@@ -2,7 +2,7 @@
 
 use super::group::lock;
 use super::strays;
-use super::{Event, Job, Local, Placement, Report, write_job};
+use super::{Event, Job, Local, Placement, Report, shortened, write_job};
 use crate::secrets::Mask;
 use crate::stage::{Cause, CommandRecipe, Progress, command};
 use anyhow::Context as _;
@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 const LONGEST_LINE: u64 = 64 * 1024;
 /// Lines of the log that a failure's message shows.
 const TAIL: usize = 10;
+/// Characters of such a line that it shows.
+const LONGEST_SHOWN: usize = 1000;
 /// How long what the command said is waited for when it has ended: a process that left its group may hold the pipe open.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// A command that ran for less has hardly left a process behind that hides: it is not looked for.
@@ -172,20 +174,11 @@ impl Listener {
                 if tail.len() == TAIL {
                     tail.pop_front();
                 }
-                tail.push_back(harmless(&shortened(line)));
+                tail.push_back(harmless(&shortened(line, LONGEST_SHOWN)));
                 Event::Log(line.to_string())
             }
         };
         let _ = self.reports.send(Report { node: self.node, event });
-    }
-}
-
-/// The beginning of a line that is too long for a message.
-fn shortened(line: &str) -> String {
-    const LONGEST: usize = 1000;
-    match line.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{} …", &line[..end]),
-        None => line.to_string(),
     }
 }
 

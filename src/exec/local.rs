@@ -49,7 +49,7 @@ struct Worker {
 }
 
 impl Local {
-    /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the commands that ask for
+    /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the jobs that ask for
     /// them.
     pub fn new(program: PathBuf, secrets: Secrets, reports: SyncSender<Report>) -> Self {
         Self { program, reports, secrets: Arc::new(secrets), idle: Arc::default(), groups: Arc::default() }

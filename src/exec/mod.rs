@@ -93,6 +93,14 @@ pub fn write_job(job: &Job, path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("writing `{}`", path.display()))
 }
 
+/// The beginning of a text that is too long.
+fn shortened(text: &str, longest: usize) -> String {
+    match text.char_indices().nth(longest) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text.to_string(),
+    }
+}
+
 impl Job {
     /// Does the job in this process.
     fn execute(&self, means: &Means, events: &dyn crate::stage::Events) -> anyhow::Result<()> {

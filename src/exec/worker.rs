@@ -1,6 +1,6 @@
 //! The worker's side: `titer worker` reads paths of job files, one a line, does one after the other, and writes events.
 
-use super::{Event, Job, REQUESTS_PER_SECOND};
+use super::{Event, Job, REQUESTS_PER_SECOND, shortened};
 use crate::secrets::Mask;
 use crate::stage::{Cause, Events, Means, Progress};
 use anyhow::Context as _;
@@ -9,6 +9,9 @@ use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Characters of a failure's message: a line of events has a limit.
+const LONGEST_MESSAGE: usize = 50_000;
 
 /// Looks a variable of the process's environment up.
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -23,20 +26,12 @@ pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_
         let path = path.context("reading the next job")?;
         out.send(&match run(&path, &out, environment) {
             Ok(()) => Event::Done,
-            Err(error) => Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}")) },
+            Err(error) => {
+                Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}"), LONGEST_MESSAGE) }
+            }
         })?;
     }
     Ok(())
-}
-
-/// The beginning of a message: a line of events has a limit.
-fn shortened(message: &str) -> String {
-    const LONGEST: usize = 50_000;
-    let mut shown: String = message.chars().take(LONGEST).collect();
-    if shown.len() < message.len() {
-        shown.push_str(" …");
-    }
-    shown
 }
 
 fn run<W: Write>(path: &str, out: &Lines<W>, environment: Environment<'_>) -> anyhow::Result<()> {

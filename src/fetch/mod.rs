@@ -7,7 +7,7 @@ mod hub;
 mod tests;
 mod web;
 
-use crate::address::{Address, Extent, Place};
+use crate::address::{Address, ENDPOINT, Extent, Place};
 use crate::record::FileEntry;
 use crate::store::{Fetched, Store};
 use anyhow::{Context as _, bail, ensure};
@@ -20,9 +20,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use web::{Trouble, Web, is_safe};
-
-/// The hub that is asked where no other is named.
-pub const ENDPOINT: &str = "https://huggingface.co";
 
 /// A secret; it shows itself nowhere.
 #[derive(Clone)]

@@ -4,9 +4,10 @@
 //! goes to the host that it is for, over TLS or to this machine, and to no other that a server may send one on to.
 
 use super::{Expected, Settings};
+use crate::address::is_this_machine;
+use crate::http::{self, host};
 use anyhow::Context as _;
 use reqwest::header::{ACCEPT, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fs::File;
@@ -16,10 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
-/// To find a server.
-const CONNECT: Duration = Duration::from_secs(10);
 /// Servers in a row that one may be sent on to.
 const MOST_REDIRECTS: usize = 10;
 /// Tries in a row that brought nothing.
@@ -70,11 +69,7 @@ pub(super) struct Web {
 
 impl Web {
     pub(super) fn new(settings: Settings, stop: Arc<AtomicBool>) -> anyhow::Result<Self> {
-        // One that another part of the program chose is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().redirect(Policy::none()).connect_timeout(CONNECT);
-        let client = client.user_agent(concat!("titer/", env!("CARGO_PKG_VERSION"))).build()?;
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (client, runtime) = http::client()?;
         Ok(Self { client, runtime, settings, stop })
     }
 
@@ -170,11 +165,9 @@ impl Web {
             while let Some(piece) = self.piece(&mut response).await? {
                 file.write_all(&piece)?;
                 length += piece.len() as u64;
-                if size.is_some_and(|size| length > size) {
+                if let Some(size) = size.filter(|size| length > *size) {
                     file.set_len(0)?;
-                    return Err(Trouble::Lasting(anyhow::anyhow!(
-                        "it is longer than the {size:?} bytes that were said"
-                    )));
+                    return Err(Trouble::Lasting(anyhow::anyhow!("it is longer than the {size} bytes that were said")));
                 }
                 told(length);
             }
@@ -238,12 +231,8 @@ impl Web {
         format!("`{}` has been silent for {} s", host(url), self.settings.silence.as_secs_f32())
     }
 
-    /// The reason alone: an address may hold a signature.
     fn passing(&self, url: &Url, error: &reqwest::Error) -> Trouble {
-        let mut reason: &dyn std::error::Error = error;
-        while let Some(source) = reason.source() {
-            reason = source;
-        }
+        let reason = http::causes(error).last().map_or_else(String::new, ToString::to_string);
         Trouble::Passing(format!("`{}` cannot be reached: {reason}", host(url)), None)
     }
 
@@ -284,15 +273,9 @@ impl Web {
     }
 }
 
-/// The host of an address, which is no secret.
-fn host(url: &Url) -> String {
-    let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-    format!("{}{port}", url.host_str().unwrap_or_default())
-}
-
 /// Whether a secret may go to a server, and whether one may be sent on from there: over TLS, or on this machine.
 pub(super) fn is_safe(url: &Url) -> bool {
-    url.scheme() == "https" || matches!(url.host_str(), Some("127.0.0.1" | "localhost" | "[::1]"))
+    url.scheme() == "https" || url.host_str().is_some_and(is_this_machine)
 }
 
 fn is_as_safe(from: &Url, to: &Url) -> bool {

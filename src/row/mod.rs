@@ -47,6 +47,12 @@ pub fn text<'a>(row: &'a Row, column: &str) -> Option<Cow<'a, str>> {
     }
 }
 
+/// Adds a column behind the others, in the place of an earlier one of that name.
+pub fn put(row: &mut Row, column: &str, value: Value) {
+    row.shift_remove(column);
+    row.insert(column.to_string(), value);
+}
+
 /// The names of a row's columns, for messages.
 pub fn columns(row: &Row) -> String {
     let names: Vec<String> = row.keys().map(|name| format!("`{name}`")).collect();

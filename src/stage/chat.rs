@@ -156,6 +156,15 @@ pub(crate) fn messages(row: &Row) -> anyhow::Result<Vec<Message>> {
     Ok(messages)
 }
 
+/// Puts the system's message, if there is one, before a conversation that does not begin with its own.
+pub(crate) fn put_first(system: Option<&str>, messages: &mut Vec<Message>) {
+    if let Some(system) = system
+        && messages.first().is_none_or(|message| message.role() != "system")
+    {
+        messages.insert(0, Message::new("system", system));
+    }
+}
+
 /// The `messages` of a row.
 fn conversation(row: &Row) -> anyhow::Result<Vec<Message>> {
     let read = |list: &[Value]| list.iter().map(message).collect::<anyhow::Result<Vec<_>>>();
@@ -264,11 +273,7 @@ impl Chat {
     /// The conversation of a row, with the system's message before it.
     pub(crate) fn messages(&self, row: &Row) -> anyhow::Result<Vec<Message>> {
         let mut messages = messages(row)?;
-        if let Some(system) = &self.system
-            && messages[0].role() != "system"
-        {
-            messages.insert(0, Message::new("system", system));
-        }
+        put_first(self.system.as_deref(), &mut messages);
         Ok(messages)
     }
 

@@ -1,6 +1,7 @@
-//! What earlier attempts at a stage's work left: where an unfinished one stood, and answers to single rows.
+//! What earlier work left: where an unfinished attempt stood, answers to single rows, and replies that were paid for.
 //!
-//! A help, never a duty: what cannot be read or written costs time, not the stage.
+//! The first two are a help, never a duty: what cannot be read or written costs time, not the stage. The ledger is kept by
+//! the room `api`.
 
 use crate::appended::{self, line, read};
 use crate::key::Digest;
@@ -20,7 +21,6 @@ pub struct Earlier {
     /// A folder for answers to single rows, of all work that differs in its rows only. It may not exist yet.
     pub rows: Option<PathBuf>,
     /// The folder of the replies that were paid for. It may not exist yet.
-    #[serde(default)]
     pub ledger: Option<PathBuf>,
 }
 

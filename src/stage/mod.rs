@@ -33,6 +33,7 @@ pub use reference::{InputSource, Reference, is_name};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::secrets::Secrets;
 use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
+use anyhow::Context as _;
 use reference::{Expression, Layers};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -407,6 +408,15 @@ pub fn check_metrics(recipe: &Recipe, known: &[String]) -> Vec<Diagnostic> {
         Recipe::Aggregate(recipe) => aggregate::check_metrics(recipe, known),
         _ => Vec::new(),
     }
+}
+
+/// Writes a value as a file that people read, too.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(value)? + "\n";
+    std::fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// Does the work: writes the kind's outputs into the context's folder.

@@ -197,6 +197,18 @@ impl Texts {
 /// Rows of a file that are looked at before anything runs.
 const CHECKED_ROWS: usize = 1000;
 
+/// The first row of a file that cannot be read, or with which something is `wrong`.
+pub(super) fn check_each(input: &Input, wrong: impl Fn(&Row) -> anyhow::Result<()>) -> Result<(), Diagnostic> {
+    for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
+        let (line, row) = item?;
+        wrong(&row).map_err(|error| {
+            let hint = format!("the row has the columns {}", row::columns(&row));
+            Diagnostic::in_file(&input.name, Some(line), format!("{error:#}")).hint(hint)
+        })?;
+    }
+    Ok(())
+}
+
 /// What a row must have besides what the template asks for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Needed<'a> {
@@ -223,25 +235,14 @@ pub(super) fn check_rows(
         Ok(prompter) => prompter,
         Err(error) => return Some(Diagnostic::new(format!("the template cannot be used: {error:#}"))),
     };
-    let rows = match row::read(&input.path, &input.name) {
-        Ok(rows) => rows,
-        Err(error) => return Some(error.into()),
+    let wrong = |row: &Row| {
+        prompter.prompt(row)?;
+        match needed {
+            Needed::Answer => prompter.answer(row).map(drop),
+            Needed::Columns(columns) => has(row, columns),
+        }
     };
-    for item in rows.take(CHECKED_ROWS) {
-        let (line, row) = match item {
-            Ok(row) => row,
-            Err(error) => return Some(error.into()),
-        };
-        let has_needed = match needed {
-            Needed::Answer => prompter.answer(&row).map(drop),
-            Needed::Columns(columns) => has(&row, columns),
-        };
-        let Err(error) = prompter.prompt(&row).and(has_needed) else { continue };
-        let problem = format!("{error:#}");
-        let hint = format!("the row has the columns {}", row::columns(&row));
-        return Some(Diagnostic::in_file(&input.name, Some(line), problem).hint(hint));
-    }
-    None
+    check_each(input, wrong).err()
 }
 
 fn has(row: &Row, columns: &[&str]) -> anyhow::Result<()> {

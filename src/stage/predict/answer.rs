@@ -15,7 +15,7 @@ use crate::engine::tokenizer::Tokenizer;
 use crate::key::Digest;
 use crate::row::{self, Row};
 use crate::settings::Bytes;
-use crate::stage::{Answers, Context, Input, Progress};
+use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use std::cell::RefCell;
@@ -126,9 +126,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     }
     writer.finish()?;
     summary.warn(context);
-    let path = context.output.join("summary.json");
-    fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    write_json(&context.output.join("summary.json"), &summary)
 }
 
 impl Answerer<'_> {

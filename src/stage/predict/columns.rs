@@ -3,16 +3,11 @@
 use super::{CandidateSettings, LogProbabilities, Measure, PredictRecipe};
 use crate::engine::generate::Answer;
 use crate::engine::kernels;
-use crate::row::{self, Row};
-use serde_json::{Value, json};
+use crate::row::{self, Row, put};
+use serde_json::json;
 
 /// Number of a row's answer, where it has several.
 const SAMPLE: &str = "sample";
-
-fn put(row: &mut Row, column: &str, value: Value) {
-    row.shift_remove(column);
-    row.insert(column.to_string(), value);
-}
 
 /// Adds an answer.
 pub(super) fn answer(row: &mut Row, recipe: &PredictRecipe, prompt_tokens: usize, number: usize, answer: &Answer) {
@@ -88,6 +83,7 @@ mod tests {
     use super::*;
     use crate::engine::generate::StopReason;
     use crate::stage::predict::tests::recipe;
+    use serde_json::Value;
 
     fn found(text: &str) -> Answer {
         let log_probabilities = vec![-0.5, -1.0, -0.25];

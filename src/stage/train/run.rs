@@ -17,7 +17,7 @@ use crate::engine::weights::write;
 use crate::row::{self, Row};
 use crate::stage::prompt::{Prompter, Template};
 use crate::stage::train::{Architecture, Keep};
-use crate::stage::{Context, Progress};
+use crate::stage::{Context, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -408,13 +408,7 @@ fn summary(outcome: &Outcome, sizes: &Sizes, examples: &[Example], validation: &
 }
 
 fn write_summary(context: &Context<'_>, summary: &Value) -> anyhow::Result<()> {
-    let path = context.output.join("summary.json");
-    write_json(&path, summary)
-}
-
-fn write_json(path: &Path, value: &Value) -> anyhow::Result<()> {
-    fs::write(path, serde_json::to_string_pretty(value)? + "\n")
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    write_json(&context.output.join("summary.json"), summary)
 }
 
 /// No rows: the result is the base.

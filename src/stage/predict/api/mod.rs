@@ -10,6 +10,8 @@
 //! a `template` of texts, that text is the user's message. Each answer is asked for in a call of its own. Whatever is
 //! asked once in a cache is in its ledger ([`crate::api`]) and never asked again, be the stage forced or audited.
 
+#[cfg(any(feature = "api", test))]
+mod body;
 mod model;
 mod question;
 #[cfg(feature = "api")]
@@ -20,10 +22,9 @@ pub use model::{ApiHints, Limit, Omitted, Price};
 
 use super::{PredictForm, Sample, StopTexts};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::row;
 use crate::settings::{At, Fields, Group as _, Setting, Table};
 use crate::stage::chat::ChatSettings;
-use crate::stage::prompt::Template;
+use crate::stage::prompt::{Template, check_each};
 use crate::stage::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -164,9 +165,6 @@ fn stage(form: ApiForm, problems: &mut Problems) -> Option<Stage> {
     (problems.len() == before).then_some(Stage { hints, ..Stage::new(Recipe::Api(recipe), inputs) })
 }
 
-/// Rows that are looked at before anything runs.
-const CHECKED_ROWS: usize = 1000;
-
 /// The first row of a file that cannot be read, or cannot become messages.
 pub fn check_api(recipe: &ApiRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let rows = inputs.iter().filter(|input| input.role == "data");
@@ -178,21 +176,7 @@ fn check_rows(recipe: &ApiRecipe, input: &Input) -> Option<Diagnostic> {
         Ok(asker) => asker,
         Err(error) => return Some(Diagnostic::new(format!("the template cannot be used: {error:#}"))),
     };
-    let rows = match row::read(&input.path, &input.name) {
-        Ok(rows) => rows,
-        Err(error) => return Some(error.into()),
-    };
-    for item in rows.take(CHECKED_ROWS) {
-        let (line, row) = match item {
-            Ok(row) => row,
-            Err(error) => return Some(error.into()),
-        };
-        if let Err(error) = asker.messages(&row) {
-            let hint = format!("the row has the columns {}", row::columns(&row));
-            return Some(Diagnostic::in_file(&input.name, Some(line), format!("{error:#}")).hint(hint));
-        }
-    }
-    None
+    check_each(input, |row| asker.messages(row).map(drop)).err()
 }
 
 /// Does the work: asks for every row and writes `predictions.jsonl` and `summary.json`.

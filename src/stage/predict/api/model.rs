@@ -1,5 +1,6 @@
 //! The `model` of a prediction that is behind an API: a table with its address, its name and how it is asked.
 
+use crate::address::is_this_machine;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Decode, Schema, Seconds, Value};
 use crate::stage::command::{SECRET, secret_name};
@@ -90,7 +91,7 @@ impl Address {
         let Some(rest) = self.0.strip_prefix("http://") else { return true };
         let host = rest.split('/').next().unwrap_or_default();
         let name = if host.starts_with('[') { host.split_inclusive(']').next() } else { host.split(':').next() };
-        matches!(name, Some("127.0.0.1" | "localhost" | "[::1]"))
+        name.is_some_and(is_this_machine)
     }
 }
 

@@ -1,3 +1,4 @@
+use super::body::body;
 use super::question::Asker;
 use super::*;
 use crate::diagnostic::Sources;
@@ -72,20 +73,20 @@ fn rows_become_messages() {
 
 #[test]
 fn what_is_sent_is_what_is_set() {
-    let body = |model: &str, settings: &str, sample| {
+    let sent = |model: &str, settings: &str, sample| {
         let recipe = recipe(model, settings);
         let asker = Asker::new(&recipe).unwrap();
-        asker.body(&asker.messages(&row(json!({ "instruction": "a" }))).unwrap(), sample).to_string()
+        body(&recipe, &asker.messages(&row(json!({ "instruction": "a" }))).unwrap(), sample).to_string()
     };
     let begin = r#"{"model":"m-1","messages":[{"role":"user","content":"a"}],"#;
-    assert_eq!(body("", "", 0), format!(r#"{begin}"max_tokens":128,"temperature":0.0,"n":1,"stream":false}}"#));
+    assert_eq!(sent("", "", 0), format!(r#"{begin}"max_tokens":128,"temperature":0.0,"n":1,"stream":false}}"#));
     let drawn =
         "sample = { temperature = 0.5, top_p = 0.9 }\nsamples = 3\nseed = 7\nstop = [\"!\"]\nmax_new_tokens = 5";
     let expected = r#""max_tokens":5,"temperature":0.5,"top_p":0.9,"seed":9,"stop":["!"],"n":1,"stream":false}"#;
-    assert_eq!(body("", drawn, 2), format!("{begin}{expected}"));
+    assert_eq!(sent("", drawn, 2), format!("{begin}{expected}"));
     let other = ", limit = \"max_completion_tokens\", omit = [\"temperature\", \"n\", \"stream\", \"seed\"], body = { effort = \"low\" }";
     let expected = r#""max_completion_tokens":5,"top_p":0.9,"stop":["!"],"effort":"low"}"#;
-    assert_eq!(body(other, drawn, 2), format!("{begin}{expected}"));
+    assert_eq!(sent(other, drawn, 2), format!("{begin}{expected}"));
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! The work of such a stage: rows → calls → replies → files.
 
+use super::body::body;
 use super::question::Asker;
 use super::{ApiHints, ApiRecipe, KEY};
 use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Tokens, Told};
 use crate::row::{self, Row};
 use crate::settings::Seconds;
-use crate::stage::{Context, Progress};
+use crate::stage::{Context, Progress, write_json};
 use anyhow::{Context as _, anyhow};
 use serde::Serialize;
-use serde_json::Value;
-use std::fs;
 use std::time::Duration;
 
 /// Before the first new try of a call.
@@ -82,7 +81,7 @@ fn read(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<Rows> {
             let input = bytes as u64 + FRAME * (messages.len() as u64 + 1);
             let most = Tokens { input, output: recipe.max_new_tokens.into() };
             for sample in 0..recipe.samples.unwrap_or(1) {
-                all.calls.push(Call { body: asker.body(&messages, sample).to_string(), sample, most });
+                all.calls.push(Call { body: body(recipe, &messages, sample).to_string(), sample, most });
             }
             all.rows.push(row);
             all.places.push(place);
@@ -154,24 +153,18 @@ fn write(recipe: &ApiRecipe, context: &Context<'_>, rows: Vec<Row>, replies: &[R
             .events
             .warn(format!("{others} answers were ended neither by the model nor by a limit: see `stop_reason`"));
     }
-    let path = context.output.join("summary.json");
-    fs::write(&path, serde_json::to_string_pretty(&summary)? + "\n")
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    write_json(&context.output.join("summary.json"), &summary)
 }
 
 /// Adds an answer: the columns are those of a model that titer runs itself; columns of an earlier prediction are replaced.
 fn add(row: &mut Row, recipe: &ApiRecipe, number: usize, reply: &Reply, stop: &str) {
     let text = if recipe.strip { reply.text.trim() } else { &reply.text };
-    let mut put = |column: &str, value: Value| {
-        row.shift_remove(column);
-        row.insert(column.to_string(), value);
-    };
-    put(row::PREDICTION, text.into());
-    put("prompt_tokens", reply.tokens.map(|tokens| tokens.input).into());
-    put("new_tokens", reply.tokens.map(|tokens| tokens.output).into());
-    put("stop_reason", stop.into());
+    row::put(row, row::PREDICTION, text.into());
+    row::put(row, "prompt_tokens", reply.tokens.map(|tokens| tokens.input).into());
+    row::put(row, "new_tokens", reply.tokens.map(|tokens| tokens.output).into());
+    row::put(row, "stop_reason", stop.into());
     if recipe.samples.is_some() {
-        put("sample", number.into());
+        row::put(row, "sample", number.into());
     }
 }
 
