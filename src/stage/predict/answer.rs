@@ -19,7 +19,6 @@ use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
 use serde::Serialize;
 use std::cell::RefCell;
-use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
