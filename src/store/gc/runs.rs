@@ -125,7 +125,10 @@ impl Store {
             let (rank, named) = ((at, place), digests(&bytes));
             if let Some(Owner { name }) = summary.process {
                 let (keys, source) = match self.is_gone(&name) {
-                    true => (self.relied(&name)?.unwrap_or_default().keys, Source::Begun(path, self.root.join("roots").join(&name))),
+                    true => (
+                        self.relied(&name)?.unwrap_or_default().keys,
+                        Source::Begun(path, self.root.join("roots").join(&name)),
+                    ),
                     false => (Vec::new(), Source::Live),
                 };
                 let keys = keys.into_iter().collect();
