@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// The person's paths that were looked at, each once: hashing is the dear part.
+/// What a path names: where each file is, what messages call it, and its digest.
 pub(super) type Found = Result<Vec<(Place, String, Digest)>, Box<Diagnostic>>;
 
 /// Finds files and their digests.
@@ -25,6 +25,7 @@ pub(super) struct Finder<'a> {
     pipeline: &'a Pipeline,
     pub(super) store: &'a Store,
     root: &'a Path,
+    /// The paths that were looked at, each once: hashing is the dear part.
     found: RefCell<BTreeMap<(u8, String), Found>>,
     /// What was looked at of the person's files.
     facts: RefCell<Facts>,

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub struct Material {
     /// See [`crate::stage::InputSpec::role`].
     pub role: String,
-    /// See [`Input::labels`].
+    /// See [`crate::stage::Input::labels`].
     pub labels: BTreeMap<String, serde_json::Value>,
     /// What messages call it.
     pub name: String,
