@@ -157,32 +157,16 @@ pub fn sample<T>(work: Vec<T>, number: usize, stage: impl Fn(&T) -> String, key:
 mod tests {
     use super::*;
     use crate::key::KeyDocument;
-    use crate::record::Machine;
     use crate::store::Committed;
     use serde_json::json;
     use std::os::unix::fs::PermissionsExt as _;
-
-    fn info(threads: u32) -> RunInfo {
-        RunInfo {
-            instance: "mix.a".into(),
-            started: String::new(),
-            wall_seconds: 0.0,
-            machine: Machine::here(),
-            device: "cpu".into(),
-            threads,
-            gpus: vec![],
-            tries: 1,
-            program: String::new(),
-            warnings: vec![],
-            imported: None,
-        }
-    }
 
     fn commit(store: &Store, text: &str, threads: u32) -> Committed {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("train.jsonl"), text).unwrap();
         let document = KeyDocument::new("mix", 1, json!({}), vec![]);
-        store.commit(folder.path(), &[("train", "train.jsonl")], &document, info(threads)).unwrap()
+        let run = RunInfo { threads, ..RunInfo::begin("mix.a") };
+        store.commit(folder.path(), &[("train", "train.jsonl")], &document, run).unwrap()
     }
 
     fn made(store: &Store, texts: [&str; 2]) -> (Record, Record) {

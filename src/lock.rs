@@ -245,28 +245,15 @@ impl Held {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{FORMAT as RECORD, Machine, Output, RunInfo};
+    use crate::record::{FORMAT as RECORD, Output, RunInfo};
 
     fn digest(text: &str) -> Digest {
         Digest::of(text.as_bytes())
     }
 
     fn record(key: &str, output: &str) -> Record {
-        let run = RunInfo {
-            instance: "mix.a".into(),
-            started: String::new(),
-            wall_seconds: 0.0,
-            machine: Machine::here(),
-            device: "cpu".into(),
-            threads: 1,
-            gpus: vec![],
-            tries: 1,
-            program: String::new(),
-            warnings: vec![],
-            imported: None,
-        };
         let output = Output { name: "train".into(), path: "train.jsonl".into(), digest: digest(output), files: vec![] };
-        Record { format: RECORD, key: digest(key), outputs: vec![output], run }
+        Record { format: RECORD, key: digest(key), outputs: vec![output], run: RunInfo::begin("mix.a") }
     }
 
     fn made(instances: &[(&str, &str)]) -> Section {

@@ -149,6 +149,23 @@ pub struct Imported {
 }
 
 impl RunInfo {
+    /// Of work that begins here and now, on one thread of the processor.
+    pub fn begin(instance: &str) -> Self {
+        Self {
+            instance: instance.to_string(),
+            started: jiff::Timestamp::now().to_string(),
+            wall_seconds: 0.0,
+            machine: Machine::here(),
+            device: "cpu".to_string(),
+            threads: 1,
+            gpus: Vec::new(),
+            tries: 1,
+            program: env!("CARGO_PKG_VERSION").to_string(),
+            warnings: Vec::new(),
+            imported: None,
+        }
+    }
+
     /// Who made it and when, in words: `made by …`, `imported from …`.
     pub fn origin(&self) -> String {
         match &self.imported {
@@ -242,19 +259,7 @@ mod tests {
             format: FORMAT,
             key: Digest::of(b"key"),
             outputs: outputs.iter().map(output).collect(),
-            run: RunInfo {
-                instance: "mix.train[n=20]".into(),
-                started: "2026-01-02T03:04:05Z".into(),
-                wall_seconds: 0.1,
-                machine: Machine::here(),
-                device: "cpu".into(),
-                threads: 2,
-                gpus: vec![],
-                tries: 1,
-                program: "0.1.0".into(),
-                warnings: vec![],
-                imported: None,
-            },
+            run: RunInfo { wall_seconds: 0.1, threads: 2, ..RunInfo::begin("mix.train[n=20]") },
         }
     }
 

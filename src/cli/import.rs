@@ -11,7 +11,7 @@ use crate::diagnostic::{Diagnostic, Problems};
 use crate::key::KeyDocument;
 use crate::manifest::Source;
 use crate::plan::{Status, is_model_file};
-use crate::record::{Imported, Machine, Record, RunInfo};
+use crate::record::{Imported, Record, RunInfo};
 use crate::row;
 use crate::settings::Bytes;
 use crate::stage::Kind;
@@ -109,17 +109,10 @@ fn document(project: &Project, selector: &str, node: usize) -> Result<KeyDocumen
 fn run_info(id: &str, from: &Path, note: Option<String>) -> RunInfo {
     let from = std::path::absolute(from).unwrap_or_else(|_| from.to_path_buf());
     RunInfo {
-        instance: id.to_string(),
-        started: jiff::Timestamp::now().to_string(),
-        wall_seconds: 0.0,
-        machine: Machine::here(),
         device: "unknown".to_string(),
         threads: 0,
-        gpus: Vec::new(),
-        tries: 1,
-        program: env!("CARGO_PKG_VERSION").to_string(),
-        warnings: Vec::new(),
         imported: Some(Imported { from: from.file_name().unwrap_or_default().to_string_lossy().into_owned(), note }),
+        ..RunInfo::begin(id)
     }
 }
 

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::journal::{Asked, Entry, PlanDocument};
     use crate::key::KeyDocument;
-    use crate::record::{Machine, RunInfo};
+    use crate::record::RunInfo;
     use serde_json::{Value, json};
 
     struct Cache {
@@ -214,19 +214,7 @@ mod tests {
             let output = self.folder.path().join("made");
             std::fs::create_dir_all(&output).unwrap();
             std::fs::write(output.join("summary.json"), summary.to_string()).unwrap();
-            let run = RunInfo {
-                instance: "score.a".into(),
-                started: String::new(),
-                wall_seconds: 1.0,
-                machine: Machine::here(),
-                device: "cpu".into(),
-                threads: 1,
-                gpus: vec![],
-                tries: 1,
-                program: String::new(),
-                warnings: vec![],
-                imported: None,
-            };
+            let run = RunInfo::begin("score.a");
             self.store.commit(&output, &[("summary", "summary.json")], &document, run).unwrap();
             document.key()
         }

@@ -1,6 +1,6 @@
 //! Paths at which there is nothing, or something else: what is said of them.
 
-use super::resolver::is_glob;
+use super::finder::is_glob;
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Place, closest};
 use crate::manifest::{NamedPath, Pipeline};

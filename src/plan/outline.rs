@@ -63,7 +63,7 @@ impl Resolver<'_> {
         };
         for input in &self.pipeline.instances[node].inputs {
             match &input.source {
-                Source::Path(path) => match self.find(input, path) {
+                Source::Path(path) => match self.finder.find(input, path) {
                     Ok(found) => materials.extend(found),
                     Err(_) => open.push(missing(input, path)),
                 },
@@ -104,7 +104,7 @@ impl Resolver<'_> {
         for input in &instance.inputs {
             match &input.source {
                 Source::Path(path) => {
-                    for found in self.find(input, path).map_err(|problem| *problem)? {
+                    for found in self.finder.find(input, path).map_err(|problem| *problem)? {
                         inputs.push((
                             input.role.as_str(),
                             json!({ "role": found.role, "labels": found.labels, "digest": found.digest }),

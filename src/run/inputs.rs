@@ -6,8 +6,8 @@ use crate::plan::{Plan, Status};
 use crate::store::{Store, StoreError};
 use std::collections::BTreeSet;
 
-/// Tells collectors that the plan counts on its results, and others what it will make again (`forced`); if some may have gone since the cache was opened, it is to be made
-/// anew.
+/// Tells collectors that the plan counts on its results, and others what it will make again (`forced`). Returns whether
+/// some may have gone since the cache was opened: the plan is to be made anew then.
 ///
 /// # Errors
 /// If the cache cannot be written.

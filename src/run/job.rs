@@ -4,7 +4,7 @@ use crate::exec::{Job, Local, Placement};
 use crate::key::{Digest, KeyDocument};
 use crate::manifest::Instance;
 use crate::plan::{Material, Place};
-use crate::record::{FileEntry, Machine, RunInfo};
+use crate::record::{FileEntry, RunInfo};
 use crate::settings::Bytes;
 use crate::stage::{Earlier, Input, Progress, Recipe};
 use crate::store::{Claim, Committed, Store, Watch, WorkDir};
@@ -127,18 +127,12 @@ impl Running {
             root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
-            instance: name,
-            started: jiff::Timestamp::now().to_string(),
-            wall_seconds: 0.0,
-            machine: Machine::here(),
             device: if placement.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty()) { "cuda" } else { "cpu" }
                 .to_string(),
             threads: u32::try_from(placement.threads).unwrap_or(u32::MAX),
             gpus: placement.gpus.clone().unwrap_or_default(),
             tries: self.tries,
-            program: env!("CARGO_PKG_VERSION").to_string(),
-            warnings: Vec::new(),
-            imported: None,
+            ..RunInfo::begin(&name)
         };
         self.started = Some(Started {
             at: Instant::now(),

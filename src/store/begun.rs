@@ -6,9 +6,8 @@
 
 use super::Store;
 use super::error::Result;
-use super::file;
 use super::roots::Relied;
-use crate::journal::{Counts, Entry, Process, RunState, RunSummary, State};
+use crate::journal::{Counts, Entry, RunState, RunSummary, State};
 use crate::key::Digest;
 use crate::record::Record;
 use jiff::Timestamp;
@@ -24,16 +23,9 @@ impl Store {
     pub fn keys_of(&self, run: &RunSummary) -> Result<Option<BTreeMap<String, Digest>>> {
         match (&run.plan, &run.process) {
             (Some(plan), _) => Ok(self.plan(plan)?.map(|plan| plan.instances)),
-            (None, Some(process)) => Ok(self.list_of(process)?.map(|list| list.names)),
+            (None, Some(process)) => Ok(self.relied(&process.name)?.map(|relied| relied.names)),
             (None, None) => Ok(None),
         }
-    }
-
-    /// What a process wrote down; none if that is gone.
-    fn list_of(&self, process: &Process) -> Result<Option<Relied>> {
-        let path = self.root.join("roots").join(&process.name);
-        let text = file::read_if_there(&path)?;
-        Ok(text.map(|text| Relied::parse(&String::from_utf8_lossy(&text))))
     }
 
     /// A summary that was begun and not ended, filled in with what the cache tells.
@@ -44,7 +36,7 @@ impl Store {
         let claims = self.claimed()?.into_iter().filter(|claim| claim.owner == process.name);
         let claimed: BTreeMap<Digest, Option<Timestamp>> = claims.map(|claim| (claim.key, claim.since)).collect();
         // Without its list only that is known which it said at its begin.
-        let Some(Relied { names, ends, mut failures, open, .. }) = self.list_of(process)? else { return Ok(run) };
+        let Some(Relied { names, ends, mut failures, open, .. }) = self.relied(&process.name)? else { return Ok(run) };
         let is_made = |(name, state): (&String, &State)| names.get(name).copied().filter(|_| *state != State::Failed);
         let ended: BTreeSet<Digest> = ends.iter().filter_map(is_made).collect();
         // What waited for others when it began, and has no key yet.

@@ -1,8 +1,8 @@
-//! The few things that the store does with single files: hash, copy, sync, replace.
+//! The few things that the store does with single files and folders: hash, copy, sync, replace, list.
 
 use super::error::{At, Result};
 use crate::key::Digest;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -60,6 +60,15 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(error).at("read", path),
+    }
+}
+
+/// The files and folders in a folder; none if it is not there.
+pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.map(|entry| entry.at("read", folder)).collect(),
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error).at("read", folder),
     }
 }
 

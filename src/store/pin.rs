@@ -33,14 +33,9 @@ impl Store {
     /// # Errors
     /// If one cannot be read: what it keeps would go.
     pub fn pins(&self) -> Result<Vec<Pin>> {
-        let folder = self.root.join("pins");
         let mut pins = Vec::new();
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if file::is_absent(&error) => return Ok(pins),
-            entries => entries.at("read", &folder)?,
-        };
-        for entry in entries {
-            let path = entry.at("read", &folder)?.path();
+        for entry in file::entries(&self.root.join("pins"))? {
+            let path = entry.path();
             let Some(bytes) = file::read_if_there(&path)? else { continue };
             let damaged = |error: serde_json::Error| StoreError::BadPin { path, reason: error.to_string() };
             pins.push(serde_json::from_slice(&bytes).map_err(damaged)?);

@@ -107,14 +107,8 @@ impl Store {
 
     /// All claims of keys, those of dead processes too.
     pub(super) fn claimed(&self) -> Result<Vec<Claimed>> {
-        let folder = self.root.join("claims");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if file::is_absent(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(error).at("read", &folder),
-        };
         let mut claims = Vec::new();
-        for entry in entries.flatten() {
+        for entry in file::entries(&self.root.join("claims"))? {
             let name = entry.file_name().to_string_lossy().into_owned();
             let (key, again) = name.split_once('.').map_or((name.as_str(), false), |(key, _)| (key, true));
             // One that vanishes at this moment is no claim any more.

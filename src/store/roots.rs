@@ -133,19 +133,11 @@ impl Store {
     /// # Errors
     /// If the cache cannot be read.
     pub fn intended(&self, watches: &mut BTreeMap<String, Watch>) -> Result<Intended> {
-        let folder = self.root.join("roots");
         let mut intended = Intended::default();
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if file::is_absent(&error) => return Ok(intended),
-            Err(error) => return Err(error).at("read", &folder),
-        };
-        for entry in entries {
-            let path = entry.at("read", &folder)?.path();
-            let text = file::read_if_there(&path)?.unwrap_or_default();
-            let Some(owner) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if self.is_alive(owner, watches.entry(owner.to_string()).or_default()) {
-                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+        for entry in file::entries(&self.root.join("roots"))? {
+            let Ok(owner) = entry.file_name().into_string() else { continue };
+            let relied = self.relied(&owner)?.unwrap_or_default();
+            if self.is_alive(&owner, watches.entry(owner.clone()).or_default()) {
                 let pipeline = relied.pipeline.unwrap_or_default();
                 let open = relied.again.into_iter().filter(|name| !relied.ends.contains_key(name));
                 intended.again.extend(open.map(|name| (pipeline.clone(), name)));
@@ -153,6 +145,12 @@ impl Store {
             }
         }
         Ok(intended)
+    }
+
+    /// What a process wrote down; none if that is gone.
+    pub(super) fn relied(&self, process: &str) -> Result<Option<Relied>> {
+        let text = file::read_if_there(&self.root.join("roots").join(process))?;
+        Ok(text.map(|text| Relied::parse(&String::from_utf8_lossy(&text))))
     }
 
     fn add_root(&self, lines: &str) -> Result<()> {

@@ -72,16 +72,9 @@ impl Store {
 
     /// The names of all runs, in the order in which they began.
     pub fn runs(&self) -> Result<Vec<String>> {
-        let folder = self.root.join("runs");
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if file::is_absent(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(error).at("read", &folder),
-        };
-        let id = |entry: io::Result<fs::DirEntry>| {
-            Some(entry.ok()?.file_name().to_str()?.strip_suffix(".json")?.to_string())
-        };
-        let mut ids: Vec<String> = entries.filter_map(id).collect();
+        let entries = file::entries(&self.root.join("runs"))?;
+        let id = |entry: fs::DirEntry| Some(entry.file_name().to_str()?.strip_suffix(".json")?.to_string());
+        let mut ids: Vec<String> = entries.into_iter().filter_map(id).collect();
         ids.sort();
         order::sort(&self.root, ids)
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::key::KeyDocument;
-use crate::record::{Machine, Record, RunInfo};
+use crate::record::{Record, RunInfo};
 use serde_json::json;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
@@ -21,17 +21,10 @@ pub(super) fn document(seed: u32) -> KeyDocument {
 
 pub(super) fn run_info() -> RunInfo {
     RunInfo {
-        instance: "train.adapter[n=20]".into(),
         started: "2026-01-02T03:04:05Z".into(),
         wall_seconds: 1.5,
-        machine: Machine::here(),
-        device: "cpu".into(),
         threads: 2,
-        gpus: vec![],
-        tries: 1,
-        program: "0.1.0".into(),
-        warnings: vec![],
-        imported: None,
+        ..RunInfo::begin("train.adapter[n=20]")
     }
 }
 

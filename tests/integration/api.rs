@@ -1,6 +1,6 @@
 //! Predictions by a model behind an API: a server on this machine.
 
-use crate::project::Project;
+use crate::project::{Output, Project};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -94,17 +94,12 @@ fn project(server: &Server) -> Project {
     project
 }
 
-fn titer(project: &Project, args: &[&str], key: &str) -> crate::project::Output {
-    let output = project.command(args).env("LAB_KEY", key).output().unwrap();
-    crate::project::Output {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+fn titer(project: &Project, args: &[&str], key: &str) -> Output {
+    project.command(args).env("LAB_KEY", key).output().unwrap().into()
 }
 
 /// Nothing that is kept holds the text; nor may what was said.
-fn is_nowhere(project: &Project, output: &crate::project::Output, secret: &str) {
+fn is_nowhere(project: &Project, output: &Output, secret: &str) {
     fn search(folder: &Path, secret: &[u8], files: &mut usize) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -1,6 +1,6 @@
 //! Shared caches in S3: against a small server that lies when it is told to, and against a real one (moto).
 
-use crate::project::{Output, Project, ran, tree};
+use crate::project::{Output, Project, ran, results, tree};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -155,12 +155,7 @@ fn answer(mut stream: TcpStream, inside: &Mutex<Inside>) -> Option<()> {
 fn call(project: &Project, server: &str, args: &[&str]) -> Output {
     let mut command = project.command(&[args, &["--shared", "s3://lab/some/titer"]].concat());
     command.env("AWS_ENDPOINT_URL", server).env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
-    let output = command.env("NO_PROXY", "127.0.0.1").output().unwrap();
-    Output {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    command.env("NO_PROXY", "127.0.0.1").output().unwrap().into()
 }
 
 /// Runs what must succeed; returns the instances that ran, and all that was said.
@@ -194,9 +189,6 @@ fn a_server_that_lies_is_not_believed() {
     let server = Server::start();
     let here = Project::answers();
     run(&here, &server.address, &["--push"]);
-    let results = |project: &Project| {
-        tree(&project.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".titer")).collect::<Vec<_>>()
-    };
     for (mood, expected) in
         [(Mood::Wrong, "has not the bytes"), (Mood::Half, "is cut off"), (Mood::Long, "is longer"), (Mood::Short, "")]
     {

@@ -1,6 +1,6 @@
 //! Training and prediction through the program, with a model of a few thousand parameters.
 
-use crate::project::{Project, ran, tree};
+use crate::project::{Project, ran, results, tree};
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -63,13 +63,6 @@ fn project() -> Project {
     project.write("data/target.jsonl", &(0..10).map(|i| row(i, "yew")).collect::<String>());
     project.write("pipelines/p.toml", MANIFEST);
     project
-}
-
-/// The results, without what they are shown with.
-fn results(project: &Project) -> Vec<(String, Vec<u8>)> {
-    let mut files = tree(&project.path("out"));
-    files.retain(|(name, _)| !name.ends_with(".titer"));
-    files
 }
 
 #[test]

@@ -1,29 +1,11 @@
 //! What runs leave behind, what differs between them, and what comes of doing them again.
 
-use crate::project::Project;
+use crate::project::{Project, answer, json, text};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 const M: &str = "pipelines/p.toml";
-
-/// The answer of a command that must succeed.
-fn json(project: &Project, args: &[&str]) -> Value {
-    answer(project, args, 0)
-}
-
-fn answer(project: &Project, args: &[&str], code: i32) -> Value {
-    let output = project.titer(&[args, &["--json"]].concat());
-    assert_eq!(output.code, code, "{output:?}");
-    serde_json::from_str(&output.out).unwrap_or_else(|error| panic!("{error}: {}", output.out))
-}
-
-/// The text of a command that must succeed.
-fn text(project: &Project, args: &[&str]) -> String {
-    let output = project.titer(args);
-    assert_eq!(output.code, 0, "{output:?}");
-    output.out
-}
 
 fn runs(project: &Project) -> Vec<Value> {
     json(project, &["runs"]).as_array().unwrap().clone()

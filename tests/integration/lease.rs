@@ -1,6 +1,6 @@
 //! Owners that are paused or gone, and file systems without locks.
 
-use crate::project::{Project, ran, tree};
+use crate::project::{Project, ran, tree, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::Read as _;
 use std::process::{Child, Stdio};
@@ -28,16 +28,6 @@ fn begun(project: &Project) -> usize {
     entries.filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("started.")).count()
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1000 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("never: {what}");
-}
-
 fn end(mut child: Child) -> (Option<i32>, String) {
     let mut said = String::new();
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
@@ -53,10 +43,10 @@ fn an_owner_that_was_paused_wakes_to_see_that_another_took_over() {
     let project = waiting();
     let quick = [("TITER_PATIENCE", "400ms")];
     let paused = start(&project, &quick);
-    wait_until("the first begins", || begun(&project) == 1);
+    wait_for("the first begins", || begun(&project) == 1);
     kill_process(Pid::from_child(&paused), Signal::STOP).unwrap();
     let other = start(&project, &quick);
-    wait_until("the second takes over", || begun(&project) == 2);
+    wait_for("the second takes over", || begun(&project) == 2);
     project.write("go", "");
     let (code, said) = end(other);
     assert_eq!((code, ran(&said)), (Some(0), vec!["mix.a".to_string()]), "{said}");
@@ -77,7 +67,7 @@ fn an_owner_that_was_paused_wakes_to_see_that_another_took_over() {
 fn a_paused_owner_that_wakes_in_time_keeps_its_claim() {
     let project = waiting();
     let first = start(&project, &[]);
-    wait_until("the first begins", || begun(&project) == 1);
+    wait_for("the first begins", || begun(&project) == 1);
     kill_process(Pid::from_child(&first), Signal::STOP).unwrap();
     let second = start(&project, &[]);
     std::thread::sleep(Duration::from_millis(300));
@@ -92,7 +82,7 @@ fn without_locks_work_is_shared_and_the_dead_are_replaced() {
     let project = waiting();
     let unlocked = [("TITER_NO_LOCKS", "1"), ("TITER_PATIENCE", "1s")];
     let first = start(&project, &unlocked);
-    wait_until("the first begins", || begun(&project) == 1);
+    wait_for("the first begins", || begun(&project) == 1);
     let second = start(&project, &unlocked);
     project.write("go", "");
     let ((first_code, first), (second_code, second)) = (end(first), end(second));
@@ -100,7 +90,7 @@ fn without_locks_work_is_shared_and_the_dead_are_replaced() {
 
     let project = waiting();
     let mut killed = start(&project, &unlocked);
-    wait_until("one begins", || begun(&project) == 1);
+    wait_for("one begins", || begun(&project) == 1);
     killed.kill().unwrap();
     killed.wait().unwrap();
     project.write("go", "");

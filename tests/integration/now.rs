@@ -1,7 +1,7 @@
 //! What is going on at this moment, what was going on when a run was killed, and what is remembered of work whose results
 //! are gone.
 
-use crate::project::Project;
+use crate::project::{Project, json, text, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::process::{Child, Stdio};
@@ -25,16 +25,6 @@ fn project() -> Project {
     project
 }
 
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    for _ in 0..1500 {
-        if is_so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("never: {what}");
-}
-
 /// Starts a run, and waits until the slow stage has begun.
 fn start(project: &Project, more: &[&str]) -> Child {
     let mut command = project.command(&[&["run", M], more].concat());
@@ -51,16 +41,6 @@ fn kill(mut child: Child) {
 fn go(project: &Project, mut child: Child) -> Option<i32> {
     project.write("go", "");
     child.wait().unwrap().code()
-}
-
-fn text(project: &Project, args: &[&str]) -> String {
-    let output = project.titer(args);
-    assert_eq!(output.code, 0, "{output:?}");
-    output.out
-}
-
-fn json(project: &Project, args: &[&str]) -> Value {
-    serde_json::from_str(&text(project, &[args, &["--json"]].concat())).unwrap()
 }
 
 fn of<'a>(plan: &'a Value, name: &str) -> &'a Value {

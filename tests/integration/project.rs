@@ -1,7 +1,9 @@
 //! A throw-away project: a folder with data and a manifest, and the program run in it.
 
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub struct Project {
@@ -13,6 +15,16 @@ pub struct Output {
     pub code: i32,
     pub out: String,
     pub err: String,
+}
+
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// Answers of two systems to the same questions: no training is needed to score them.
@@ -90,12 +102,7 @@ impl Project {
     }
 
     pub fn titer(&self, args: &[&str]) -> Output {
-        let output = self.command(args).output().unwrap();
-        Output {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        self.command(args).output().unwrap().into()
     }
 
     /// Runs the manifest, which must succeed; returns the instances that ran, sorted.
@@ -126,12 +133,47 @@ impl Project {
 pub fn ran(lines: &str) -> Vec<String> {
     let mut names: Vec<String> = lines
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|event| event["event"] == "ran" || event["event"] == "observed")
         .map(|event| event["instance"].as_str().unwrap().to_string())
         .collect();
     names.sort();
     names
+}
+
+/// The text of a command that must succeed.
+pub fn text(project: &Project, args: &[&str]) -> String {
+    let output = project.titer(args);
+    assert_eq!(output.code, 0, "{output:?}");
+    output.out
+}
+
+/// The answer of a command that must succeed.
+pub fn json(project: &Project, args: &[&str]) -> Value {
+    answer(project, args, 0)
+}
+
+/// The answer of a command that must end with this exit code.
+pub fn answer(project: &Project, args: &[&str], code: i32) -> Value {
+    let output = project.titer(&[args, &["--json"]].concat());
+    assert_eq!(output.code, code, "{output:?}");
+    serde_json::from_str(&output.out).unwrap_or_else(|error| panic!("{error}: {}", output.out))
+}
+
+/// Waits for what another process does, for twenty seconds at most.
+pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
+
+/// The results as they are shown, without what titer remembers of them.
+pub fn results(project: &Project) -> Vec<(String, Vec<u8>)> {
+    tree(&project.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".titer")).collect()
 }
 
 /// All files below a folder with their bytes, by relative path; links are followed.

@@ -1,6 +1,6 @@
 //! Shared caches in a folder: what one project has made, another does not make again, and no lie gets through.
 
-use crate::project::{Output, Project, ran, tree};
+use crate::project::{Output, Project, ran, results, tree};
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -84,11 +84,6 @@ fn what_one_project_made_another_fetches() {
     assert!(shown.out.contains("\n10 fetched in ") && shown.out.contains("\nfetched\n  "), "{shown:?}");
     // From now on it is a result like any other.
     assert_eq!(there.run(), NOTHING);
-}
-
-/// All results as they are shown, without what titer remembers of them.
-fn results(project: &Project) -> Vec<(String, Vec<u8>)> {
-    tree(&project.path("out")).into_iter().filter(|(name, _)| !name.ends_with(".titer")).collect()
 }
 
 #[test]

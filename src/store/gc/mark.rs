@@ -1,12 +1,12 @@
 //! What is in the cache, what of it is needed, and what may go.
 
-use super::runs::{PastRun, Source, entries, words, written};
+use super::runs::{PastRun, Source, words, written};
 use super::{Condemned, Policy, Survey};
 use crate::key::Digest;
 use crate::record::Record;
 use crate::store::Store;
 use crate::store::error::Result;
-use crate::store::file;
+use crate::store::file::{self, entries};
 use crate::store::stat::{Stat, now};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,10 +7,9 @@
 
 use super::Store;
 use crate::key::Digest;
-use crate::store::error::{At, Result};
-use crate::store::file::{self, is_absent};
+use crate::store::error::Result;
+use crate::store::file::{self, entries};
 use crate::store::order;
-use crate::store::roots::Relied;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value as Json;
@@ -80,15 +79,6 @@ pub(super) struct Live {
     pub(super) objects: BTreeSet<Digest>,
 }
 
-/// The files and folders in a folder; none if it is not there.
-pub(super) fn entries(folder: &Path) -> Result<Vec<DirEntry>> {
-    match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| entry.at("read", folder)).collect(),
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(error).at("read", folder),
-    }
-}
-
 /// When a file was written last. What cannot be told was just now: so nothing goes by mistake.
 pub(super) fn written(path: &Path) -> Timestamp {
     let time = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
@@ -100,9 +90,9 @@ impl Store {
     pub(super) fn live(&self) -> Result<Live> {
         let mut live = Live::default();
         for entry in entries(&self.root.join("roots"))? {
-            if !self.is_gone(&entry.file_name().to_string_lossy()) {
-                let text = file::read_if_there(&entry.path())?.unwrap_or_default();
-                let relied = Relied::parse(&String::from_utf8_lossy(&text));
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !self.is_gone(&name) {
+                let relied = self.relied(&name)?.unwrap_or_default();
                 live.keys.extend(relied.keys);
                 live.objects.extend(relied.objects);
             }
@@ -135,7 +125,10 @@ impl Store {
             let (rank, named) = ((at, place), digests(&bytes));
             if let Some(Owner { name }) = summary.process {
                 let (keys, source) = match self.is_gone(&name) {
-                    true => (self.relied(&name)?.keys, Source::Begun(path, self.root.join("roots").join(&name))),
+                    true => (
+                        self.relied(&name)?.unwrap_or_default().keys,
+                        Source::Begun(path, self.root.join("roots").join(&name)),
+                    ),
                     false => (Vec::new(), Source::Live),
                 };
                 let keys = keys.into_iter().collect();
@@ -173,7 +166,7 @@ impl Store {
         for entry in entries(&self.root.join("roots"))? {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             if !begun.contains(&name) && self.is_gone(&name) {
-                let relied = self.relied(&name)?;
+                let relied = self.relied(&name)?.unwrap_or_default();
                 let keys = relied.keys.into_iter().collect();
                 let (pipeline, at, named) = (relied.pipeline.unwrap_or_default(), written(&path), BTreeSet::new());
                 runs.push(PastRun { pipeline, at, rank: (at, 0), keys, named, source: Source::Killed(path) });
@@ -181,12 +174,6 @@ impl Store {
         }
         runs.sort_by(|a, b| a.pipeline.cmp(&b.pipeline).then(b.rank.cmp(&a.rank)));
         Ok(runs)
-    }
-
-    /// What a process relied on.
-    fn relied(&self, name: &str) -> Result<Relied> {
-        let text = file::read_if_there(&self.root.join("roots").join(name))?.unwrap_or_default();
-        Ok(Relied::parse(&String::from_utf8_lossy(&text)))
     }
 
     fn plan_keys(&self, name: &str) -> Result<BTreeSet<Digest>> {

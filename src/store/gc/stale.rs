@@ -1,14 +1,15 @@
 //! What else nobody needs: logs of keys that are gone, what dead processes left behind, old plans and summaries.
 
 use super::mark::{Action, Needed};
-use super::runs::{Source, entries};
+use super::runs::Source;
 use super::{Condemned, Policy};
 use crate::key::Digest;
 use crate::store::Store;
 use crate::store::claim::{owner, read};
 use crate::store::error::Result;
+use crate::store::file::{self, entries};
 use crate::store::work::{Held, LOCK, held};
-use crate::store::{earlier, file, snapshot};
+use crate::store::{earlier, snapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};

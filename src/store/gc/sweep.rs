@@ -1,14 +1,14 @@
 //! Moving to the trash what is not needed, looking again, and deleting it.
 
 use super::mark::{Action, Needed};
-use super::runs::entries;
 use super::{Leftover, Policy, Survey, What};
 use crate::key::Digest;
 use crate::store::action::rename_new;
 use crate::store::claim::write_new;
 use crate::store::error::{At, Result, StoreError};
+use crate::store::file::{self, entries};
 use crate::store::roots::{SWEEP, who};
-use crate::store::{Store, file, make_folder};
+use crate::store::{Store, make_folder};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
