@@ -153,14 +153,9 @@ impl Store {
     /// If the folder cannot be read.
     pub fn all_fetched(&self) -> Result<Vec<(PathBuf, Fetched)>> {
         let folder = self.root.join(FOLDER);
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if file::is_absent(&error) => return Ok(Vec::new()),
-            Err(error) => return Err(error).at("read", &folder),
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let place = entry.at("read", &folder)?.path();
+        for entry in file::entries(&folder)? {
+            let place = entry.path();
             if let Some(bytes) = file::read_if_there(&place.join(RECORD))?
                 && let Ok(fetched) = read_fetched(&bytes)
             {
