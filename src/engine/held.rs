@@ -242,7 +242,7 @@ fn nearest(x: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::random::Random;
+    use crate::random::Random;
     use crate::engine::weights::Weights;
 
     const ALL: [Precision; 4] = [Precision::F32, Precision::Bf16, Precision::Int8, Precision::Nf4];

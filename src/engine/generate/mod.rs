@@ -15,7 +15,7 @@ pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
 use super::decoder::{Advance, Cache, Decoder, log_probability};
-use super::random::Random;
+use crate::random::Random;
 use super::tokenizer::Tokenizer;
 use beam::Beams;
 use ending::Endings;

@@ -7,7 +7,7 @@ pub use config::{AdapterConfig, Biases, Selector, Targets};
 use super::{Config, HeldLinear, Linear, Model, Norm, Part, Shape};
 use crate::engine::held::{Held, Precision};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use crate::engine::random::Random;
+use crate::random::Random;
 use crate::engine::weights::{NamedTensor, Weights, transpose, write};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;

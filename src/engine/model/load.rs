@@ -6,7 +6,7 @@ use super::network::{HeldLinear, Linear, Model, Norm};
 use super::{Adapter, Config, UNCHANGED};
 use crate::engine::held::Precision;
 use crate::engine::kernels::NormKind;
-use crate::engine::random::Random;
+use crate::random::Random;
 use crate::engine::weights::{Weights, transpose};
 use anyhow::{Context as _, Result, bail};
 use std::path::Path;

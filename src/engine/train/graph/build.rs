@@ -8,7 +8,7 @@ use crate::engine::model::{
     Shape, Walk,
 };
 use crate::engine::positions::{Fading, Rope};
-use crate::engine::random::Random;
+use crate::random::Random;
 use crate::engine::weights::transpose;
 use anyhow::Result;
 use candle_core::Tensor;

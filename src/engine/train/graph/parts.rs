@@ -1,7 +1,7 @@
 //! The parts of a graph: norms, linear layers, tables, each frozen or learning.
 
 use crate::engine::held::Held;
-use crate::engine::random::Random;
+use crate::random::Random;
 use crate::engine::train::ops::{
     Add, AddBias, Dropout, FrozenLinear, FrozenNorm, Lookup, LoraLinear, Magnitude, Norm as NormOp, Split,
     TrainedLinear, TrainedNorm,
