@@ -4,12 +4,22 @@
 //! where a metric is one of all rows together (a corpus BLEU), it says what each row adds to it. It knows nothing of files
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
+pub mod bleu;
+pub mod chrf;
+mod cut;
 pub mod exact_match;
+mod grams;
+pub mod meteor;
+mod overlap;
 mod porter;
 mod python_regex;
 pub mod rouge;
+pub mod sacrebleu;
+mod signature;
+pub mod ter;
 mod text;
 pub mod token_f1;
+mod unicode;
 
 use crate::diagnostic::Problems;
 use crate::row::Row;
@@ -19,7 +29,16 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Every scorer, in the order in which messages list them.
-pub const ALL: &[Definition] = &[exact_match::DEFINITION, rouge::DEFINITION, token_f1::DEFINITION];
+pub const ALL: &[Definition] = &[
+    exact_match::DEFINITION,
+    rouge::DEFINITION,
+    bleu::DEFINITION,
+    sacrebleu::DEFINITION,
+    chrf::DEFINITION,
+    ter::DEFINITION,
+    meteor::DEFINITION,
+    token_f1::DEFINITION,
+];
 
 /// What can be said of a scorer before it is given its parameters.
 #[derive(Debug)]
