@@ -73,7 +73,8 @@ impl Scorer for Ter {
         self.references.clear();
         self.params.words(answer.prediction, &mut |word| self.answer.push(self.vocabulary.number(word)));
         for reference in answer.references {
-            self.params.words(reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word)));
+            let reference = self.params.reference(reference);
+            self.params.words(&reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word)));
             self.references.end();
         }
         let edits = self.references.iter().map(|reference| self.shifter.edits(&self.answer, reference)).min();
@@ -111,6 +112,16 @@ impl Scorer for Ter {
 }
 
 impl TerParams {
+    /// A reference as it is cut: sacrebleu normalises references twice, and answers once.
+    fn reference<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if !self.normalized {
+            return Cow::Borrowed(text);
+        }
+        let mut words = Vec::new();
+        self.words(text, &mut |word| words.push(word.to_string()));
+        Cow::Owned(words.join(" "))
+    }
+
     fn words(&self, text: &str, word: &mut dyn FnMut(&str)) {
         let text = text.trim_end_matches(is_space);
         let text = if self.case_sensitive { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) };
