@@ -20,15 +20,14 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [what, file, scorer, settings @ ..] = &arguments[..] else { bail!("which rows, by which scorer?") };
     let mut scorer = build(scorer, &settings.join("\n"))?;
-    let rows: Vec<Row> =
-        row::read(Path::new(file), file)?.map(|item| Ok(item?.1)).collect::<Result<_, titer::diagnostic::Diagnostic>>().map_err(|problem| anyhow::anyhow!("{problem:?}"))?;
-    let text = |row: &Row, column: &str| -> anyhow::Result<String> {
-        Ok(row::text(row, column).with_context(|| format!("a row has no `{column}`"))?.into_owned())
-    };
-    let rows: Vec<(String, String, Row)> = rows
-        .into_iter()
-        .map(|row| Ok((text(&row, row::PREDICTION)?, text(&row, row::OUTPUT)?, row)))
-        .collect::<anyhow::Result<_>>()?;
+    let mut rows = Vec::new();
+    for item in row::read(Path::new(file), file)? {
+        let (_, row) = item?;
+        let text = |column: &str| {
+            Ok::<_, anyhow::Error>(row::text(&row, column).with_context(|| format!("a row has no `{column}`"))?.into_owned())
+        };
+        rows.push((text(row::PREDICTION)?, text(row::OUTPUT)?, row));
+    }
     if what == "values" {
         return each(&mut *scorer, &rows, |values| println!("{}", json!(values)));
     }
