@@ -24,7 +24,9 @@ fn main() -> anyhow::Result<()> {
     for item in row::read(Path::new(file), file)? {
         let (_, row) = item?;
         let text = |column: &str| {
-            Ok::<_, anyhow::Error>(row::text(&row, column).with_context(|| format!("a row has no `{column}`"))?.into_owned())
+            Ok::<_, anyhow::Error>(
+                row::text(&row, column).with_context(|| format!("a row has no `{column}`"))?.into_owned(),
+            )
         };
         rows.push((text(row::PREDICTION)?, text(row::OUTPUT)?, row));
     }

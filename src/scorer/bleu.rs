@@ -53,7 +53,7 @@ impl Scorer for Bleu {
     /// Counts: the words of the answer, those of its shortest reference, runs that match by order, runs by order.
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
         let length = self.overlap.read(answer, |text, word| {
-            cut::V13A.words(&cut::unescaped_13a(text), word);
+            cut::Cut::V13a.words(&cut::unescaped_13a(text), word);
         });
         let reference = self.overlap.lengths.iter().min().copied().unwrap_or(0);
         let mut counts = vec![length as f64, reference as f64];

@@ -36,47 +36,63 @@ enum Before {
 
 /// How a text is cut.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cut {
-    class: fn(char) -> Class,
-    /// Whether there is a space at both edges.
+pub(super) enum Cut {
+    /// mteval-v13a's.
+    V13a,
+    /// mteval-v14's, by Unicode's classes.
+    International,
+    /// Chinese characters one by one, the rest as 13a.
+    Chinese,
+    /// tercom's normalisation.
+    Tercom,
+    /// tercom's with Asian characters one by one.
+    TercomAsian,
+}
+
+impl Cut {
+    /// Gives the words of `text` one by one.
+    pub(super) fn words<'a>(self, text: &'a str, word: impl FnMut(&'a str)) {
+        match self {
+            Self::V13a => Edges { padded: true, possessive: false }.words(text, western, word),
+            Self::International => Edges { padded: false, possessive: false }.words(text, international, word),
+            Self::Chinese => Edges { padded: false, possessive: false }.words(text, chinese, word),
+            Self::Tercom => Edges { padded: true, possessive: true }.words(text, western, word),
+            Self::TercomAsian => Edges { padded: true, possessive: true }.words(text, asian, word),
+        }
+    }
+}
+
+/// What tokenizers with the same idea of marks differ in.
+struct Edges {
+    /// Whether there is a space at both edges of a text.
     padded: bool,
     /// Whether `'s` at a word's end is a word of its own.
     possessive: bool,
 }
 
-/// mteval-v13a's cut.
-pub(super) const V13A: Cut = Cut { class: western, padded: true, possessive: false };
-/// mteval-v14's international cut.
-pub(super) const INTL: Cut = Cut { class: international, padded: false, possessive: false };
-/// Chinese characters one by one, the rest as 13a.
-pub(super) const ZH: Cut = Cut { class: chinese, padded: false, possessive: false };
-/// tercom's.
-pub(super) const TERCOM: Cut = Cut { class: western, padded: true, possessive: true };
-/// tercom's with Asian characters one by one.
-pub(super) const TERCOM_ASIAN: Cut = Cut { class: asian, padded: true, possessive: true };
-
-impl Cut {
-    /// Gives the words of `text` one by one.
-    pub(super) fn words<'a>(&self, text: &'a str, mut word: impl FnMut(&'a str)) {
+impl Edges {
+    #[inline]
+    fn words<'a>(self, text: &'a str, class: impl Fn(char) -> Class + Copy, mut word: impl FnMut(&'a str)) {
         let mut before = if self.padded { Before::Else } else { Before::Nothing };
         let mut start = 0;
-        let mut chars = text.char_indices().map(|(at, c)| (at, c, (self.class)(c)));
+        let mut chars = text.char_indices().map(|(at, c)| (at, c, class(c)));
         let mut upcoming = chars.next();
-        while let Some((at, c, class)) = upcoming {
+        while let Some((at, c, class_here)) = upcoming {
             upcoming = chars.next();
             let first = before == Before::Else;
-            let alone = match class {
+            let alone = match class_here {
                 Class::Space | Class::Alone => true,
                 Class::Mark => first || upcoming.map_or(self.padded, |(.., next)| next != Class::Digit),
                 Class::Dash => before == Before::Digit,
                 Class::Digit | Class::Letter => false,
             };
-            before = match class {
+            before = match class_here {
                 Class::Digit => Before::Digit,
                 Class::Mark if first => Before::Mark,
                 _ => Before::Else,
             };
-            if !alone && !(self.possessive && c == '\'' && is_possessive(&text[at..], self.class)) {
+            let ends = alone || self.possessive && c == '\'' && is_possessive(&text[at..], class);
+            if !ends {
                 continue;
             }
             if start < at {
@@ -85,7 +101,7 @@ impl Cut {
             start = at;
             if alone {
                 start = upcoming.map_or(text.len(), |(at, ..)| at);
-                if class != Class::Space {
+                if class_here != Class::Space {
                     word(&text[at..start]);
                 }
             }
@@ -97,7 +113,7 @@ impl Cut {
 }
 
 /// Whether `rest` begins with `'s` and a space, or with what has a space put before it.
-fn is_possessive(rest: &str, class: fn(char) -> Class) -> bool {
+fn is_possessive(rest: &str, class: impl Fn(char) -> Class) -> bool {
     let Some(rest) = rest.strip_prefix("'s") else { return false };
     rest.chars().next().is_none_or(|next| next == ' ' || class(next) == Class::Alone && next.is_ascii())
 }
@@ -121,6 +137,7 @@ const ASCII: [Class; 128] = {
     classes
 };
 
+#[inline]
 fn western(c: char) -> Class {
     match ASCII.get(c as usize) {
         Some(class) => *class,
@@ -145,6 +162,7 @@ const INTERNATIONAL: [Class; 128] = {
     classes
 };
 
+#[inline]
 fn international(c: char) -> Class {
     match INTERNATIONAL.get(c as usize) {
         Some(class) => *class,
@@ -195,6 +213,12 @@ pub(super) fn is_asian_mark(c: char) -> bool {
         | '\u{ff08}' | '\u{ff09}')
 }
 
+/// `text` without the white space at its end, as Python's `str.rstrip` leaves it.
+pub(super) fn trimmed(text: &str) -> &str {
+    // Most texts end in a letter or a full stop.
+    if text.as_bytes().last().is_some_and(u8::is_ascii_graphic) { text } else { text.trim_end_matches(is_space) }
+}
+
 /// Words of Python's `str.split`.
 pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
@@ -202,6 +226,9 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
 
 /// `text` as 13a sees it: without hyphenation at line ends, and with what stands for four characters in SGML.
 pub(super) fn unescaped_13a(text: &str) -> Cow<'_, str> {
+    if memchr::memchr3(b'<', b'\n', b'&', text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
     let text = replaced(Cow::Borrowed(text), "<skipped>", "");
     let text = replaced(text, "-\n", "");
     unescaped(replaced(text, "\n", " "))
@@ -223,8 +250,5 @@ fn unescaped(mut text: Cow<'_, str>) -> Cow<'_, str> {
 }
 
 fn replaced<'a>(text: Cow<'a, str>, what: &str, with: &str) -> Cow<'a, str> {
-    if memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_none() {
-        return text;
-    }
-    Cow::Owned(text.replace(what, with))
+    if text.contains(what) { Cow::Owned(text.replace(what, with)) } else { text }
 }

@@ -149,7 +149,10 @@ impl Vocabulary {
         &self.text[start..self.words[number].0]
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "texts have fewer than 2^32 words; the mask takes what it needs")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "texts have fewer than 2^32 words; the mask takes what it needs"
+    )]
     fn grow(&mut self) {
         self.epoch = self.epoch.max(1);
         let slots = (4 * self.words.len()).next_power_of_two().max(256);
@@ -251,9 +254,10 @@ impl Grams {
         table.clear(references.symbols.len());
         counts.clear();
         for (text, range) in (0_u32..).zip(references.ranges()) {
-            for position in range.start..range.end.saturating_sub(more).max(range.start) {
-                let number = table.insert(key(before[position], references.symbols[position + more]));
-                before[position] = number;
+            let symbols = references.symbols[range.clone()].iter().skip(more);
+            for (before, symbol) in before[range].iter_mut().zip(symbols) {
+                let number = table.insert(key(*before, *symbol));
+                *before = number;
                 match counts.get_mut(number as usize) {
                     None => counts.push(Count { left: 1, here: 1, text }),
                     Some(count) => {
@@ -300,7 +304,8 @@ mod tests {
             counts
         };
         let references: Vec<_> = references.iter().map(|text| count(text)).collect();
-        let most = |gram: &Vec<u32>| references.iter().filter_map(|counts| counts.get(gram)).max().copied().unwrap_or(0);
+        let most =
+            |gram: &Vec<u32>| references.iter().filter_map(|counts| counts.get(gram)).max().copied().unwrap_or(0);
         count(answer).iter().map(|(gram, count)| most(gram).min(*count)).sum()
     }
 
@@ -332,7 +337,8 @@ mod tests {
         let mut vocabulary = Vocabulary::default();
         for round in 0..3 {
             vocabulary.clear();
-            let words: Vec<String> = (0..1000).map(|number| format!("{}w{}", "long".repeat(number % 5), number)).collect();
+            let words: Vec<String> =
+                (0..1000).map(|number| format!("{}w{}", "long".repeat(number % 5), number)).collect();
             for _ in 0..2 {
                 for (number, word) in (0..).zip(&words) {
                     assert_eq!(vocabulary.number(word), number, "{word} in round {round}");

@@ -3,10 +3,11 @@
 //! M. Post, 'A call for clarity in reporting BLEU scores', 2018; smoothing as in B. Chen and C. Cherry, 'A systematic
 //! comparison of smoothing techniques for sentence-level BLEU', 2014.
 
+use super::cut::{self, Cut};
 use super::overlap::Overlap;
 use super::signature::{add, case, signature, whole};
 use super::text::is_space;
-use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, cut};
+use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -97,7 +98,7 @@ impl Scorer for Sacrebleu {
         let SacrebleuParams { tokenize, lowercase, .. } = self.params;
         let length = self.overlap.read(answer, |text, word| {
             let text = if lowercase { Cow::Owned(text.to_lowercase()) } else { Cow::Borrowed(text) };
-            tokenize.words(text.trim_end_matches(is_space), word);
+            tokenize.words(cut::trimmed(&text), word);
         });
         let closest = self.overlap.lengths.iter().min_by_key(|other| (length.abs_diff(**other), **other));
         let mut counts = vec![length as f64, closest.copied().unwrap_or(0) as f64];
@@ -151,9 +152,9 @@ impl Tokenizer {
 
     fn words(self, text: &str, word: &mut dyn FnMut(&str)) {
         match self {
-            Self::V13a => cut::V13A.words(&cut::unescaped_13a(text), word),
-            Self::Intl => cut::INTL.words(text, word),
-            Self::Zh => cut::ZH.words(text.trim_start_matches(is_space), word),
+            Self::V13a => Cut::V13a.words(&cut::unescaped_13a(text), word),
+            Self::Intl => Cut::International.words(text, word),
+            Self::Zh => Cut::Chinese.words(text.trim_start_matches(is_space), word),
             Self::Char => {
                 let chars = text.char_indices().filter(|(_, c)| !is_space(*c));
                 chars.for_each(|(at, c)| word(&text[at..at + c.len_utf8()]));
@@ -185,8 +186,7 @@ impl Sacrebleu {
     /// The score of what was counted; nothing without a row.
     fn bleu(&self, sums: &[f64], effective_order: bool) -> Option<Parts> {
         let [length, reference, ref counts @ .., _] = *sums else { return None };
-        let (method, value, orders) =
-            (self.params.smooth_method, self.smooth_value(), self.params.max_ngram_order);
+        let (method, value, orders) = (self.params.smooth_method, self.smooth_value(), self.params.max_ngram_order);
         let brevity_penalty = match length {
             _ if length >= reference => 1.0,
             0.0 => 0.0,

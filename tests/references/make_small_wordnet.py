@@ -23,7 +23,7 @@ def lines(name):
 
 
 def words():
-    """All words of the rows, and all their beginnings: stems and base forms are among those, or nearly."""
+    """All words of the rows and of the list of stems, and all their beginnings: base forms are among those, or nearly."""
     found = set()
     for name in ["rows.jsonl", "multiref.jsonl"]:
         for line in open(f"{GOLDEN}/{name}", encoding="utf-8"):
@@ -32,6 +32,8 @@ def words():
     for line in open(f"{GOLDEN}/meteor.jsonl", encoding="utf-8"):
         row = json.loads(line)
         found.update(word.lower() for word in row["pred_tokens"] + row["ref_tokens"])
+    for line in open(f"{GOLDEN}/stems.jsonl", encoding="utf-8"):
+        found.update(json.loads(line).values())
     return found
 
 

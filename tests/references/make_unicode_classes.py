@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes src/scorer/unicode.rs: the Unicode classes that sacrebleu's tokenizer `intl` asks the module `regex` for.
 
-    pip install regex==2026.11.19 && python tests/references/make_unicode_classes.py
+    pip install regex==2026.11.19 && python tests/references/make_unicode_classes.py && cargo fmt
 """
 import os
 

@@ -75,8 +75,8 @@ impl Treebank {
             }
             let rest = &text[at + 1..];
             let is_clitic =
-                |clitic: &&str| begins_with(rest, clitic, same_letter) && !Self::is(&self.word, rest.get(clitic.len()));
-            if Self::is(&self.word, rest.first()) && !CLITICS.iter().any(|clitic| is_clitic(&clitic)) {
+                |clitic: &str| begins_with(rest, clitic, same_letter) && !Self::is(&self.word, rest.get(clitic.len()));
+            if Self::is(&self.word, rest.first()) && !CLITICS.iter().any(|clitic| is_clitic(clitic)) {
                 out.push(' ');
             }
         }
@@ -167,7 +167,7 @@ fn opening_quotes(text: &[char]) -> Vec<char> {
             '`' => {
                 let more = rest.iter().take_while(|c| **c == '`').count();
                 out.push(' ');
-                (0..(more + 1) / 2).for_each(|_| out.extend([' ', '`', '`', ' ']));
+                (0..more.div_ceil(2)).for_each(|_| out.extend([' ', '`', '`', ' ']));
                 if more % 2 == 0 {
                     out.push('`');
                 }

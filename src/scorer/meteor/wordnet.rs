@@ -24,10 +24,7 @@ const PARTS: [(&str, &[(&str, &str)]); 4] = [
             ("ies", "y"),
         ],
     ),
-    (
-        "verb",
-        &[("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")],
-    ),
+    ("verb", &[("s", ""), ("ies", "y"), ("es", "e"), ("es", ""), ("ed", "e"), ("ed", ""), ("ing", "e"), ("ing", "")]),
     ("adj", &[("er", ""), ("est", ""), ("er", "e"), ("est", "e")]),
     ("adv", &[]),
 ];
@@ -64,7 +61,9 @@ impl WordNet {
         let read = |name: String| {
             let path = folder.join(name);
             let text = std::fs::read_to_string(&path);
-            text.with_context(|| format!("cannot read `{}`: expected a folder with WordNet 3.0's files", path.display()))
+            text.with_context(|| {
+                format!("cannot read `{}`: expected a folder with WordNet 3.0's files", path.display())
+            })
         };
         let part = |(name, rules): &(&'static str, &'static [(&str, &str)])| {
             let (index, data) = (read(format!("index.{name}"))?, read(format!("data.{name}"))?);
@@ -89,7 +88,8 @@ impl WordNet {
             for form in part.forms(word) {
                 let Some(line) = part.line(&form) else { continue };
                 for offset in offsets(line).with_context(|| format!("`index.{}`: {line}", part.name))? {
-                    part.words_at(offset, &mut synonyms).with_context(|| format!("`data.{}` at {offset}", part.name))?;
+                    part.words_at(offset, &mut synonyms)
+                        .with_context(|| format!("`data.{}` at {offset}", part.name))?;
                 }
             }
         }

@@ -7,10 +7,9 @@
 mod distance;
 mod shift;
 
+use super::cut::{self, Cut, is_asian_mark};
 use super::grams::{Texts, Vocabulary};
 use super::signature::{add, case, signature, whole, yes};
-use super::text::is_space;
-use super::cut::{self, is_asian_mark};
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
 use shift::Shifter;
@@ -123,7 +122,7 @@ impl TerParams {
     }
 
     fn words(&self, text: &str, word: &mut dyn FnMut(&str)) {
-        let text = text.trim_end_matches(is_space);
+        let text = cut::trimmed(text);
         let text = if self.case_sensitive { Cow::Borrowed(text) } else { Cow::Owned(text.to_lowercase()) };
         let mut kept = |piece: &str| match self.no_punct && piece.contains(|c| self.is_removed(c)) {
             true => {
@@ -136,8 +135,8 @@ impl TerParams {
         };
         match (self.normalized, self.asian_support) {
             (false, _) => cut::split(&text).for_each(kept),
-            (true, false) => cut::TERCOM.words(&cut::unescaped_tercom(&text), &mut kept),
-            (true, true) => cut::TERCOM_ASIAN.words(&cut::unescaped_tercom(&text), &mut kept),
+            (true, false) => Cut::Tercom.words(&cut::unescaped_tercom(&text), &mut kept),
+            (true, true) => Cut::TercomAsian.words(&cut::unescaped_tercom(&text), &mut kept),
         }
     }
 
