@@ -13,6 +13,7 @@ pub use group::guard;
 pub use local::{Local, Report};
 pub use worker::serve;
 
+use crate::key::Digest;
 use crate::stage::{Cause, Context, Earlier, Hints, Input, Means, Progress, Recipe};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -37,13 +38,16 @@ pub struct Job {
     pub earlier: Earlier,
     /// The project's root, where commands are run.
     pub root: PathBuf,
+    /// The key of what jobs that differ in other things begin with, too: the worker is kept for the next of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Digest>,
 }
 
 /// The variable that tells a process how many requests it may send to APIs.
 const REQUESTS_PER_SECOND: &str = "TITER_REQUESTS_PER_SECOND";
 
 /// What of the machine a job may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
     /// Threads.
     pub threads: usize,

@@ -2,11 +2,25 @@
 //! adapters on it fit.
 
 use super::Input;
+use super::train::BasePrecision;
 use crate::diagnostic::Diagnostic;
+use crate::engine::held::Precision;
 use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
+
+/// As the engine has it.
+impl From<BasePrecision> for Precision {
+    fn from(precision: BasePrecision) -> Self {
+        match precision {
+            BasePrecision::F32 => Self::F32,
+            BasePrecision::Bf16 => Self::Bf16,
+            BasePrecision::Int8 => Self::Int8,
+            BasePrecision::Nf4 => Self::Nf4,
+        }
+    }
+}
 
 /// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `new` are the settings of an adapter
 /// that is to stand on them.

@@ -12,6 +12,7 @@ mod earlier;
 #[cfg(test)]
 mod heard;
 pub mod import;
+mod kept;
 mod kind;
 #[cfg(feature = "candle")]
 mod layers;
@@ -26,6 +27,7 @@ pub mod train;
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
 pub use earlier::{Answers, Earlier};
+pub use kept::Kept;
 pub use kind::Kind;
 pub use pins::{Pins, quoted};
 pub use reference::{InputSource, Reference, is_name};
@@ -116,6 +118,15 @@ impl Recipe {
     /// The role of the rows of which each is worked on by itself, at a price that is worth keeping the answer.
     pub fn rows_role(&self) -> Option<&'static str> {
         matches!(self, Recipe::Predict(_)).then_some("data")
+    }
+
+    /// The role of the model that is held as it is, with an adapter beside it, and how: jobs that differ in the adapter
+    /// alone can hold it together.
+    pub fn holds(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Recipe::Predict(recipe) => Some(("model", recipe.base_precision?.name())),
+            _ => None,
+        }
     }
 
     /// Whether the work is done elsewhere, for money.
@@ -341,6 +352,8 @@ pub struct Means {
     pub secrets: Secrets,
     /// Requests to APIs that the job may send, as its share of what all may.
     pub requests_per_second: Option<f64>,
+    /// What earlier jobs of the process left.
+    pub kept: Kept,
 }
 
 /// Names only.

@@ -95,14 +95,13 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let model = Model::load(&paths)?;
+    let decoder = load(recipe, context, &paths)?;
     tokenizer
-        .check_fits(model.config.shape.vocab_size)
+        .check_fits(decoder.embedding_rows())
         .with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
-    let decoder = Decoder::new(model);
     let questions = Reader::new(recipe, &tokenizer, decoder.context())?.read(context)?;
     if questions.all.is_empty() {
         context.events.warn("`data` has no row: there is nothing to answer".to_string());
@@ -126,6 +125,20 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     writer.finish()?;
     summary.warn(context);
     write_json(&context.output.join("summary.json"), &summary)
+}
+
+/// The model with its adapters: merged into its numbers, or, where it is held in a precision, the last beside it. What is
+/// held is there for the next job that begins with the same.
+fn load(recipe: &PredictRecipe, context: &Context<'_>, paths: &[&Path]) -> anyhow::Result<Decoder> {
+    let Some(precision) = recipe.base_precision else { return Ok(Decoder::new(Model::load(paths)?)) };
+    let (below, adapter) = match paths {
+        [below @ .., last] if !below.is_empty() => (below, Some(*last)),
+        _ => (paths, None),
+    };
+    let started = Instant::now();
+    let base = context.means.kept.get_or(|| Model::load_held(below, precision.into()))?;
+    context.events.log(format!("the model is held in {} after {:.1} s", precision.name(), started.elapsed().as_secs_f64()));
+    Ok(Decoder::new(base.with_adapter(adapter)?))
 }
 
 impl Answerer<'_> {

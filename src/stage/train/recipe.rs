@@ -243,6 +243,16 @@ crate::words! {
 }
 
 impl BasePrecision {
+    /// Its word in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Nf4 => "nf4",
+        }
+    }
+
     /// Bits of a weight.
     pub fn bits(self) -> u64 {
         match self {

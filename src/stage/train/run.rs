@@ -5,7 +5,6 @@ use super::pace::Pace;
 use super::{
     BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
-use crate::engine::held::Precision;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
@@ -120,13 +119,10 @@ enum Base {
 
 impl Base {
     fn load(layers: &[&Path], recipe: &TrainRecipe) -> anyhow::Result<Self> {
-        let precision = match recipe.base_precision {
-            None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
-            Some(BasePrecision::Bf16) => Precision::Bf16,
-            Some(BasePrecision::Int8) => Precision::Int8,
-            Some(BasePrecision::Nf4) => Precision::Nf4,
-        };
-        Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
+        match recipe.base_precision {
+            None | Some(BasePrecision::F32) => Ok(Self::Learns(Box::new(Model::load(layers)?))),
+            Some(precision) => Ok(Self::Frozen(Box::new(Model::load_held(layers, precision.into())?))),
+        }
     }
 
     fn config(&self) -> &Config {
