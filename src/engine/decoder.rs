@@ -83,8 +83,8 @@ impl Decoder {
     /// Makes a model ready to run: one of plain numbers, or one that is held, with an adapter beside it.
     pub fn new<L: product::Layer>(model: Model<L>) -> Self {
         let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
-        let projections = projections
-            .map(|Projections { input, output }| Projections { input: alone(input), output: alone(output) });
+        let projections =
+            projections.map(|Projections { input, output }| Projections { input: alone(input), output: alone(output) });
         // Taken apart block by block, so that no more than one block's weights are there twice.
         let blocks = blocks.into_iter().zip(&config.layers).map(|(block, layer)| Block::new(block, *layer, &config));
         Self {

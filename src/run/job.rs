@@ -152,7 +152,8 @@ impl Running {
     /// adapter beside them.
     fn shares(&self, recipe: &Recipe) -> Option<Digest> {
         let (role, precision) = recipe.holds()?;
-        let of_model = |material: &&Material| material.role.strip_prefix(role).is_some_and(|rest| rest.starts_with('.'));
+        let of_model =
+            |material: &&Material| material.role.strip_prefix(role).is_some_and(|rest| rest.starts_with('.'));
         let mut layers: Vec<&Material> = self.materials.iter().filter(of_model).collect();
         layers.sort_by_key(|layer| (layer.role.len(), layer.role.as_str()));
         let mut hasher = blake3::Hasher::new();

@@ -88,6 +88,7 @@ impl Recipe {
     pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
         match self {
             Recipe::Command(recipe) => recipe.outputs(),
+            Recipe::Train(recipe) => recipe.outputs(),
             _ => self.kind().outputs().to_vec(),
         }
     }

@@ -96,9 +96,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
     let decoder = load(recipe, context, &paths)?;
-    tokenizer
-        .check_fits(decoder.embedding_rows())
-        .with_context(|| format!("model `{}` cannot be used", base.name))?;
+    tokenizer.check_fits(decoder.embedding_rows()).with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
@@ -135,9 +133,15 @@ fn load(recipe: &PredictRecipe, context: &Context<'_>, paths: &[&Path]) -> anyho
         [below @ .., last] if !below.is_empty() => (below, Some(*last)),
         _ => (paths, None),
     };
-    let started = Instant::now();
-    let base = context.means.kept.get_or(|| Model::load_held(below, precision.into()))?;
-    context.events.log(format!("the model is held in {} after {:.1} s", precision.name(), started.elapsed().as_secs_f64()));
+    let (started, mut is_new) = (Instant::now(), false);
+    let base = context.means.kept.get_or(|| {
+        is_new = true;
+        Model::load_held(below, precision.into())
+    })?;
+    context.events.log(match is_new {
+        true => format!("the model was loaded in {:.1} s", started.elapsed().as_secs_f64()),
+        false => "the model was there: an earlier job loaded it".to_string(),
+    });
     Ok(Decoder::new(base.with_adapter(adapter)?))
 }
 

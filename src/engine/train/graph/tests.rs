@@ -122,6 +122,7 @@ fn steady(steps: u64, batch_size: usize) -> TrainConfig {
         evaluate_every: 1,
         patience: None,
         keep_best: false,
+        keep_last: 0,
     }
 }
 
