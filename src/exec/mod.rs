@@ -46,6 +46,10 @@ pub struct Job {
 /// The variable that tells a process how many requests it may send to APIs.
 const REQUESTS_PER_SECOND: &str = "TITER_REQUESTS_PER_SECOND";
 
+/// The variables that tell a process what the run may spend on APIs, and where that is counted.
+const MAX_COST: &str = "TITER_MAX_COST";
+const TILL: &str = "TITER_TILL";
+
 /// What of the machine a job may use.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
@@ -55,6 +59,8 @@ pub struct Placement {
     pub gpus: Option<Vec<String>>,
     /// Requests to APIs.
     pub requests_per_second: Option<f64>,
+    /// What the calls of the run to APIs may cost, and the file where it is counted.
+    pub max_cost: Option<(f64, PathBuf)>,
 }
 
 impl Placement {
@@ -66,6 +72,9 @@ impl Placement {
         }
         if let Some(rate) = self.requests_per_second {
             command.env(REQUESTS_PER_SECOND, rate.to_string());
+        }
+        if let Some((most, till)) = &self.max_cost {
+            command.env(MAX_COST, most.to_string()).env(TILL, till);
         }
     }
 }

@@ -5,7 +5,6 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
-pub mod chat;
 pub mod command;
 pub mod demands;
 mod earlier;
@@ -19,8 +18,8 @@ mod layers;
 pub mod mix;
 mod pins;
 pub mod predict;
-pub mod prompt;
 mod reference;
+mod rows;
 pub mod score;
 pub mod train;
 
@@ -353,6 +352,8 @@ pub struct Means {
     pub secrets: Secrets,
     /// Requests to APIs that the job may send, as its share of what all may.
     pub requests_per_second: Option<f64>,
+    /// What all jobs of the run may spend on APIs, and the file where it is counted.
+    pub max_cost: Option<(f64, PathBuf)>,
     /// What earlier jobs of the process left.
     pub kept: Kept,
 }

@@ -108,6 +108,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
         cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
     };
+    warn_of_little_room(recipe, context, &questions.all, &decoder, &room);
     let earlier = RefCell::new(context.earlier.answers());
     let answerer = Answerer { recipe, context, tokenizer, decoder, room, earlier };
     let found = answerer.find(&questions.all)?;
@@ -316,6 +317,28 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
         with_reference(row)
     });
     answered.collect()
+}
+
+/// A row whose keys and values alone take more than is set aside for all: it is answered by itself, and may need more than
+/// there is.
+fn warn_of_little_room(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    questions: &[Question],
+    decoder: &Decoder,
+    room: &Room,
+) {
+    let longest = questions.iter().map(|question| question.prompt.ids.len()).max().unwrap_or(0);
+    let beams = recipe.beams.as_ref().map_or(1, |Beams(beams)| beams.width);
+    let together = beams.max(recipe.samples.unwrap_or(1)) as usize;
+    let need = together * decoder.cache_bytes(longest + recipe.max_new_tokens as usize);
+    if need > room.cache_bytes {
+        let [need, there] = [need, room.cache_bytes].map(|bytes| Bytes(bytes as u64));
+        context.events.warn(format!(
+            "keys and values of one row may take {need} of memory, and {there} is set aside: rows are answered one by \
+             one; fewer `max_new_tokens` or `beams` take less"
+        ));
+    }
 }
 
 /// Half of the machine's memory that is free.

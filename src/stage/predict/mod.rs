@@ -20,10 +20,11 @@ pub use settings::{
     StopTexts, Token, TooLong,
 };
 
-use super::prompt::{Needed, Template, check_rows};
+use super::rows::{Needed, check_rows};
 use super::train::BasePrecision;
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::prompt::Template;
 use crate::row;
 use crate::settings::{At, Bytes, Decode, Schema, Value, schema};
 
@@ -197,7 +198,9 @@ pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let problems = {
         use crate::engine::memory::Need;
         let bits = recipe.base_precision.map_or(32, BasePrecision::bits);
-        let memory = super::layers::check_memory("model", inputs, |config| Need::to_answer(config).held_in(bits));
+        let memory = super::layers::check_memory("model", inputs, recipe.base_precision.is_none(), |config| {
+            Need::to_answer(config).held_in(bits)
+        });
         let model = super::layers::check("model", None, inputs);
         problems.chain(model).chain(memory).chain(answer::check(recipe, inputs))
     };

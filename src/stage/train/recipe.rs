@@ -3,9 +3,9 @@
 //! Defaults are those of the paper's LoRA runs (arXiv 2310.14103), with one exception that is said where it stands.
 
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::prompt::Template;
 use crate::settings::{Decode, Schema, Value, ValueKind, schema};
 use crate::stage::Kind;
-use crate::stage::prompt::Template;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;

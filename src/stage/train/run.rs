@@ -2,9 +2,11 @@
 
 use super::checkpoint::{Keeper, Notes};
 use super::pace::Pace;
+use super::room::Room;
 use super::{
     BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
+use crate::engine::memory;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
@@ -13,8 +15,8 @@ use crate::engine::train::{
     steps_per_epoch, train,
 };
 use crate::engine::weights::write;
+use crate::prompt::{Prompter, Template};
 use crate::row::{self, Row};
-use crate::stage::prompt::{Prompter, Template};
 use crate::stage::train::{Architecture, Keep};
 use crate::stage::{Context, Kind, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
@@ -63,6 +65,15 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     let trained = graph.parameters().iter().map(|parameter| parameter.var.elem_count()).sum();
     let held = graph.frozen_bytes() >> 20;
     context.events.log(format!("{weights} weights, {trained} learn; frozen linear layers take {held} MiB"));
+    let learning_sequences = sequences(&examples, packing);
+    let room = Room {
+        config: graph.config(),
+        sequences: &learning_sequences,
+        micro_batch: config.micro_batch_size,
+        again: context.hints.checkpoint_blocks,
+        trained,
+    };
+    room.warning(memory::available()).into_iter().for_each(|warning| context.events.warn(warning));
     let keeper = Keeper::new(context);
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
     let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;

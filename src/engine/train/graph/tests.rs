@@ -9,7 +9,7 @@ use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
 use crate::engine::weights::transpose;
-use crate::stage::prompt::Template;
+use crate::prompt::Template;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
