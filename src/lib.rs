@@ -107,6 +107,7 @@ pub mod lock;
 pub mod manifest;
 pub mod plan;
 pub mod prompt;
+pub mod random;
 pub mod record;
 pub mod report;
 pub mod resources;

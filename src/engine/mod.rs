@@ -15,7 +15,6 @@ pub mod model;
 mod pickle;
 pub mod positions;
 pub mod prompt;
-pub mod random;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

@@ -14,7 +14,7 @@ use super::ops::{
 };
 use crate::engine::model::{Adapter, Block, Config, Mlp, Model, Projections, QkNorms, Qkv, Residual, Shape};
 use crate::engine::positions::{Fading, Rope};
-use crate::engine::random::Random;
+use crate::random::Random;
 use anyhow::{Context as _, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};

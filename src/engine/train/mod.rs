@@ -15,7 +15,7 @@ pub use graph::{Graph, Parameter, Trained};
 pub use optimizer::{AdamW, Decay, LearningRate};
 pub use order::{Sequence, sequences};
 
-use crate::engine::random::Random;
+use crate::random::Random;
 use anyhow::{Result, ensure};
 use checkpoint::Best;
 use optimizer::{clip_factor, norm};
