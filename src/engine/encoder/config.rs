@@ -253,6 +253,17 @@ impl Config {
     pub fn max_tokens(&self) -> Option<usize> {
         self.layout.positions.map(|positions| positions.rows - positions.first)
     }
+
+    /// Fails where a text could have more tokens than the model has positions.
+    ///
+    /// # Errors
+    /// Says both numbers.
+    pub fn check_longest(&self, longest: Option<usize>) -> Result<()> {
+        if let (Some(longest), Some(most)) = (longest, self.max_tokens()) {
+            ensure!(longest <= most, "`max_tokens` is {longest}, and the model has {most} positions");
+        }
+        Ok(())
+    }
 }
 
 /// How many labels a classifier has; two where nothing is said, as in transformers.

@@ -236,7 +236,10 @@ impl Builder<'_> {
         let mut vectors = self.table(table.name, 2 * table.span, self.config.shape.hidden_size)?;
         if let Some(norm) = table.norm {
             let norm = self.norm(norm)?;
-            super::rows::normalize(&mut vectors, &[], &norm);
+            // A list has no numbers.
+            if !vectors.is_empty() {
+                super::rows::normalize(&mut vectors, &[], &norm);
+            }
         }
         Ok(Some(vectors))
     }

@@ -10,10 +10,12 @@ mod load;
 mod network;
 mod relative;
 mod rows;
+mod sentences;
 
 pub use config::{Block, Config, Convolution, Disentangled, Distances, Head, Layout, Positions, Qkv, Relative, Shape};
 pub use load::Wanted;
 pub use network::{Encoder, Text};
+pub use sentences::{Pooling, Sentences};
 
 #[cfg(test)]
 mod tests;
