@@ -293,7 +293,8 @@ mod engine {
         let mut similar = vec![0.0; rows * columns];
         let (a, b) = (Matrix::new(answer.vectors, rows, width), Matrix::new(reference.vectors, columns, width));
         matmul(MatrixMut::new(&mut similar, rows, columns), a, b.t(), 1.0, Write::Set, Threads::Caller);
-        let greatest = |values: &mut dyn Iterator<Item = f32>| values.fold(f32::NEG_INFINITY, f32::max);
+        // Never below zero: so similar is what bert_score pads the texts of a batch with.
+        let greatest = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0, f32::max);
         let of_answer: Vec<f32> = similar.chunks_exact(columns).map(|row| greatest(&mut row.iter().copied())).collect();
         let of_reference: Vec<f32> =
             (0..columns).map(|column| greatest(&mut similar.iter().skip(column).step_by(columns).copied())).collect();

@@ -87,7 +87,9 @@ mod engine {
         fn take(&mut self, answer: &Answer<'_>) -> anyhow::Result<()> {
             let prompt = prompt(answer.row)?;
             let mut number = |text: &str| {
-                let (ids, types) = self.tokenizer.encode_marked(&prompt, Some(text), self.max_tokens)?;
+                // To transformers an empty second text is none.
+                let answer = Some(text).filter(|text| !text.is_empty());
+                let (ids, types) = self.tokenizer.encode_marked(&prompt, answer, self.max_tokens)?;
                 let text = Text { ids, types };
                 self.model.check(&text)?;
                 Ok(self.taken.number(text))
