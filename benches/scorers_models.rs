@@ -15,9 +15,6 @@ use titer::engine::memory;
 use titer::row::{self, Row};
 use titer::scorer::{Answer, Files, find};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [kind, model, rows] = arguments.as_slice() else { anyhow::bail!("KIND MODEL ROWS") };

@@ -11,9 +11,9 @@ pub const DEFINITION: Definition = Definition {
     summary: "How similar the tokens of answer and reference are as vectors of an encoder; of several references the best of each value",
     source: "bert_score 0.3.13, `score`; equal to 1e-4",
     metrics: &[
-        Metric { name: "precision", range: (-1.0, 1.0), better: Better::Higher },
-        Metric { name: "recall", range: (-1.0, 1.0), better: Better::Higher },
-        Metric { name: "f1", range: (-1.0, 1.0), better: Better::Higher },
+        Metric { name: "precision", range: (f64::NEG_INFINITY, 1.0), better: Better::Higher },
+        Metric { name: "recall", range: (f64::NEG_INFINITY, 1.0), better: Better::Higher },
+        Metric { name: "f1", range: (f64::NEG_INFINITY, 1.0), better: Better::Higher },
     ],
     pooled: &[],
     references: References::Some,
