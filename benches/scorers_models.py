@@ -18,6 +18,9 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+# As titer sets it for its workers.
+KEEP_MEMORY = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
+               "glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1")
 
 
 def torch_side(kind, model, path):
@@ -60,7 +63,8 @@ def torch_side(kind, model, path):
 
 def measure(command, threads):
     env = dict(os.environ, THREADS=str(threads), RAYON_NUM_THREADS=str(threads), CANDLE_NUM_THREADS="1",
-               MIMALLOC_PURGE_DELAY="-1", TOKENIZERS_PARALLELISM="true" if threads > 1 else "false", HF_HUB_OFFLINE="1")
+               TOKENIZERS_PARALLELISM="true" if threads > 1 else "false", HF_HUB_OFFLINE="1")
+    env.update({} if command[0] == sys.executable else {"GLIBC_TUNABLES": KEEP_MEMORY})
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if run.returncode:
         sys.exit(f"{command}: {run.stderr[-2000:]}")

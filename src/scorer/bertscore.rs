@@ -118,7 +118,8 @@ mod engine {
     use crate::engine::weights::Weights;
     use crate::key::Digest;
     use crate::scorer::Answer;
-    use crate::scorer::models::{Files, ModelScorer, RowTexts, Taken, Values};
+    use crate::scorer::models::{Files, ModelScorer, Values};
+    use crate::scorer::taken::{RowTexts, Taken};
     use crate::scorer::text::is_space;
     use anyhow::{Context as _, ensure};
     use std::collections::{BTreeMap, BTreeSet};

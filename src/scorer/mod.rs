@@ -12,6 +12,8 @@ mod python_regex;
 pub mod reward;
 pub mod rouge;
 pub mod sbert;
+#[cfg(feature = "candle")]
+mod taken;
 mod text;
 pub mod token_f1;
 

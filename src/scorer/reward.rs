@@ -46,7 +46,8 @@ mod engine {
     use crate::key::Digest;
     use crate::row::{self, Row};
     use crate::scorer::Answer;
-    use crate::scorer::models::{Files, ModelScorer, RowTexts, Taken, Values, greatest};
+    use crate::scorer::models::{Files, ModelScorer, Values};
+    use crate::scorer::taken::{RowTexts, Taken, greatest};
     use anyhow::{Context as _, ensure};
     use std::collections::BTreeMap;
     use std::path::Path;

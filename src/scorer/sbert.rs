@@ -56,7 +56,8 @@ mod engine {
     use crate::engine::kernels::dot;
     use crate::key::Digest;
     use crate::scorer::Answer;
-    use crate::scorer::models::{Files, ModelScorer, RowTexts, Taken, Values, greatest};
+    use crate::scorer::models::{Files, ModelScorer, Values};
+    use crate::scorer::taken::{RowTexts, Taken, greatest};
     use std::path::Path;
 
     struct Sbert {
