@@ -94,6 +94,11 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
         }
     };
     let definition = find(&kind, span, problems)?;
+    if definition.by_model().is_some() && value.as_table().is_none() {
+        let problem = Diagnostic::at(span, format!("`{kind}` reads texts by a model, and none is named"));
+        problems.push(problem.hint(format!("{{ kind = \"{kind}\", {MODEL} = \"models/…\" }}")));
+        return None;
+    }
     let inputs = read_inputs(definition, &mut fields, problems);
     let params = definition.read_params(&mut fields, problems);
     let scope = Scope::read(&mut fields, problems);
