@@ -5,17 +5,27 @@
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
 pub mod bertscore;
+pub mod bleu;
+pub mod chrf;
+mod cut;
 pub mod exact_match;
+mod grams;
+pub mod meteor;
 mod models;
+mod overlap;
 mod porter;
 mod python_regex;
 pub mod reward;
 pub mod rouge;
+pub mod sacrebleu;
 pub mod sbert;
+mod signature;
 #[cfg(feature = "candle")]
 mod taken;
+pub mod ter;
 mod text;
 pub mod token_f1;
+mod unicode;
 
 use crate::diagnostic::Problems;
 use crate::row::Row;
@@ -26,11 +36,16 @@ use std::borrow::Cow;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[
-    bertscore::DEFINITION,
     exact_match::DEFINITION,
-    reward::DEFINITION,
     rouge::DEFINITION,
+    bleu::DEFINITION,
+    sacrebleu::DEFINITION,
+    chrf::DEFINITION,
+    ter::DEFINITION,
+    meteor::DEFINITION,
     sbert::DEFINITION,
+    bertscore::DEFINITION,
+    reward::DEFINITION,
     token_f1::DEFINITION,
 ];
 

@@ -1,5 +1,7 @@
 //! Values of the reference programs, row by row. `tests/golden/scorers/README.md` says how they were made.
 
+mod overlap;
+
 use super::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 
 /// The lines of a file of reference values: of the folder that `TITER_GOLDEN_SCORERS` names, so that other rows of the
 /// same kind can be run through the tests, else of those that lie here.
-fn golden(name: &str) -> Vec<Value> {
+pub(super) fn golden(name: &str) -> Vec<Value> {
     let here = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scorers");
     let folder = std::env::var_os("TITER_GOLDEN_SCORERS").map_or_else(here, PathBuf::from);
     let path = folder.join(name);
@@ -135,17 +137,22 @@ fn token_f1_equals_squad_s() {
 #[cfg(feature = "candle")]
 mod models;
 
+/// A scorer with the parameters that it has when a manifest gives none.
+fn default_scorer(name: &str) -> Box<dyn Scorer> {
+    let (table, span) = (crate::settings::Table::default(), crate::diagnostic::Span { file: 0, start: 0, end: 0 });
+    let params = find(name).unwrap().read_params(&mut Fields::of_table(&table, span), &mut Problems::default());
+    rows_scorer(name, params.unwrap())
+}
+
 #[test]
 fn names_are_unique_and_values_match_the_metrics() {
     for (number, definition) in ALL.iter().enumerate() {
         assert!(ALL[..number].iter().all(|other| other.name != definition.name));
-        let table = crate::settings::Table::default();
-        let mut problems = Problems::default();
-        let span = crate::diagnostic::Span { file: 0, start: 0, end: 0 };
-        let params = definition.read_params(&mut Fields::of_table(&table, span), &mut problems).unwrap();
-        // Those by models are beside their references.
-        let Work::Rows(build) = definition.work else { continue };
-        let mut scorer = build(params).unwrap();
+        if definition.by_model().is_some() {
+            // Those by models are beside their references.
+            continue;
+        }
+        let mut scorer = default_scorer(definition.name);
         let scored = score(&mut *scorer, "a b", "a c");
         assert_eq!(scored.values.len(), definition.metrics.len(), "{}", definition.name);
         let mut sums = Vec::new();
