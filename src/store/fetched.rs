@@ -129,7 +129,13 @@ impl Store {
         for entry in &fetched.files {
             let link = files.join(&entry.path);
             let object = self.path(&entry.digest);
-            let target = Path::new("../../..").join(object.strip_prefix(&self.root).unwrap_or(&object));
+            // A part of a model has a folder of its own.
+            let deep = entry.path.matches('/').count();
+            if let Some(parent) = link.parent().filter(|_| deep > 0) {
+                std::fs::create_dir_all(parent).at("write", parent)?;
+            }
+            let up = "../".repeat(3 + deep);
+            let target = Path::new(&up).join(object.strip_prefix(&self.root).unwrap_or(&object));
             std::os::unix::fs::symlink(target, &link).at("write", &link)?;
         }
         let mut text = serde_json::to_vec_pretty(fetched).map_err(io::Error::other).at("write", &place)?;
