@@ -6,6 +6,7 @@
 
 pub mod bertscore;
 pub mod exact_match;
+pub mod judge;
 mod models;
 mod porter;
 mod python_regex;
@@ -26,6 +27,7 @@ use std::borrow::Cow;
 pub const ALL: &[Definition] = &[
     bertscore::DEFINITION,
     exact_match::DEFINITION,
+    judge::DEFINITION,
     reward::DEFINITION,
     rouge::DEFINITION,
     sbert::DEFINITION,
@@ -64,6 +66,8 @@ pub enum Work {
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
     /// It reads texts by a model, many at a time.
     Model(ByModel),
+    /// It asks another model, behind an API.
+    Judge,
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -193,7 +197,7 @@ impl Definition {
     pub fn by_model(&self) -> Option<&ByModel> {
         match &self.work {
             Work::Model(by_model) => Some(by_model),
-            Work::Rows(_) => None,
+            Work::Rows(_) | Work::Judge => None,
         }
     }
 }

@@ -59,7 +59,6 @@ pub(super) fn environment(text: &str) -> anyhow::Result<Environment<'static>> {
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_fuel(Some(FUEL));
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_keep_trailing_newline(true);
     environment.add_template_owned(NAME, text.to_string())?;
     Ok(environment)
 }

@@ -15,8 +15,10 @@ mod body;
 mod model;
 mod question;
 #[cfg(feature = "api")]
-pub(in crate::stage) mod work;
+mod work;
 
+#[cfg(feature = "api")]
+pub(in crate::stage) use work::{calls, put_questions};
 pub(in crate::stage) use model::ApiModel;
 pub use model::{ApiHints, Limit, Omitted, Price};
 

@@ -51,7 +51,7 @@ pub(super) fn execute(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Resu
     if rows.is_empty() {
         context.events.warn("`data` has no row: there is nothing to ask".to_string());
     }
-    let replies = ask(recipe, context, &calls, &places, samples(recipe))?;
+    let replies = put_questions(recipe, context, &calls, &places, samples(recipe))?;
     write(recipe, context, rows, &replies)
 }
 
@@ -88,7 +88,7 @@ pub(in crate::stage) fn calls(recipe: &ApiRecipe, messages: &[Message]) -> impl 
 ///
 /// # Errors
 /// If a call fails for good; replies that came are in the ledger.
-pub(in crate::stage) fn ask(
+pub(in crate::stage) fn put_questions(
     recipe: &ApiRecipe,
     context: &Context<'_>,
     calls: &[Call],
