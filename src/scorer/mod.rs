@@ -10,6 +10,7 @@ pub mod chrf;
 mod cut;
 pub mod exact_match;
 mod grams;
+pub mod judge;
 pub mod meteor;
 mod models;
 mod overlap;
@@ -40,6 +41,7 @@ pub const ALL: &[Definition] = &[
     bleu::DEFINITION,
     chrf::DEFINITION,
     exact_match::DEFINITION,
+    judge::DEFINITION,
     meteor::DEFINITION,
     reward::DEFINITION,
     rouge::DEFINITION,
@@ -81,6 +83,8 @@ pub enum Work {
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
     /// It reads texts by a model, many at a time.
     Model(ByModel),
+    /// It asks another model, behind an API.
+    Judge,
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -210,7 +214,7 @@ impl Definition {
     pub fn by_model(&self) -> Option<&ByModel> {
         match &self.work {
             Work::Model(by_model) => Some(by_model),
-            Work::Rows(_) => None,
+            Work::Rows(_) | Work::Judge => None,
         }
     }
 }

@@ -138,9 +138,27 @@ impl Recipe {
         }
     }
 
+    /// Who is asked, if the work is done by a model behind an API.
+    pub fn api(&self) -> Option<&predict::ApiRecipe> {
+        match self {
+            Recipe::Api(recipe) => Some(recipe),
+            Recipe::Score(recipe) => recipe.api.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How often an API is asked for these rows, at most; `None`: it asks none.
+    pub fn calls(&self, rows: impl Iterator<Item = crate::row::Row>) -> Option<u64> {
+        match self {
+            Recipe::Api(recipe) => Some(rows.count() as u64 * u64::from(recipe.samples.unwrap_or(1))),
+            Recipe::Score(recipe) => recipe.calls(rows),
+            _ => None,
+        }
+    }
+
     /// Whether the work is done elsewhere, for money.
     pub fn asks_an_api(&self) -> bool {
-        matches!(self, Recipe::Api(_))
+        self.api().is_some()
     }
 
     /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
@@ -148,7 +166,7 @@ impl Recipe {
     pub fn is_heavy(&self) -> bool {
         match self {
             Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_) => true,
-            Recipe::Score(recipe) => recipe.is_by_model(),
+            Recipe::Score(recipe) => recipe.is_by_model() || recipe.api.is_some(),
             _ => false,
         }
     }

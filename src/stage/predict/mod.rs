@@ -12,8 +12,9 @@ mod columns;
 mod prompts;
 mod settings;
 
-use api::ApiModel;
-pub(super) use api::read_api;
+pub(super) use api::{ApiModel, Drawn, asked, read_api};
+#[cfg(feature = "api")]
+pub(super) use api::{calls, put_questions};
 pub use api::{ApiHints, ApiRecipe, Limit, Omitted, Price, api_settings, ask, asks_an_api, check_api};
 pub use settings::{
     BeamSettings, Beams, CandidateSettings, Candidates, EarlyStopping, LogProbabilities, Measure, Perplexity, Sample,

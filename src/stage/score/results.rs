@@ -71,6 +71,15 @@ impl<'a> Results<'a> {
 
     /// Ends `scores.jsonl` and writes `summary.json`, with the metrics of all rows together that the scorer has.
     pub(super) fn finish(self, scorer: Option<&dyn Scorer>) -> anyhow::Result<()> {
+        self.end(scorer, None)
+    }
+
+    /// Ends `scores.jsonl` and writes `summary.json`, with `details` of the scoring.
+    pub(super) fn finish_with(self, details: Value) -> anyhow::Result<()> {
+        self.end(None, Some(details))
+    }
+
+    fn end(self, scorer: Option<&dyn Scorer>, details: Option<Value>) -> anyhow::Result<()> {
         if self.rows == 0 {
             self.context.events.warn("`predictions` has no row: there is nothing to score".to_string());
         }
@@ -79,7 +88,10 @@ impl<'a> Results<'a> {
             drop_columns(self.context, &self.long)?;
         }
         let unit = self.scope.cluster.as_deref();
-        let summary = self.sums.summary(self.definition, scorer, self.rows, unit);
+        let mut summary = self.sums.summary(self.definition, scorer, self.rows, unit);
+        if let Some(details) = details {
+            summary["details"] = details;
+        }
         write_json(&self.context.output.join("summary.json"), &summary)
     }
 }
