@@ -4,12 +4,20 @@
 //! where a metric is one of all rows together (a corpus BLEU), it says what each row adds to it. It knows nothing of files
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
+mod answer_words;
+pub mod cer;
+mod edits;
 pub mod exact_match;
 mod porter;
 mod python_regex;
 pub mod rouge;
+pub mod squad;
+pub mod squad_v2;
+mod subsequence;
 mod text;
 pub mod token_f1;
+pub mod wer;
+mod words;
 
 use crate::diagnostic::Problems;
 use crate::row::Row;
@@ -17,9 +25,18 @@ use crate::settings::{Fields, Group, Setting};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::marker::PhantomData;
 
 /// Every scorer, in the order in which messages list them.
-pub const ALL: &[Definition] = &[exact_match::DEFINITION, rouge::DEFINITION, token_f1::DEFINITION];
+pub const ALL: &[Definition] = &[
+    cer::DEFINITION,
+    exact_match::DEFINITION,
+    rouge::DEFINITION,
+    squad::DEFINITION,
+    squad_v2::DEFINITION,
+    token_f1::DEFINITION,
+    wer::DEFINITION,
+];
 
 /// What can be said of a scorer before it is given its parameters.
 #[derive(Debug)]
@@ -184,18 +201,34 @@ trait Params: Group + Serialize + DeserializeOwned {
     fn scorer(self) -> anyhow::Result<Self::Scorer>;
 }
 
-/// The parameters of a scorer that has none.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoParams {}
+/// A scorer without parameters.
+trait Plain: Scorer + Sized + 'static {
+    fn new() -> anyhow::Result<Self>;
+}
 
-impl Group for NoParams {
+/// The parameters of a [`Plain`] scorer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound = "")]
+struct NoParams<S> {
+    #[serde(skip)]
+    scorer: PhantomData<S>,
+}
+
+impl<S> Group for NoParams<S> {
     fn read(_: &mut Fields<'_>, _: &mut Problems) -> Option<Self> {
-        Some(Self {})
+        Some(Self { scorer: PhantomData })
     }
 
     fn settings() -> Vec<Setting> {
         Vec::new()
+    }
+}
+
+impl<S: Plain> Params for NoParams<S> {
+    type Scorer = S;
+
+    fn scorer(self) -> anyhow::Result<S> {
+        S::new()
     }
 }
 
