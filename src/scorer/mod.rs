@@ -117,10 +117,7 @@ impl Answer<'_> {
     ///
     /// # Errors
     /// Those of `value`.
-    pub fn best(
-        &self,
-        mut value: impl FnMut(&str, &str) -> anyhow::Result<f64>,
-    ) -> anyhow::Result<Option<f64>> {
+    pub fn best(&self, mut value: impl FnMut(&str, &str) -> anyhow::Result<f64>) -> anyhow::Result<Option<f64>> {
         let mut best: Option<f64> = None;
         for reference in self.references {
             let value = value(self.prediction, reference)?;

@@ -108,7 +108,8 @@ fn exact_match_may_strip_white_space_last() {
 #[test]
 fn the_best_reference_counts() {
     let references = ["a dog".into(), "the cat sat".into()];
-    for (name, params) in [("exact_match", exact_match_params()), ("rouge", json!({ "stemmer": false })), ("token_f1", json!({}))]
+    for (name, params) in
+        [("exact_match", exact_match_params()), ("rouge", json!({ "stemmer": false })), ("token_f1", json!({}))]
     {
         let row = Row::new();
         let answer = Answer { prediction: "the cat sat", references: &references, row: &row };

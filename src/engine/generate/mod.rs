@@ -15,8 +15,8 @@ pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
 use super::decoder::{Advance, Cache, Decoder, log_probability};
-use crate::random::Random;
 use super::tokenizer::Tokenizer;
+use crate::random::Random;
 use beam::Beams;
 use ending::Endings;
 use rayon::prelude::*;

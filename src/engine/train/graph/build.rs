@@ -8,8 +8,8 @@ use crate::engine::model::{
     Shape, Walk,
 };
 use crate::engine::positions::{Fading, Rope};
-use crate::random::Random;
 use crate::engine::weights::transpose;
+use crate::random::Random;
 use anyhow::Result;
 use candle_core::Tensor;
 use std::borrow::Cow;

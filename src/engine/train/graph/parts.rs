@@ -1,11 +1,11 @@
 //! The parts of a graph: norms, linear layers, tables, each frozen or learning.
 
 use crate::engine::held::Held;
-use crate::random::Random;
 use crate::engine::train::ops::{
     Add, AddBias, Dropout, FrozenLinear, FrozenNorm, Lookup, LoraLinear, Magnitude, Norm as NormOp, Split,
     TrainedLinear, TrainedNorm,
 };
+use crate::random::Random;
 use anyhow::Result;
 use candle_core::{Device, Tensor};
 use std::sync::Arc;
