@@ -8,6 +8,7 @@ mod answer_words;
 pub mod cer;
 mod edits;
 pub mod exact_match;
+pub mod labels;
 mod porter;
 mod python_regex;
 pub mod rouge;
@@ -31,6 +32,7 @@ use std::marker::PhantomData;
 pub const ALL: &[Definition] = &[
     cer::DEFINITION,
     exact_match::DEFINITION,
+    labels::DEFINITION,
     rouge::DEFINITION,
     squad::DEFINITION,
     squad_v2::DEFINITION,

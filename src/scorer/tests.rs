@@ -1,5 +1,8 @@
 //! Values of the reference programs, row by row. `tests/golden/scorers/README.md` says how they were made.
 
+mod answers;
+mod labels;
+
 use super::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,18 +1,18 @@
 //! Labels: how good a classifier is the model? Finds the label that an answer names and compares it with the right one.
 //!
-//! The metrics of all rows are scikit-learn's (`measures`). What names no label is a class of its own that is never right.
+//! What names no label is a class of its own, which is never right.
 
 mod find;
 mod measures;
 
 use super::python_regex::Pattern;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
-use crate::diagnostic::{Diagnostic, Problems};
+use crate::diagnostic::Problems;
 use crate::key::Digest;
 use crate::settings::{Fields, Group as _};
-use anyhow::{bail, ensure};
+use anyhow::ensure;
 use find::Finder;
-use measures::{Confusion, Measures};
+use measures::Confusion;
 use std::collections::BTreeMap;
 
 const fn metric(name: &'static str) -> Metric {
@@ -56,11 +56,11 @@ pub const DEFINITION: Definition = Definition {
 };
 
 crate::settings! {
-    /// The labels, and how an answer names one. Texts are compared without white space around them and full stops behind.
+    /// The labels, and how an answer names one. White space around a text and full stops behind it never count.
     pub struct LabelsParams {
         /// The labels. By default those that stand as references.
         labels: Option<Vec<String>> = None,
-        /// Other texts that stand for a label: `{ "0" = "negative", "neg" = "negative" }`.
+        /// Other texts that stand for a label: `{ "0" = "negative", "1" = "positive" }`.
         aliases: BTreeMap<String, String> = BTreeMap::new(),
         /// Where an answer names its label. All but `whole` need `labels`.
         find: Find = Find::Whole,
@@ -71,9 +71,9 @@ crate::settings! {
         ignore_case: bool = true,
         /// The label that `precision`, `recall` and `f1` are about; without it they are null.
         positive: Option<String> = None,
-        /// Whether answers without a label are a class in averages over classes, as scikit-learn has it by default. If not,
-        /// averages are over the labels alone.
-        none_is_class: bool = true,
+        /// The labels that averages over classes are of, scikit-learn's `labels`. By default all classes that are met, one of
+        /// which are the answers without a label.
+        average_over: Option<Vec<String>> = None,
     }
 }
 
@@ -82,23 +82,152 @@ crate::words! {
     pub enum Find {
         /// The answer is the label and nothing else.
         Whole = "whole",
-        /// The label that stands first in the answer as a word of its own (or several); of two at one place the longer.
+        /// The label that stands first in the answer, as a word or words of its own.
         Word = "word",
-        /// The answer begins with the label; of several the longest counts.
+        /// The label that the answer begins with; of several the longest.
         Prefix = "prefix",
     }
 }
 
 fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = LabelsParams::read(fields, problems)?;
-    if let Err(problem) = check(&params) {
-        problems.push(Diagnostic { place: Diagnostic::at(fields.span(), "").place, ..problem });
+    if let Err(message) = Finder::new(&params) {
+        problems.at(fields.span(), format!("{message:#}"));
         return None;
     }
     serde_json::to_value(params).ok()
 }
 
-/// What does not fit together.
-fn check(params: &LabelsParams) -> Result<(), Diagnostic> {
-    todo!()
+impl Params for LabelsParams {
+    type Scorer = Labels;
+
+    fn scorer(self) -> anyhow::Result<Labels> {
+        let finder = Finder::new(&self)?;
+        let mut labels = Labels {
+            positive: self.positive.as_deref().map(|positive| finder.normal(positive)),
+            average_over: self.average_over.as_ref().map(|labels| labels.iter().map(|label| finder.normal(label)).collect()),
+            is_given: self.labels.is_some(),
+            finder,
+            numbers: BTreeMap::new(),
+            names: vec![None],
+            count: 0,
+            pairs: Vec::new(),
+            pair_numbers: BTreeMap::new(),
+        };
+        for label in self.labels.iter().flatten() {
+            let number = labels.number(&labels.finder.normal(label));
+            labels.names[number as usize] = Some(label.clone());
+        }
+        Ok(labels)
+    }
+}
+
+/// The scorer.
+#[derive(Debug)]
+pub struct Labels {
+    finder: Finder,
+    positive: Option<String>,
+    average_over: Option<Vec<String>>,
+    is_given: bool,
+    /// The number of each text that may be a label. Not the text itself: there may be as many as there are rows.
+    numbers: BTreeMap<Digest, u32>,
+    /// What stood as a reference at least once is a label, and has a name here.
+    names: Vec<Option<String>>,
+    /// How many labels were met.
+    count: usize,
+    /// Pairs of reference and prediction that were met. A row counts the number of its pair.
+    pairs: Vec<(u32, u32)>,
+    pair_numbers: BTreeMap<(u32, u32), u32>,
+}
+
+/// What stands for no label.
+const NONE: u32 = 0;
+
+/// More labels than these are texts of another kind.
+const MOST_LABELS: usize = 1000;
+
+impl Scorer for Labels {
+    fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
+        let predicted = self.finder.label(answer.prediction)?;
+        let predicted = predicted.map_or(NONE, |label| self.number(&label));
+        // Several references: whichever was meant by the answer, else the first.
+        let mut right = None;
+        for reference in answer.references {
+            let label = self.finder.reference(reference)?;
+            let number = self.number(&label);
+            self.meet(number, label)?;
+            if right.is_none() || number == predicted {
+                right = Some(number);
+            }
+        }
+        let right = right.unwrap_or(NONE);
+        let next = u32::try_from(self.pairs.len())?;
+        let pair = *self.pair_numbers.entry((right, predicted)).or_insert(next);
+        if pair == next {
+            self.pairs.push((right, predicted));
+        }
+        Ok(Scored { counts: vec![f64::from(pair)], ..Scored::of([f64::from(u8::from(right == predicted))]) })
+    }
+
+    fn add(&self, sums: &mut Vec<f64>, counts: &[f64], times: f64) {
+        // Numbers of pairs are far below 2^53.
+        let Some(pair) = counts.first().map(|pair| *pair as usize) else { return };
+        if sums.len() <= pair {
+            sums.resize(pair + 1, 0.0);
+        }
+        sums[pair] += times;
+    }
+
+    fn pool(&self, sums: &[f64]) -> Vec<Option<f64>> {
+        let values = self.confusion(sums).measures(self.average_over.as_deref(), self.positive.as_deref());
+        let in_order = DEFINITION.pooled.iter().map(|metric| values.get(metric.name).copied().flatten());
+        in_order.collect()
+    }
+
+    fn details(&self, sums: &[f64]) -> serde_json::Value {
+        self.confusion(sums).details()
+    }
+}
+
+impl Labels {
+    fn number(&mut self, text: &str) -> u32 {
+        let next = self.names.len();
+        let number = *self.numbers.entry(Digest::of(text.as_bytes())).or_insert(u32::try_from(next).unwrap_or(u32::MAX));
+        if number as usize == next {
+            self.names.push(None);
+        }
+        number
+    }
+
+    /// What stands as a reference is a label.
+    fn meet(&mut self, number: u32, label: String) -> anyhow::Result<()> {
+        let name = &mut self.names[number as usize];
+        if name.is_none() {
+            *name = Some(label);
+            self.count += 1;
+            ensure!(
+                self.count <= MOST_LABELS,
+                "there are more than {MOST_LABELS} different references: if few of them are labels, name those by `labels`"
+            );
+        }
+        Ok(())
+    }
+
+    fn confusion(&self, sums: &[f64]) -> Confusion {
+        let mut labels: Vec<(&str, usize)> =
+            self.names.iter().enumerate().filter_map(|(number, name)| Some((name.as_deref()?, number))).collect();
+        if !self.is_given {
+            labels.sort_unstable();
+        }
+        // Behind the labels stands what is none.
+        let mut classes = vec![labels.len(); self.names.len()];
+        for (class, (_, number)) in labels.iter().enumerate() {
+            classes[*number] = class;
+        }
+        let names = labels.into_iter().map(|(name, _)| (name.to_string(), self.finder.normal(name))).collect();
+        let cells = self.pairs.iter().zip(sums).filter(|(_, count)| **count > 0.0);
+        Confusion::new(names, cells.map(|((right, predicted), count)| {
+            (classes[*right as usize], classes[*predicted as usize], *count)
+        }))
+    }
 }
