@@ -9,7 +9,9 @@ pub mod cer;
 mod edits;
 pub mod exact_match;
 pub mod labels;
+pub mod paper;
 mod porter;
+mod python_literal;
 mod python_regex;
 pub mod rouge;
 pub mod squad;
@@ -33,6 +35,7 @@ pub const ALL: &[Definition] = &[
     cer::DEFINITION,
     exact_match::DEFINITION,
     labels::DEFINITION,
+    paper::DEFINITION,
     rouge::DEFINITION,
     squad::DEFINITION,
     squad_v2::DEFINITION,

@@ -1,6 +1,7 @@
 //! Values of the reference programs, row by row. `tests/golden/scorers/README.md` says how they were made.
 
 mod answers;
+mod heuristics;
 mod labels;
 
 use super::*;
