@@ -6,6 +6,7 @@
 
 mod answer_words;
 pub mod cer;
+pub mod command;
 mod edits;
 pub mod exact_match;
 pub mod labels;
@@ -14,6 +15,7 @@ mod porter;
 mod python_literal;
 mod python_regex;
 pub mod rouge;
+pub mod rules;
 pub mod squad;
 pub mod squad_v2;
 mod subsequence;
@@ -29,14 +31,17 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::path::Path;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[
     cer::DEFINITION,
+    command::DEFINITION,
     exact_match::DEFINITION,
     labels::DEFINITION,
     paper::DEFINITION,
     rouge::DEFINITION,
+    rules::DEFINITION,
     squad::DEFINITION,
     squad_v2::DEFINITION,
     token_f1::DEFINITION,
@@ -54,7 +59,7 @@ pub struct Definition {
     pub summary: &'static str,
     /// Where the definition comes from, and what its values are equal to.
     pub source: &'static str,
-    /// What it yields for each row, in the order of [`Scored::values`].
+    /// What it yields for each row, in the order of [`Scored::values`]. None: its parameter `metrics` names them.
     pub metrics: &'static [Metric],
     /// What it yields for all rows together, in the order of [`Scorer::pool`].
     pub pooled: &'static [Metric],
@@ -153,11 +158,22 @@ impl Scored {
 /// It may keep what helps it from row to row (buffers, labels that it has met), but what it says of a row does not depend
 /// on the rows before.
 pub trait Scorer {
+    /// Told before the first row: where the project's files lie.
+    fn settle(&mut self, _root: &Path) {}
+
     /// What it says of a row.
     ///
     /// # Errors
     /// If the texts are more than the scorer can take, or a column that it looks at is missing.
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored>;
+
+    /// Told behind the last row.
+    ///
+    /// # Errors
+    /// If something was wrong that shows itself now only.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Adds what a row counts to the sums over rows, `times` times (a bootstrap draws rows several times, or never). `sums`
     /// is empty before the first.
@@ -194,6 +210,15 @@ impl Definition {
     /// What its parameters are.
     pub fn settings(&self) -> Vec<Setting> {
         (self.settings)()
+    }
+
+    /// The names of what it yields for each row with these parameters.
+    pub fn metric_names(&self, params: &serde_json::Value) -> Vec<String> {
+        if !self.metrics.is_empty() {
+            return self.metrics.iter().map(|metric| metric.name.to_string()).collect();
+        }
+        let named = params.get("metrics").and_then(serde_json::Value::as_array);
+        named.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)).collect()
     }
 }
 

@@ -110,7 +110,8 @@ impl Scorer for Rules {
                 Some(prediction) => self.compare.holds(prediction, &reference),
             };
             let value = holds.map(|holds| f64::from(u8::from(holds)));
-            best = best.max(value).or(value);
+            // Nothing is less than any value.
+            best = if value > best { value } else { best };
         }
         Ok(Scored { values: vec![best], counts: Vec::new() })
     }

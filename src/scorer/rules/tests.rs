@@ -16,8 +16,7 @@ fn rules(steps: &str) -> Result<Box<dyn Scorer>, String> {
     let Some(params) = DEFINITION.read_params(&mut fields, &mut problems) else {
         return Err(problems.into_vec().iter().map(|problem| sources.render(problem)).collect());
     };
-    let Work::Rows(build) = DEFINITION.work else { panic!() };
-    Ok(build(params).unwrap())
+    Ok(super::super::build::<RulesParams>(params).unwrap())
 }
 
 #[track_caller]
