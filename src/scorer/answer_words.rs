@@ -151,7 +151,8 @@ mod tests {
         let mut read = Vec::new();
         words.begin_row();
         words.read(text, &mut read).unwrap();
-        let expected: Vec<u32> = slowly(text, &words.articles).iter().map(|word| words.vocabulary.number(word.as_bytes())).collect();
+        let expected: Vec<u32> =
+            slowly(text, &words.articles).iter().map(|word| words.vocabulary.number(word.as_bytes())).collect();
         assert_eq!(read, expected, "{text:?}");
     }
 
@@ -159,8 +160,19 @@ mod tests {
     fn words_are_those_of_the_script() {
         let mut words = AnswerWords::new().unwrap();
         for text in [
-            "", "The  END, of-a\tstory.", "a", "an—the—a", "the\u{301} a\u{301}", "é-a b\u{1c}c", "a\0the\u{7f}b",
-            "THE İ ΣΑΣ a_the", "the²", "the\u{85}a\u{a0}b", "Zürich’s the “an”", "𝐚 an𝐚 𝐚the", "e\u{301}a\u{301}the",
+            "",
+            "The  END, of-a\tstory.",
+            "a",
+            "an—the—a",
+            "the\u{301} a\u{301}",
+            "é-a b\u{1c}c",
+            "a\0the\u{7f}b",
+            "THE İ ΣΑΣ a_the",
+            "the²",
+            "the\u{85}a\u{a0}b",
+            "Zürich’s the “an”",
+            "𝐚 an𝐚 𝐚the",
+            "e\u{301}a\u{301}the",
         ] {
             check(&mut words, text);
         }

@@ -345,12 +345,19 @@ mod tests {
         check_error("echo oh no >&2; exit 3", "no answer to row 1: it ended with exit code 3\noh no");
         check_error(&format!("read line; echo '{good}'; kill -9 $$"), "no answer to row 2: it died");
         check_error(&format!("while read -r l; do printf '{good}\\n{good}\\n'; done"), "more than one line of row 1");
-        check_error(&format!("read a; echo '{good}'; read b; echo '{good}'; read c; echo '{good}'"), "2 rows and said more");
-        check_error(&format!("read a; echo '{good}'; read b; echo '{good}'; echo bad >&2; exit 1"), "then failed: it ended with exit code 1\nbad");
+        check_error(
+            &format!("read a; echo '{good}'; read b; echo '{good}'; read c; echo '{good}'"),
+            "2 rows and said more",
+        );
+        check_error(
+            &format!("read a; echo '{good}'; read b; echo '{good}'; echo bad >&2; exit 1"),
+            "then failed: it ended with exit code 1\nbad",
+        );
         check_error("exec >&-; echo closed >&2; sleep 600", "it closed its standard output and went on\nclosed");
         check_error("read line; printf '\\377\\n'", "no UTF-8");
         check_error("yes | tr -d '\\n'", "a line of more than 1048576 bytes");
-        let mut missing = super::super::build::<CommandParams>(json!({ "command": ["./nowhere"], "metrics": ["a"] })).unwrap();
+        let mut missing =
+            super::super::build::<CommandParams>(json!({ "command": ["./nowhere"], "metrics": ["a"] })).unwrap();
         let message = format!("{:#}", ask(&mut *missing, "x").unwrap_err());
         assert!(message.contains("cannot start `./nowhere`"), "{message}");
     }
@@ -359,7 +366,8 @@ mod tests {
     fn a_program_that_hangs_is_ended_with_the_scorer() {
         let folder = tempfile::tempdir().unwrap();
         let mark = folder.path().join("pid");
-        let mut scorer = scorer(&format!("echo $$ > '{}'; read line; echo '{{\"a\":1,\"b\":2}}'; exec sleep 600", mark.display()));
+        let mut scorer =
+            scorer(&format!("echo $$ > '{}'; read line; echo '{{\"a\":1,\"b\":2}}'; exec sleep 600", mark.display()));
         ask(&mut *scorer, "x").unwrap();
         let pid = std::fs::read_to_string(&mark).unwrap();
         drop(scorer);

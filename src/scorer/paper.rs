@@ -79,7 +79,9 @@ fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::
     let params = PaperParams::read(fields, problems)?;
     let problem = match params {
         PaperParams { rule: Some(_), by: Some(_), .. } => "`rule` is for all rows, `by` for each: say one of them",
-        PaperParams { by: None, r#else: Some(_), .. } => "`else` stands without `by`: say the rule of all rows by `rule`",
+        PaperParams { by: None, r#else: Some(_), .. } => {
+            "`else` stands without `by`: say the rule of all rows by `rule`"
+        }
         _ => return serde_json::to_value(params).ok(),
     };
     problems.at(fields.span(), problem);
@@ -157,7 +159,8 @@ impl Paper {
                 Some(x) => Some(self.float(x.as_str())? == self.float(y)?),
             },
             Rule::Conll => {
-                let equal = || Some(python_literal::parse(&x.replace("```", "")).ok()? == python_literal::parse(y).ok()?);
+                let equal =
+                    || Some(python_literal::parse(&x.replace("```", "")).ok()? == python_literal::parse(y).ok()?);
                 Some(equal() == Some(true))
             }
             Rule::Default => {
@@ -172,7 +175,8 @@ impl Paper {
     /// The number that Python's `float` reads: with white space around it, in digits of any script, with underscores
     /// between them.
     fn float(&self, text: &str) -> Option<f64> {
-        let text = text.trim_matches(is_space);
+        // The four separators of ASCII are no white space here.
+        let text = text.trim();
         let text: Cow<'_, str> = match text.is_ascii() {
             true => text.into(),
             false => text.chars().map(|c| self.ascii_digit(c)).collect::<String>().into(),

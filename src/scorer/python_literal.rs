@@ -16,7 +16,10 @@ pub(super) enum Literal {
     None,
     Ellipsis,
     /// Booleans, integers, floats and complex numbers.
-    Number { real: Real, imaginary: Real },
+    Number {
+        real: Real,
+        imaginary: Real,
+    },
     /// Code points, because Python's strings may hold halves of surrogate pairs.
     Text(Vec<u32>),
     Bytes(Vec<u8>),

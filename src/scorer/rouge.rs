@@ -248,7 +248,8 @@ mod tests {
             let text = format!("a{c}B{c}\n{c} 7");
             let mut read = Text::default();
             rouge.read(&text, &mut read);
-            let expected: Vec<u32> = slowly(&text).iter().map(|word| rouge.vocabulary.number(word.as_bytes())).collect();
+            let expected: Vec<u32> =
+                slowly(&text).iter().map(|word| rouge.vocabulary.number(word.as_bytes())).collect();
             assert_eq!(read.words, expected, "{c:?}");
             rouge.vocabulary.make_room();
         }

@@ -143,8 +143,10 @@ fn names_are_unique_and_values_match_the_metrics() {
         let mut problems = Problems::default();
         // Two have no meaning without a setting.
         let settings = match definition.name {
-            "command" => r#"command = ["sh", "-c", "while read -r line; do echo '{\"a\": 1, \"b\": 2}'; done"]
-                metrics = ["a", "b"]"#,
+            "command" => {
+                r#"command = ["sh", "-c", "while read -r line; do echo '{\"a\": 1, \"b\": 2}'; done"]
+                metrics = ["a", "b"]"#
+            }
             "rules" => "steps = [{ equal = \"text\" }]",
             _ => "",
         };

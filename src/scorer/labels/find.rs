@@ -207,7 +207,10 @@ mod tests {
     fn a_reference_that_is_no_label_is_named() {
         let finder = Finder::new(&params(Find::Word)).unwrap();
         let message = finder.reference("very neutral").unwrap_err().to_string();
-        assert!(message.contains("`very neutral` is no label: known are `") && message.contains("`entailment`"), "{message}");
+        assert!(
+            message.contains("`very neutral` is no label: known are `") && message.contains("`entailment`"),
+            "{message}"
+        );
         let open = LabelsParams { labels: None, aliases: BTreeMap::new(), ..params(Find::Whole) };
         let finder = Finder::new(&open).unwrap();
         assert_eq!(finder.reference(" Any. ").unwrap(), "any");

@@ -105,7 +105,10 @@ impl Params for LabelsParams {
         let finder = Finder::new(&self)?;
         let mut labels = Labels {
             positive: self.positive.as_deref().map(|positive| finder.normal(positive)),
-            average_over: self.average_over.as_ref().map(|labels| labels.iter().map(|label| finder.normal(label)).collect()),
+            average_over: self
+                .average_over
+                .as_ref()
+                .map(|labels| labels.iter().map(|label| finder.normal(label)).collect()),
             is_given: self.labels.is_some(),
             finder,
             numbers: BTreeMap::new(),
@@ -192,7 +195,8 @@ impl Scorer for Labels {
 impl Labels {
     fn number(&mut self, text: &str) -> u32 {
         let next = self.names.len();
-        let number = *self.numbers.entry(Digest::of(text.as_bytes())).or_insert(u32::try_from(next).unwrap_or(u32::MAX));
+        let number =
+            *self.numbers.entry(Digest::of(text.as_bytes())).or_insert(u32::try_from(next).unwrap_or(u32::MAX));
         if number as usize == next {
             self.names.push(None);
         }
@@ -226,8 +230,9 @@ impl Labels {
         }
         let names = labels.into_iter().map(|(name, _)| (name.to_string(), self.finder.normal(name))).collect();
         let cells = self.pairs.iter().zip(sums).filter(|(_, count)| **count > 0.0);
-        Confusion::new(names, cells.map(|((right, predicted), count)| {
-            (classes[*right as usize], classes[*predicted as usize], *count)
-        }))
+        Confusion::new(
+            names,
+            cells.map(|((right, predicted), count)| (classes[*right as usize], classes[*predicted as usize], *count)),
+        )
     }
 }

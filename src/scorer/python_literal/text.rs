@@ -87,7 +87,8 @@ fn unescape(body: &str, is_bytes: bool) -> anyhow::Result<Vec<u32>> {
                 continue;
             }
         };
-        let digits = chars.as_str().get(..length).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        let digits =
+            chars.as_str().get(..length).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let Some(digits) = digits else { bail!("an escape without its {length} digits") };
         let code = u32::from_str_radix(digits, 16)?;
         ensure!(code <= u32::from(char::MAX), "a character beyond Unicode");

@@ -76,7 +76,9 @@ fn number(text: &str) -> Option<f64> {
 
 fn json_equal(one: &Value, other: &Value) -> bool {
     match (one, other) {
-        (Value::Number(one), Value::Number(other)) => one == other || one.as_f64() == other.as_f64() && !both_whole(one, other),
+        (Value::Number(one), Value::Number(other)) => {
+            one == other || one.as_f64() == other.as_f64() && !both_whole(one, other)
+        }
         (Value::Array(one), Value::Array(other)) => {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| json_equal(one, other))
         }
@@ -97,7 +99,7 @@ fn both_whole(one: &serde_json::Number, other: &serde_json::Number) -> bool {
 fn contains_word(text: &str, word: &str) -> bool {
     let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     !word.is_empty()
-        && text.match_indices(word).any(|(at, _)| {
-            !is_word(text[..at].chars().next_back()) && !is_word(text[at + word.len()..].chars().next())
-        })
+        && text
+            .match_indices(word)
+            .any(|(at, _)| !is_word(text[..at].chars().next_back()) && !is_word(text[at + word.len()..].chars().next()))
 }

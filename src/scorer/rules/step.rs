@@ -2,7 +2,7 @@
 
 use super::super::python_regex::Pattern;
 use super::change::{Change, Normal, Which};
-use super::compare::{Compare, Equal, Contains};
+use super::compare::{Compare, Contains, Equal};
 use crate::diagnostic::Problems;
 use crate::settings::{Decode, Schema, Value, ValueKind, schema};
 use anyhow::{bail, ensure};
@@ -139,7 +139,12 @@ impl Step {
         if let Some(contains) = step.contains {
             actions.push(("contains", Action::Compare(Compare::Contains(contains))));
         }
-        ensure!(actions.len() < 2, "a step does one thing, not `{}` and `{}`: make two of it", actions[0].0, actions[1].0);
+        ensure!(
+            actions.len() < 2,
+            "a step does one thing, not `{}` and `{}`: make two of it",
+            actions[0].0,
+            actions[1].0
+        );
         let Some((name, action)) = actions.pop() else {
             bail!("a step does one of `normalise`, `remove`, `capture`, `take`, `first_of`, `equal`, `contains`");
         };
@@ -150,10 +155,14 @@ impl Step {
             ("tolerance", step.tolerance.is_some(), is_number),
             ("relative", step.relative.is_some(), is_number),
         ] {
-            ensure!(!is_said || has_meaning, "`{said}` has no meaning beside `{name}`{}", match said {
-                "tolerance" | "relative" => ": it is for `equal = \"number\"`",
-                _ => "",
-            });
+            ensure!(
+                !is_said || has_meaning,
+                "`{said}` has no meaning beside `{name}`{}",
+                match said {
+                    "tolerance" | "relative" => ": it is for `equal = \"number\"`",
+                    _ => "",
+                }
+            );
         }
         Ok(action)
     }

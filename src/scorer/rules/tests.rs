@@ -34,68 +34,81 @@ const NO: Option<f64> = Some(0.0);
 
 #[test]
 fn numbers_are_taken_and_compared() {
-    check(r#"{ take = "number" }, { equal = "number", tolerance = 0.01 }"#, &[
-        ("It costs $1,299.995 or so", "1300", YES),
-        ("It costs $1,299.98 or so", "1300", NO),
-        ("-3 and 4", "about -3.0e0", YES),
-        ("pages 3-4", "3", YES),
-        ("1,2 and 3", "1", YES),
-        ("no number", "1", NO),
-        ("1", "no number", None),
-    ]);
-    check(r#"{ take = "number", which = "last" }, { equal = "number", relative = 0.1 }"#, &[
-        ("first 5, then 11", "1, 10", YES),
-        ("12", "10", NO),
-    ]);
-    check(r#"{ equal = "number" }"#, &[(" 1.50 ", "1.5", YES), ("1.5 m", "1.5", NO), ("nan", "nan", None), ("inf", "1", NO)]);
+    check(
+        r#"{ take = "number" }, { equal = "number", tolerance = 0.01 }"#,
+        &[
+            ("It costs $1,299.995 or so", "1300", YES),
+            ("It costs $1,299.98 or so", "1300", NO),
+            ("-3 and 4", "about -3.0e0", YES),
+            ("pages 3-4", "3", YES),
+            ("1,2 and 3", "1", YES),
+            ("no number", "1", NO),
+            ("1", "no number", None),
+        ],
+    );
+    check(
+        r#"{ take = "number", which = "last" }, { equal = "number", relative = 0.1 }"#,
+        &[("first 5, then 11", "1, 10", YES), ("12", "10", NO)],
+    );
+    check(
+        r#"{ equal = "number" }"#,
+        &[(" 1.50 ", "1.5", YES), ("1.5 m", "1.5", NO), ("nan", "nan", None), ("inf", "1", NO)],
+    );
 }
 
 #[test]
 fn texts_are_normalised_and_compared() {
-    check(r#"{ normalise = ["case", "punctuation", "articles", "space"] }, { equal = "text" }"#, &[
-        ("The\tRed  house.", "red house", YES),
-        ("red houses", "red house", NO),
-        ("the", "", YES),
-    ]);
-    check(r#"{ remove = '\s*\(.*?\)', on = "prediction" }, { equal = "text" }"#, &[
-        ("Oslo (Norway)", "Oslo", YES),
-        ("Oslo", "Oslo (Norway)", NO),
-    ]);
+    check(
+        r#"{ normalise = ["case", "punctuation", "articles", "space"] }, { equal = "text" }"#,
+        &[("The\tRed  house.", "red house", YES), ("red houses", "red house", NO), ("the", "", YES)],
+    );
+    check(
+        r#"{ remove = '\s*\(.*?\)', on = "prediction" }, { equal = "text" }"#,
+        &[("Oslo (Norway)", "Oslo", YES), ("Oslo", "Oslo (Norway)", NO)],
+    );
     check(r#"{ contains = "text" }"#, &[("Zürich's", "rich", YES), ("a", "b", NO)]);
-    check(r#"{ normalise = "case" }, { contains = "word" }"#, &[
-        ("In ZÜRICH, of course", "Zürich", YES),
-        ("zürichs", "zürich", NO),
-        ("any", "", NO),
-    ]);
+    check(
+        r#"{ normalise = "case" }, { contains = "word" }"#,
+        &[("In ZÜRICH, of course", "Zürich", YES), ("zürichs", "zürich", NO), ("any", "", NO)],
+    );
 }
 
 #[test]
 fn parts_of_texts_are_taken() {
-    check(r#"{ capture = "answer is (\\w+)", which = "last", on = "prediction" }, { equal = "text" }"#, &[
-        ("The answer is yes. No, the answer is no.", "no", YES),
-        ("no", "no", NO),
-    ]);
-    check(r#"{ first_of = ["positive", "negative", "not positive"], on = "prediction" }, { normalise = "case" }, { equal = "text" }"#, &[
-        ("I think: NOT positive, negative", "not positive", YES),
-        ("positively negative", "negative", YES),
-        ("neutral", "negative", NO),
-    ]);
+    check(
+        r#"{ capture = "answer is (\\w+)", which = "last", on = "prediction" }, { equal = "text" }"#,
+        &[("The answer is yes. No, the answer is no.", "no", YES), ("no", "no", NO)],
+    );
+    check(
+        r#"{ first_of = ["positive", "negative", "not positive"], on = "prediction" }, { normalise = "case" }, { equal = "text" }"#,
+        &[
+            ("I think: NOT positive, negative", "not positive", YES),
+            ("positively negative", "negative", YES),
+            ("neutral", "negative", NO),
+        ],
+    );
     check(r#"{ take = "word" }, { equal = "text" }"#, &[(" «Yes», it is", "Yes!", YES), ("...", "x", NO)]);
     check(r#"{ take = "line", which = "last" }, { equal = "text" }"#, &[("a\n b \n\n", "b", YES)]);
 }
 
 #[test]
 fn data_is_compared_as_data() {
-    check(r#"{ normalise = "fences" }, { equal = "json" }"#, &[
-        ("Here:\n```json\n{\"b\": [1.0, null], \"a\": true}\n```\nDone.", r#"{"a": true, "b": [1, null]}"#, YES),
-        ("```[1]```", "[1]", YES),
-        ("``` [1]", "[1]", NO),
-        ("[1, 2]", "[2, 1]", NO),
-        ("[true]", "[1]", NO),
-        ("[9007199254740993]", "[9007199254740992]", NO),
-        ("[1]", "[1", None),
-    ]);
-    check(r#"{ equal = "python" }"#, &[("{'a': (1,)}", "{ 'a': (True,) }", YES), ("open('x')", "1", NO), ("1", "x", None)]);
+    check(
+        r#"{ normalise = "fences" }, { equal = "json" }"#,
+        &[
+            ("Here:\n```json\n{\"b\": [1.0, null], \"a\": true}\n```\nDone.", r#"{"a": true, "b": [1, null]}"#, YES),
+            ("```[1]```", "[1]", YES),
+            ("``` [1]", "[1]", NO),
+            ("[1, 2]", "[2, 1]", NO),
+            ("[true]", "[1]", NO),
+            ("[9007199254740993]", "[9007199254740992]", NO),
+            ("[1]", "[1", None),
+        ],
+    );
+    check(
+        r#"{ equal = "python" }"#,
+        &[("{'a': (1,)}", "{ 'a': (True,) }", YES), ("open('x')", "1", NO), ("1", "x", None)],
+    );
 }
 
 #[test]

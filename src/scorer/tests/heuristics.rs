@@ -60,6 +60,8 @@ fn numbers_are_read_as_python_reads_them() {
         ("-5", "5", Some(1.0)),
         ("-5.0", "5", Some(0.0)),
         ("1", "one", None),
+        ("1", "\u{3000}1\n", Some(1.0)),
+        ("1", "\u{1c}1", None),
         ("1", "1__0", None),
         ("1", "_1", None),
         ("1", "NaN", Some(0.0)),

@@ -84,7 +84,8 @@ fn measures_equal_scikit_learn_s() {
             given["average_over"] = subset.iter().map(name).collect();
             let (said, _) = case.score(given);
             let field = |average: &str| expected[format!("f1_{average}_labels_subset")].clone();
-            let expected = json!({ "f1_micro": field("micro"), "f1_macro": field("macro"), "f1_weighted": field("weighted") });
+            let expected =
+                json!({ "f1_micro": field("micro"), "f1_macro": field("macro"), "f1_weighted": field("weighted") });
             fields_equal(&expected, &said, place);
         }
     }
@@ -116,7 +117,8 @@ fn compare_measures(expected: &Value, said: &Value, place: &str) {
     };
     for class in 0..numbers.len() {
         let per_class = |measure: &str| expected[format!("{measure}_per_class")][class].clone();
-        let expected_class = json!({ "precision": per_class("precision"), "recall": per_class("recall"), "f1": per_class("f1") });
+        let expected_class =
+            json!({ "precision": per_class("precision"), "recall": per_class("recall"), "f1": per_class("f1") });
         fields_equal(&expected_class, &said_classes[place_of(class)], place);
         for other in 0..numbers.len() {
             let expected = expected["confusion"][class][other].as_f64();
