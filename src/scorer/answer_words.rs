@@ -5,6 +5,7 @@ use super::python_regex;
 use super::text::is_space;
 use super::words::{Counts, Vocabulary, f_measure};
 use fancy_regex::Regex;
+use std::borrow::Cow;
 
 /// Finds words, and keeps their numbers from row to row.
 #[derive(Debug)]
@@ -67,35 +68,29 @@ impl AnswerWords {
     pub(super) fn read(&mut self, text: &str, words: &mut Vec<u32>) -> anyhow::Result<()> {
         words.clear();
         self.word.clear();
-        if !text.is_ascii() {
-            return self.read_unicode(&text.to_lowercase(), words);
-        }
-        let mut is_plain = true;
-        for byte in text.bytes() {
+        // Beyond ASCII, lower case is not a matter of single letters.
+        let text: Cow<'_, str> = if text.is_ascii() { text.into() } else { text.to_lowercase().into() };
+        let bytes = text.as_bytes();
+        let (mut at, mut is_plain) = (0, true);
+        while at < bytes.len() {
+            let byte = bytes[at];
             match CLASSES[usize::from(byte)] {
                 Class::Word => self.word.push(byte),
                 Class::Capital => self.word.push(byte | 0x20),
                 Class::Punctuation => {}
                 Class::Space => self.end_word(&mut is_plain, words)?,
                 Class::Other => {
-                    is_plain = false;
-                    self.word.push(byte);
+                    let c = text[at..].chars().next().unwrap_or_default();
+                    if is_space(c) {
+                        self.end_word(&mut is_plain, words)?;
+                    } else {
+                        is_plain = false;
+                        self.word.extend_from_slice(&bytes[at..at + c.len_utf8()]);
+                    }
+                    at += c.len_utf8() - 1;
                 }
             }
-        }
-        self.end_word(&mut is_plain, words)
-    }
-
-    /// The same for a text in lower case that is not ASCII alone.
-    fn read_unicode(&mut self, text: &str, words: &mut Vec<u32>) -> anyhow::Result<()> {
-        let mut is_plain = true;
-        for c in text.chars() {
-            if is_space(c) {
-                self.end_word(&mut is_plain, words)?;
-            } else if !c.is_ascii_punctuation() {
-                is_plain &= c.is_ascii_alphanumeric();
-                self.word.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
-            }
+            at += 1;
         }
         self.end_word(&mut is_plain, words)
     }

@@ -121,13 +121,30 @@ impl Rouge {
         // A line that stands there twice adds nothing to a union.
         lines.sort_unstable();
         lines.dedup();
-        let mut hits = 0;
+        // Which lines have which words: the others share no subsequence.
+        let numbered = lines.iter().zip(0_usize..);
+        let mut places: Vec<(u32, usize)> =
+            numbered.flat_map(|(line, number)| line.iter().map(move |word| (*word, number))).collect();
+        places.sort_unstable();
+        places.dedup();
+        let (mut hits, mut words, mut sharing) = (0, Vec::new(), Vec::new());
         for (start, end) in &target.lines {
             let line = &target.words[*start..*end];
             self.marks.clear();
             self.marks.resize(line.len(), false);
-            for other in &lines {
-                self.subsequences.mark(line, other, &mut self.marks);
+            words.clear();
+            words.extend_from_slice(line);
+            words.sort_unstable();
+            words.dedup();
+            sharing.clear();
+            for word in &words {
+                let places = &places[places.partition_point(|(other, _)| other < word)..];
+                sharing.extend(places.iter().take_while(|(other, _)| other == word).map(|(_, number)| *number));
+            }
+            sharing.sort_unstable();
+            sharing.dedup();
+            for number in &sharing {
+                self.subsequences.mark(line, lines[*number], &mut self.marks);
             }
             for (word, _) in line.iter().zip(&self.marks).filter(|(_, is_marked)| **is_marked) {
                 hits += usize::from(self.counts.take(*word) && self.target_counts.take(*word));
