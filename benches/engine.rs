@@ -77,6 +77,7 @@ fn training(graph: &Graph, rows: &[Example], steps: usize) -> anyhow::Result<(f6
         evaluate_every: 1,
         patience: None,
         keep_best: false,
+        keep_last: 0,
         packing: None,
         group_by_length: false,
     };

@@ -3,7 +3,7 @@
 //! What a tokenizer would do by itself to a length (truncation and padding settings inside `tokenizer.json`) is switched
 //! off: lengths are decided where they are documented. Knows nothing of prompts or models.
 
-use crate::stage::chat::Dialect;
+use crate::prompt::chat::Dialect;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

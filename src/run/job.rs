@@ -125,6 +125,7 @@ impl Running {
             output,
             earlier: self.earlier(&instance.recipe, store)?,
             root: std::path::absolute(root).context("finding the project")?,
+            shares: self.shares(&instance.recipe),
         };
         let info = RunInfo {
             device: if placement.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty()) { "cuda" } else { "cpu" }
@@ -145,6 +146,22 @@ impl Running {
         });
         let work = self.started.as_ref().map(|started| started.work.path()).unwrap_or(Path::new(""));
         workers.start(node, &job, work, placement)
+    }
+
+    /// The key of the model that it holds, and others with it, if there is one: all layers but the last, which is the
+    /// adapter beside them.
+    fn shares(&self, recipe: &Recipe) -> Option<Digest> {
+        let (role, precision) = recipe.holds()?;
+        let of_model =
+            |material: &&Material| material.role.strip_prefix(role).is_some_and(|rest| rest.starts_with('.'));
+        let mut layers: Vec<&Material> = self.materials.iter().filter(of_model).collect();
+        layers.sort_by_key(|layer| (layer.role.len(), layer.role.as_str()));
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(precision.as_bytes());
+        for layer in &layers[..layers.len().saturating_sub(1).max(1).min(layers.len())] {
+            hasher.update(layer.digest.as_bytes());
+        }
+        Some(hasher.finalize().into())
     }
 
     /// Where earlier attempts left what they had. A forced one does everything again, but what was paid for is not paid for

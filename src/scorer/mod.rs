@@ -5,22 +5,32 @@
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
 mod answer_words;
+pub mod bleu;
 pub mod cer;
+pub mod chrf;
 pub mod command;
+mod cut;
 mod edits;
 pub mod exact_match;
+mod grams;
 pub mod labels;
+pub mod meteor;
+mod overlap;
 pub mod paper;
 mod porter;
 mod python_literal;
 mod python_regex;
 pub mod rouge;
 pub mod rules;
+pub mod sacrebleu;
+mod signature;
 pub mod squad;
 pub mod squad_v2;
 mod subsequence;
+pub mod ter;
 mod text;
 pub mod token_f1;
+mod unicode;
 pub mod wer;
 mod words;
 
@@ -35,17 +45,22 @@ use std::path::Path;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[
-    cer::DEFINITION,
-    command::DEFINITION,
     exact_match::DEFINITION,
-    labels::DEFINITION,
-    paper::DEFINITION,
     rouge::DEFINITION,
-    rules::DEFINITION,
+    bleu::DEFINITION,
+    sacrebleu::DEFINITION,
+    chrf::DEFINITION,
+    ter::DEFINITION,
+    meteor::DEFINITION,
+    token_f1::DEFINITION,
     squad::DEFINITION,
     squad_v2::DEFINITION,
-    token_f1::DEFINITION,
     wer::DEFINITION,
+    cer::DEFINITION,
+    labels::DEFINITION,
+    paper::DEFINITION,
+    rules::DEFINITION,
+    command::DEFINITION,
 ];
 
 /// What can be said of a scorer before it is given its parameters.

@@ -3,6 +3,7 @@
 mod answers;
 mod heuristics;
 mod labels;
+mod overlap;
 
 use super::*;
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 /// The lines of a file of reference values: of the folder that `TITER_GOLDEN_SCORERS` names, so that other rows of the
 /// same kind can be run through the tests, else of those that lie here.
-fn golden(name: &str) -> Vec<Value> {
+pub(super) fn golden(name: &str) -> Vec<Value> {
     let here = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scorers");
     let folder = std::env::var_os("TITER_GOLDEN_SCORERS").map_or_else(here, PathBuf::from);
     let path = folder.join(name);
@@ -136,25 +137,33 @@ fn token_f1_equals_squad_s() {
     });
 }
 
+/// A scorer with the parameters that it has when a manifest gives none.
+fn default_scorer(name: &str) -> Box<dyn Scorer> {
+    rows_scorer(name, default_params(find(name).unwrap()))
+}
+
+/// The parameters of a scorer that a manifest gives no more of than it must.
+fn default_params(definition: &Definition) -> Value {
+    let mut problems = Problems::default();
+    let settings = match definition.name {
+        "command" => {
+            r#"command = ["sh", "-c", "while read -r line; do echo '{\"a\": 1, \"b\": 2}'; done"]
+            metrics = ["a", "b"]"#
+        }
+        "rules" => "steps = [{ equal = \"text\" }]",
+        _ => "",
+    };
+    let settings = crate::settings::parse(settings, 0, &mut problems).unwrap();
+    definition.read_params(&mut Fields::of(&settings, &mut problems).unwrap(), &mut problems).unwrap()
+}
+
 #[test]
 fn names_are_unique_and_values_match_the_metrics() {
     for (number, definition) in ALL.iter().enumerate() {
         assert!(ALL[..number].iter().all(|other| other.name != definition.name));
-        let mut problems = Problems::default();
-        // Two have no meaning without a setting.
-        let settings = match definition.name {
-            "command" => {
-                r#"command = ["sh", "-c", "while read -r line; do echo '{\"a\": 1, \"b\": 2}'; done"]
-                metrics = ["a", "b"]"#
-            }
-            "rules" => "steps = [{ equal = \"text\" }]",
-            _ => "",
-        };
-        let settings = crate::settings::parse(settings, 0, &mut problems).unwrap();
-        let params = definition.read_params(&mut Fields::of(&settings, &mut problems).unwrap(), &mut problems).unwrap();
+        let params = default_params(definition);
         let names = definition.metric_names(&params);
-        let Work::Rows(build) = definition.work;
-        let mut scorer = build(params).unwrap();
+        let mut scorer = rows_scorer(definition.name, params);
         let scored = score(&mut *scorer, "a b", "a c");
         assert_eq!(scored.values.len(), names.len(), "{}", definition.name);
         let mut sums = Vec::new();

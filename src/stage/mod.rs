@@ -5,27 +5,28 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
-pub mod chat;
 pub mod command;
 pub mod demands;
 mod earlier;
 #[cfg(test)]
 mod heard;
 pub mod import;
+mod kept;
 mod kind;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;
 mod pins;
 pub mod predict;
-pub mod prompt;
 mod reference;
+mod rows;
 pub mod score;
 pub mod train;
 
 pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Retry};
 pub use earlier::{Answers, Earlier};
+pub use kept::Kept;
 pub use kind::Kind;
 pub use pins::{Pins, quoted};
 pub use reference::{Expression, InputSource, Reference, is_name};
@@ -86,6 +87,7 @@ impl Recipe {
     pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
         match self {
             Recipe::Command(recipe) => recipe.outputs(),
+            Recipe::Train(recipe) => recipe.outputs(),
             _ => self.kind().outputs().to_vec(),
         }
     }
@@ -116,6 +118,15 @@ impl Recipe {
     /// The role of the rows of which each is worked on by itself, at a price that is worth keeping the answer.
     pub fn rows_role(&self) -> Option<&'static str> {
         matches!(self, Recipe::Predict(_)).then_some("data")
+    }
+
+    /// The role of the model that is held as it is, with an adapter beside it, and how: jobs that differ in the adapter
+    /// alone can hold it together.
+    pub fn holds(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Recipe::Predict(recipe) => Some(("model", recipe.base_precision?.name())),
+            _ => None,
+        }
     }
 
     /// Whether the work is done elsewhere, for money.
@@ -341,6 +352,10 @@ pub struct Means {
     pub secrets: Secrets,
     /// Requests to APIs that the job may send, as its share of what all may.
     pub requests_per_second: Option<f64>,
+    /// What all jobs of the run may spend on APIs, and the file where it is counted.
+    pub max_cost: Option<(f64, PathBuf)>,
+    /// What earlier jobs of the process left.
+    pub kept: Kept,
 }
 
 /// Names only.

@@ -189,8 +189,21 @@ impl Store {
         let swept = roots::last_sweep(&root);
         let (stats, sound, roots, lease, unsynced, warnings) = Default::default();
         let remote = None;
-        let store =
-            Self { root, host, machine, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings, remote };
+        let store = Self {
+            root,
+            host,
+            machine,
+            settings,
+            writable,
+            swept,
+            stats,
+            sound,
+            roots,
+            lease,
+            unsynced,
+            warnings,
+            remote,
+        };
         store.bring_up(found)?;
         if writable {
             store.recover()?;

@@ -26,6 +26,17 @@ pub struct State {
     pub(super) best: Option<Best>,
     /// Evaluations in a row that failed to improve on it.
     pub(super) failures: u32,
+    /// The weights that are kept besides, the last first.
+    pub(super) recent: Vec<Recent>,
+}
+
+/// The parameters after a step; 0: before the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recent {
+    /// The step.
+    pub step: u64,
+    /// Their numbers, in their order.
+    pub values: Vec<Vec<f32>>,
 }
 
 /// The best evaluation so far.
@@ -45,6 +56,9 @@ struct Counts {
     /// The bits of the loss: a text of decimal digits would have to be read with care.
     best: Option<(u64, u64)>,
     keeps_best: bool,
+    /// The steps of what is kept besides.
+    #[serde(default)]
+    recent: Vec<u64>,
 }
 
 /// Name of the tensor that holds the caller's notes.
@@ -57,7 +71,7 @@ impl State {
     pub(super) fn first(graph: &Graph) -> Self {
         let values: Vec<Vec<f32>> = graph.parameters().iter().map(super::Parameter::values).collect();
         let moments = values.iter().map(|values| Moments::new(values.len())).collect();
-        Self { step: 0, values, moments, best: None, failures: 0 }
+        Self { step: 0, values, moments, best: None, failures: 0, recent: Vec::new() }
     }
 
     /// Writes it as a safetensors file, with `notes` of the caller's.
@@ -72,6 +86,7 @@ impl State {
             failures: self.failures,
             best: best.map(|best| (best.loss.to_bits(), best.step)),
             keeps_best,
+            recent: self.recent.iter().map(|recent| recent.step).collect(),
         };
         let mut tensors = vec![(NOTES.to_string(), Part::bytes(notes))];
         for (index, parameter) in graph.parameters().iter().enumerate() {
@@ -82,6 +97,9 @@ impl State {
             add("second moment", &self.moments[index].second);
             if let Some(best) = best.filter(|_| keeps_best) {
                 add("best value", &best.values[index]);
+            }
+            for recent in &self.recent {
+                add(&value_after(recent.step), &recent.values[index]);
             }
         }
         let metadata = Some([(COUNTS.to_string(), serde_json::to_string(&counts)?)].into());
@@ -111,7 +129,9 @@ impl State {
         };
         let moments = take("first moment")?.into_iter().zip(take("second moment")?);
         let best_values = if counts.keeps_best { take("best value")? } else { Vec::new() };
+        let recent = counts.recent.iter().map(|step| Ok(Recent { step: *step, values: take(&value_after(*step))? }));
         let state = Self {
+            recent: recent.collect::<Result<_>>()?,
             step: counts.step,
             values: take("value")?,
             moments: moments.map(|(first, second)| Moments { first, second }).collect(),
@@ -120,6 +140,11 @@ impl State {
         };
         Ok((state, tensors.get(NOTES).copied().unwrap_or_default().to_vec()))
     }
+}
+
+/// What a tensor of the parameters after an earlier step is called, before its name.
+fn value_after(step: u64) -> String {
+    format!("value after {step}")
 }
 
 /// A tensor on its way into the file: one is copied at a time, not all of them together.

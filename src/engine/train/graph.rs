@@ -84,6 +84,11 @@ enum Goal {
 }
 
 impl Graph {
+    /// The shape of the model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// What is trained, in order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters

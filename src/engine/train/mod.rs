@@ -10,7 +10,7 @@ mod optimizer;
 mod order;
 
 pub use batch::{Batch, Example};
-pub use checkpoint::State;
+pub use checkpoint::{Recent, State};
 pub use graph::{Graph, Parameter, Trained};
 pub use optimizer::{AdamW, Decay, LearningRate};
 pub use order::{Sequence, sequences};
@@ -46,6 +46,9 @@ pub struct TrainConfig {
     pub patience: Option<u32>,
     /// Whether the weights of the best evaluation are kept, not those of the last step.
     pub keep_best: bool,
+    /// How many of the last checkpoints are kept besides, one at every evaluation, whether or not there is something to
+    /// evaluate on.
+    pub keep_last: usize,
 }
 
 /// What happens in a training, as it happens.
@@ -92,6 +95,8 @@ pub struct Outcome {
     pub best: Option<(f64, u64)>,
     /// Whether patience ran out before the last step.
     pub stopped_early: bool,
+    /// The checkpoints that are kept besides, the last first; behind them the beginning, where they are fewer than asked.
+    pub recent: Vec<Recent>,
 }
 
 /// Number of steps of one pass over so many sequences.
@@ -152,7 +157,11 @@ pub fn train(
         let learning_rate = config.rate.at(step);
         watcher.saw(&Moment::Step { step: done, epoch, loss, learning_rate, grad_norm, tokens })?;
         let last = done == config.rate.steps;
-        if !validation.is_empty() && (last || done % config.evaluate_every.max(1) == 0) {
+        let is_time = last || done % config.evaluate_every.max(1) == 0;
+        if is_time {
+            learner.remember();
+        }
+        if !validation.is_empty() && is_time {
             let loss = evaluate(graph, validation, config.micro_batch_size)?;
             let best = learner.judge(loss);
             watcher.saw(&Moment::Evaluation { step: done, epoch, loss, best })?;
@@ -192,7 +201,12 @@ struct Learner<'a> {
 impl<'a> Learner<'a> {
     fn new(graph: &'a Graph, config: &'a TrainConfig, state: Option<State>) -> Result<Self> {
         let state = match state {
-            None => State::first(graph),
+            None => {
+                let first = State::first(graph);
+                // The beginning is a checkpoint, until others take its place.
+                let begins = (config.keep_last > 0).then(|| Recent { step: 0, values: first.values.clone() });
+                State { recent: begins.into_iter().collect(), ..first }
+            }
             Some(state) => {
                 for (parameter, values) in graph.parameters().iter().zip(&state.values) {
                     parameter.set(values)?;
@@ -255,6 +269,16 @@ impl<'a> Learner<'a> {
         Ok((loss, norm))
     }
 
+    /// Keeps the weights as they are now, where the last are to be kept.
+    fn remember(&mut self) {
+        let State { step, values, recent, .. } = &mut self.state;
+        recent.insert(0, Recent { step: *step, values: Vec::new() });
+        recent.truncate(self.config.keep_last);
+        if let Some(now) = recent.first_mut() {
+            now.values.clone_from(values);
+        }
+    }
+
     /// Takes note of an evaluation; returns whether it is the best so far.
     fn judge(&mut self, loss: f64) -> bool {
         let improved = self.state.best.as_ref().is_none_or(|best| loss < best.loss);
@@ -269,13 +293,13 @@ impl<'a> Learner<'a> {
     }
 
     fn outcome(self, stopped_early: bool) -> Outcome {
-        let State { step: steps, values, best, .. } = self.state;
+        let State { step: steps, values, best, recent, .. } = self.state;
         let lowest = best.as_ref().map(|best| (best.loss, best.step));
         let (values, kept_step) = match best {
             Some(best) if self.config.keep_best => (best.values, best.step),
             _ => (values, steps),
         };
-        Outcome { values, steps, kept_step, best: lowest, stopped_early }
+        Outcome { values, steps, kept_step, best: lowest, stopped_early, recent }
     }
 }
 

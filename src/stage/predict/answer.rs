@@ -95,14 +95,11 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let model = Model::load(&paths)?;
-    tokenizer
-        .check_fits(model.config.shape.vocab_size)
-        .with_context(|| format!("model `{}` cannot be used", base.name))?;
+    let decoder = load(recipe, context, &paths)?;
+    tokenizer.check_fits(decoder.embedding_rows()).with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
-    let decoder = Decoder::new(model);
     let questions = Reader::new(recipe, &tokenizer, decoder.context())?.read(context)?;
     if questions.all.is_empty() {
         context.events.warn("`data` has no row: there is nothing to answer".to_string());
@@ -111,6 +108,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
         cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
     };
+    warn_of_little_room(recipe, context, &questions.all, &decoder, &room);
     let earlier = RefCell::new(context.earlier.answers());
     let answerer = Answerer { recipe, context, tokenizer, decoder, room, earlier };
     let found = answerer.find(&questions.all)?;
@@ -126,6 +124,26 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     writer.finish()?;
     summary.warn(context);
     write_json(&context.output.join("summary.json"), &summary)
+}
+
+/// The model with its adapters: merged into its numbers, or, where it is held in a precision, the last beside it. What is
+/// held is there for the next job that begins with the same.
+fn load(recipe: &PredictRecipe, context: &Context<'_>, paths: &[&Path]) -> anyhow::Result<Decoder> {
+    let Some(precision) = recipe.base_precision else { return Ok(Decoder::new(Model::load(paths)?)) };
+    let (below, adapter) = match paths {
+        [below @ .., last] if !below.is_empty() => (below, Some(*last)),
+        _ => (paths, None),
+    };
+    let (started, mut is_new) = (Instant::now(), false);
+    let base = context.means.kept.get_or(|| {
+        is_new = true;
+        Model::load_held(below, precision.into())
+    })?;
+    context.events.log(match is_new {
+        true => format!("the model was loaded in {:.1} s", started.elapsed().as_secs_f64()),
+        false => "the model was there: an earlier job loaded it".to_string(),
+    });
+    Ok(Decoder::new(base.with_adapter(adapter)?))
 }
 
 impl Answerer<'_> {
@@ -299,6 +317,28 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
         with_reference(row)
     });
     answered.collect()
+}
+
+/// A row whose keys and values alone take more than is set aside for all: it is answered by itself, and may need more than
+/// there is.
+fn warn_of_little_room(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    questions: &[Question],
+    decoder: &Decoder,
+    room: &Room,
+) {
+    let longest = questions.iter().map(|question| question.prompt.ids.len()).max().unwrap_or(0);
+    let beams = recipe.beams.as_ref().map_or(1, |Beams(beams)| beams.width);
+    let together = beams.max(recipe.samples.unwrap_or(1)) as usize;
+    let need = together * decoder.cache_bytes(longest + recipe.max_new_tokens as usize);
+    if need > room.cache_bytes {
+        let [need, there] = [need, room.cache_bytes].map(|bytes| Bytes(bytes as u64));
+        context.events.warn(format!(
+            "keys and values of one row may take {need} of memory, and {there} is set aside: rows are answered one by \
+             one; fewer `max_new_tokens` or `beams` take less"
+        ));
+    }
 }
 
 /// Half of the machine's memory that is free.

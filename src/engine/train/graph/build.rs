@@ -256,9 +256,10 @@ impl Graph {
     }
 
     /// The result with these numbers for the parameters, in their order.
-    pub fn finish(self, values: Vec<Vec<f32>>) -> Trained {
-        match self.goal {
-            Goal::Model(mut model) => {
+    pub fn finish(&self, values: Vec<Vec<f32>>) -> Trained {
+        match &self.goal {
+            Goal::Model(model) => {
+                let mut model = model.clone();
                 for (weight, values) in model.parameters_mut().into_iter().zip(values) {
                     *weight.values = Arc::new(values);
                 }
@@ -268,7 +269,8 @@ impl Graph {
                 }
                 Trained::Model(model)
             }
-            Goal::Adapter(mut adapter, slots) => {
+            Goal::Adapter(adapter, slots) => {
+                let mut adapter = adapter.clone();
                 for (slot, values) in slots.iter().zip(values) {
                     let values = match slot {
                         Slot::Saved(_, Some((inputs, outputs))) => transpose(&values, *inputs, *outputs),
