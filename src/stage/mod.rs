@@ -441,10 +441,10 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
 /// manifest. `None`: another program makes them.
 pub fn metrics(recipe: &Recipe, scorer: &str) -> Option<Vec<String>> {
     let Recipe::Score(recipe) = recipe else { return None };
-    let metrics = crate::scorer::find(&recipe.scorer)?.metrics;
-    Some(match metrics {
+    let metrics = crate::scorer::find(&recipe.scorer)?.metric_names(&recipe.params);
+    Some(match &metrics[..] {
         [_] => vec![scorer.to_string()],
-        _ => metrics.iter().map(|metric| format!("{scorer}.{}", metric.name)).collect(),
+        _ => metrics.iter().map(|metric| format!("{scorer}.{metric}")).collect(),
     })
 }
 
