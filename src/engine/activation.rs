@@ -14,6 +14,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 impl Activation {
@@ -24,12 +26,15 @@ impl Activation {
             "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Self::GeluTanh,
             "relu" => Self::Relu,
-            _ => bail!("the activation is `{name}`: known are silu, gelu, gelu_new, gelu_pytorch_tanh and relu"),
+            "tanh" => Self::Tanh,
+            _ => bail!("the activation is `{name}`: known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu and tanh"),
         })
     }
 
     /// `out = f(x)`.
+    #[inline(always)]
     pub fn apply(self, out: &mut [f32], x: &[f32]) {
+        #[inline(always)]
         fn each(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
             for (out, x) in out.iter_mut().zip(x) {
                 *out = f(*x);
@@ -40,6 +45,7 @@ impl Activation {
             Self::Gelu => each(out, x, gelu),
             Self::GeluTanh => each(out, x, gelu_tanh),
             Self::Relu => each(out, x, relu),
+            Self::Tanh => each(out, x, tanh),
         }
     }
 
@@ -55,6 +61,7 @@ impl Activation {
             Self::Gelu => each(dx, x, grad, gelu_slope),
             Self::GeluTanh => each(dx, x, grad, gelu_tanh_slope),
             Self::Relu => each(dx, x, grad, relu_slope),
+            Self::Tanh => each(dx, x, grad, tanh_slope),
         }
     }
 
@@ -70,6 +77,7 @@ impl Activation {
             Self::Gelu => each(out, gate, up, gelu),
             Self::GeluTanh => each(out, gate, up, gelu_tanh),
             Self::Relu => each(out, gate, up, relu),
+            Self::Tanh => each(out, gate, up, tanh),
         }
     }
 
@@ -94,11 +102,12 @@ impl Activation {
             Self::Gelu => each(gate, up, grad, gelu_slope),
             Self::GeluTanh => each(gate, up, grad, gelu_tanh_slope),
             Self::Relu => each(gate, up, grad, relu_slope),
+            Self::Tanh => each(gate, up, grad, tanh_slope),
         }
     }
 }
 
-#[inline]
+#[inline(always)]
 fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
@@ -111,7 +120,7 @@ fn silu_slope(x: f32) -> (f32, f32) {
 }
 
 /// The error function to about 1 unit in the last place, without branches (N. Juffa's polynomials).
-#[inline]
+#[inline(always)]
 fn erf(x: f32) -> f32 {
     let (t, s) = (x.abs(), x * x);
     let r = -1.728_534_7e-5 * t + 3.831_971_3e-4;
@@ -124,12 +133,12 @@ fn erf(x: f32) -> f32 {
 }
 
 /// Φ of the normal distribution.
-#[inline]
+#[inline(always)]
 fn normal(x: f32) -> f32 {
     0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-#[inline]
+#[inline(always)]
 fn gelu(x: f32) -> f32 {
     x * normal(x)
 }
@@ -146,7 +155,7 @@ fn gelu_slope(x: f32) -> (f32, f32) {
 const TWICE_ROOT: f32 = 2.0 * 0.797_884_6;
 const CUBE: f32 = 0.044_715;
 
-#[inline]
+#[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
     x * sigmoid(TWICE_ROOT * (x + CUBE * x * x * x))
 }
@@ -158,7 +167,7 @@ fn gelu_tanh_slope(x: f32) -> (f32, f32) {
     (value, share + value * (1.0 - share) * TWICE_ROOT * (1.0 + 3.0 * CUBE * x * x))
 }
 
-#[inline]
+#[inline(always)]
 fn relu(x: f32) -> f32 {
     x.max(0.0)
 }
@@ -168,11 +177,23 @@ fn relu_slope(x: f32) -> (f32, f32) {
     (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 })
 }
 
+#[inline(always)]
+fn tanh(x: f32) -> f32 {
+    2.0 * sigmoid(2.0 * x) - 1.0
+}
+
+#[inline]
+fn tanh_slope(x: f32) -> (f32, f32) {
+    let tanh = tanh(x);
+    (tanh, 1.0 - tanh * tanh)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Activation; 4] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+    const ALL: [Activation; 5] =
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
 
     fn value(activation: Activation, x: f32) -> f64 {
         let mut out = [0.0];
@@ -188,6 +209,7 @@ mod tests {
             (Activation::Gelu, [1.174_159_4, -0.169_374_6, 2.995_950_3]),
             (Activation::GeluTanh, [1.173_929_0, -0.169_429_9, 2.996_362_6]),
             (Activation::Relu, [1.3, 0.0, 3.0]),
+            (Activation::Tanh, [0.861_723_2, -0.604_367_8, 0.995_054_8]),
         ];
         for (activation, values) in expected {
             for (x, expected) in [1.3, -0.7, 3.0].into_iter().zip(values) {
