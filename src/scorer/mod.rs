@@ -14,11 +14,8 @@ mod cut;
 mod edits;
 pub mod exact_match;
 mod grams;
-<<<<<<< HEAD
 pub mod judge;
-=======
 pub mod labels;
->>>>>>> textb
 pub mod meteor;
 mod models;
 mod overlap;
@@ -61,11 +58,8 @@ pub const ALL: &[Definition] = &[
     chrf::DEFINITION,
     command::DEFINITION,
     exact_match::DEFINITION,
-<<<<<<< HEAD
     judge::DEFINITION,
-=======
     labels::DEFINITION,
->>>>>>> textb
     meteor::DEFINITION,
     paper::DEFINITION,
     reward::DEFINITION,
