@@ -12,6 +12,7 @@ mod summary;
 pub use scope::Scope;
 use scorers::Scorers;
 
+use super::command::files_of;
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::row;
@@ -50,7 +51,14 @@ crate::form! {
 /// What a score stage says → one [`Stage`] per scorer.
 pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new("predictions", Form::Rows, form.predictions);
-    let stage = |(name, recipe)| Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), vec![input.clone()]) };
+    let stage = |(name, recipe): (String, ScoreRecipe)| {
+        // A program's files are inputs, so that another version of it scores anew.
+        let program = recipe.params.get("command").and_then(serde_json::Value::as_array);
+        let words: Vec<String> =
+            program.into_iter().flatten().filter_map(|word| word.as_str()).map(str::to_string).collect();
+        let inputs = [input.clone()].into_iter().chain(files_of(&words, input.span)).collect();
+        Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), inputs) }
+    };
     form.scorers.0.into_iter().map(stage).collect()
 }
 
@@ -60,7 +68,8 @@ const CHECKED_ROWS: usize = 1000;
 /// Mistakes that would show themselves late: files of answers whose rows lack what is compared.
 pub fn check(recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let Some(definition) = scorer::find(&recipe.scorer) else { return Vec::new() };
-    inputs.iter().filter_map(|input| check_rows(recipe, definition, input).err()).collect()
+    let answers = inputs.iter().filter(|input| input.role == "predictions");
+    answers.filter_map(|input| check_rows(recipe, definition, input).err()).collect()
 }
 
 fn check_rows(recipe: &ScoreRecipe, definition: &scorer::Definition, input: &Input) -> Result<(), Diagnostic> {
