@@ -75,7 +75,8 @@ pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
         let parts: Vec<&str> = setting.split('.').collect();
         let form = match parts.as_slice() {
             ["tokenizer"] => Form::Tokenizer,
-            ["base" | "model"] => Form::Model,
+            ["base" | "model"] | ["scorers", _, "model"] => Form::Model,
+            ["scorers", _, "baseline"] => Form::File,
             ["inputs", ..] => Form::Any,
             _ => Form::Rows,
         };

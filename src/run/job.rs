@@ -173,7 +173,8 @@ impl Running {
             return Ok(Earlier { ledger, ..Earlier::default() });
         }
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
-        let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
+        let scope = |role| self.document.scope(role, recipe.settings_about_rows());
+        let rows = recipe.rows_role().map(|role| absolute(store.rows(&scope(role)))).transpose()?;
         Ok(Earlier { unfinished, rows, ledger })
     }
 
@@ -302,6 +303,10 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
     };
     let link = |file: &FileEntry, folder: &Path| {
         let path = folder.join(&file.path);
+        // A part of a model has a folder of its own.
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
+        }
         let object = std::path::absolute(store.path(&file.digest))?;
         std::os::unix::fs::symlink(object, &path).with_context(|| format!("creating `{}`", path.display()))?;
         anyhow::Ok(path)

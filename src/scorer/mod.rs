@@ -5,6 +5,7 @@
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
 mod answer_words;
+pub mod bertscore;
 pub mod bleu;
 pub mod cer;
 pub mod chrf;
@@ -15,18 +16,23 @@ pub mod exact_match;
 mod grams;
 pub mod labels;
 pub mod meteor;
+mod models;
 mod overlap;
 pub mod paper;
 mod porter;
 mod python_literal;
 mod python_regex;
+pub mod reward;
 pub mod rouge;
 pub mod rules;
 pub mod sacrebleu;
+pub mod sbert;
 mod signature;
 pub mod squad;
 pub mod squad_v2;
 mod subsequence;
+#[cfg(feature = "candle")]
+mod taken;
 pub mod ter;
 mod text;
 pub mod token_f1;
@@ -45,22 +51,25 @@ use std::path::Path;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[
-    exact_match::DEFINITION,
-    rouge::DEFINITION,
+    bertscore::DEFINITION,
     bleu::DEFINITION,
-    sacrebleu::DEFINITION,
+    cer::DEFINITION,
     chrf::DEFINITION,
-    ter::DEFINITION,
+    command::DEFINITION,
+    exact_match::DEFINITION,
+    labels::DEFINITION,
     meteor::DEFINITION,
-    token_f1::DEFINITION,
+    paper::DEFINITION,
+    reward::DEFINITION,
+    rouge::DEFINITION,
+    rules::DEFINITION,
+    sacrebleu::DEFINITION,
+    sbert::DEFINITION,
     squad::DEFINITION,
     squad_v2::DEFINITION,
+    ter::DEFINITION,
+    token_f1::DEFINITION,
     wer::DEFINITION,
-    cer::DEFINITION,
-    labels::DEFINITION,
-    paper::DEFINITION,
-    rules::DEFINITION,
-    command::DEFINITION,
 ];
 
 /// What can be said of a scorer before it is given its parameters.
@@ -93,6 +102,8 @@ pub struct Definition {
 pub enum Work {
     /// It looks at one row after the other, and at nothing else.
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
+    /// It reads texts by a model, many at a time.
+    Model(ByModel),
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -211,6 +222,8 @@ pub trait Scorer {
     }
 }
 
+pub use models::{ByModel, Files, ModelScorer, Values};
+
 /// The scorer of that name.
 pub fn find(name: &str) -> Option<&'static Definition> {
     ALL.iter().find(|definition| definition.name == name)
@@ -234,6 +247,14 @@ impl Definition {
         }
         let named = params.get("metrics").and_then(serde_json::Value::as_array);
         named.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)).collect()
+    }
+
+    /// What it needs of models, if it reads texts by one.
+    pub fn by_model(&self) -> Option<&ByModel> {
+        match &self.work {
+            Work::Model(by_model) => Some(by_model),
+            Work::Rows(_) => None,
+        }
     }
 }
 
@@ -275,13 +296,13 @@ impl<S: Plain> Params for NoParams<S> {
 }
 
 /// [`Definition::read`] of a scorer whose parameters are `P`.
-fn read<P: Params>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
+fn read<P: Group + Serialize>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = P::read(fields, problems)?;
     serde_json::to_value(params).ok()
 }
 
 /// [`Definition::settings`] of a scorer whose parameters are `P`.
-fn settings<P: Params>() -> Vec<Setting> {
+fn settings<P: Group>() -> Vec<Setting> {
     P::settings()
 }
 

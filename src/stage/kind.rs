@@ -91,7 +91,7 @@ impl Kind {
             Kind::Mix => &["sources.*.from", "tokenizer", "inputs.*"],
             Kind::Train => &["data", "data.train", "data.validation", "validation", "base", "inputs.*"],
             Kind::Predict => &["model", "data", "inputs.*"],
-            Kind::Score => &["predictions", "inputs.*"],
+            Kind::Score => &["predictions", "scorers.*.model", "scorers.*.baseline", "inputs.*"],
             Kind::Aggregate => &["from", "from.*", "inputs.*"],
         }
     }

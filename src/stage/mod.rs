@@ -117,7 +117,16 @@ impl Recipe {
 
     /// The role of the rows of which each is worked on by itself, at a price that is worth keeping the answer.
     pub fn rows_role(&self) -> Option<&'static str> {
-        matches!(self, Recipe::Predict(_)).then_some("data")
+        match self {
+            Recipe::Predict(_) => Some("data"),
+            Recipe::Score(recipe) if recipe.is_by_model() => Some("predictions"),
+            _ => None,
+        }
+    }
+
+    /// Settings that say which of those rows are worked on, not what becomes of one.
+    pub fn settings_about_rows(&self) -> &'static [&'static str] {
+        if matches!(self, Recipe::Score(_)) { score::ABOUT_ROWS } else { &[] }
     }
 
     /// The role of the model that is held as it is, with an adapter beside it, and how: jobs that differ in the adapter
@@ -137,7 +146,11 @@ impl Recipe {
     /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
     /// holds a secret.
     pub fn is_heavy(&self) -> bool {
-        matches!(self, Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_))
+        match self {
+            Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_) => true,
+            Recipe::Score(recipe) => recipe.is_by_model(),
+            _ => false,
+        }
     }
 }
 
@@ -186,7 +199,7 @@ impl Stage {
 }
 
 /// What a stage reads, as the manifest says it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InputSpec {
     /// What the stage calls it: `data`, `source.0`, `model`, … Unique within a stage. Part of the key.
     pub role: String,

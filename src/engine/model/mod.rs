@@ -19,8 +19,10 @@ pub use adapted::{Adapted, Beside};
 pub use adapter::{Adapter, AdapterConfig, Biases, Pair, Saved, Selector, Targets};
 pub use block::{Block, Mlp, NormPlace, Order, Part, Place, QkNorms, Qkv, Walk};
 pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Projections, Residual, Shape, is_target};
+pub(super) use families::is_decoder;
 pub use network::{HeldLinear, Linear, Model, Norm, Parameter};
 pub use rotary::{Pairing, Rotary};
+pub(super) use settings::Settings;
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.
 pub const UNCHANGED: &str = "unchanged.json";
