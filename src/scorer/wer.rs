@@ -60,12 +60,12 @@ fn read_words(text: &str, vocabulary: &mut Vocabulary, words: &mut Vec<u32>) {
         let run = &text[space..text.len() - rest.len()];
         end = space + run.len();
         if run == " " || run.chars().nth(1).is_some() {
-            words.push(vocabulary.number(text[start..space].as_bytes()));
+            words.push(vocabulary.number(&text.as_bytes()[start..space]));
             start = end;
         }
     }
     if start < text.len() {
-        words.push(vocabulary.number(text[start..].as_bytes()));
+        words.push(vocabulary.number(&text.as_bytes()[start..]));
     }
 }
 

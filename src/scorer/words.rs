@@ -78,7 +78,6 @@ impl Vocabulary {
 
 /// The upper half of the hash is the better one.
 fn slot(hash: u64, mask: usize) -> usize {
-    #[expect(clippy::cast_possible_truncation, reason = "any 32 bits will do")]
     let upper = (hash >> 32) as usize;
     upper & mask
 }

@@ -349,6 +349,8 @@ pub struct Context<'a> {
     pub earlier: &'a Earlier,
     /// What was given to the process besides the job.
     pub means: &'a Means,
+    /// The project's root.
+    pub root: &'a Path,
     /// Where progress and warnings go.
     pub events: &'a dyn Events,
 }

@@ -253,7 +253,10 @@ fn a_row_that_asks_nothing_is_found_before_anything_is_paid() {
 fn judged(server: &Server, settings: &str) -> Project {
     let project = Project::empty();
     let row = |n: usize| {
-        format!("{{\"id\":{n},\"instruction\":\"Say {n}.\",\"output\":\"right\",\"prediction\":\"p{n}\",\"task\":\"t{}\"}}\n", n % 2)
+        format!(
+            "{{\"id\":{n},\"instruction\":\"Say {n}.\",\"output\":\"right\",\"prediction\":\"p{n}\",\"task\":\"t{}\"}}\n",
+            n % 2
+        )
     };
     project.write("data/answers.jsonl", &(0..5).map(row).collect::<String>());
     project.write(
@@ -284,7 +287,10 @@ fn a_judge_is_paid_for_once_however_its_replies_are_read() {
     assert_eq!((output.code, server.count()), (0, 4), "{output:?}");
     assert!(output.err.contains("1 of 4 replies of the judge cannot be read"), "{output:?}");
     let found = scores(&project);
-    assert_eq!((&found[0]["score"], &found[0]["other_score"], &found[0]["win"]), (&json!(10.0), &json!(1.0), &json!(1.0)));
+    assert_eq!(
+        (&found[0]["score"], &found[0]["other_score"], &found[0]["win"]),
+        (&json!(10.0), &json!(1.0), &json!(1.0))
+    );
     assert_eq!((&found[3]["score"], &found[3]["unreadable"]), (&Value::Null, &json!(1.0)));
     assert_eq!((&found[4]["score"], &found[4]["unreadable"]), (&Value::Null, &Value::Null), "not asked about");
     let summary: Value = serde_json::from_str(&project.read("out/p/score.s[scorer=gpt]/summary.json")).unwrap();

@@ -239,7 +239,12 @@ fn scorers_are_listed_and_described() {
     let list = said(&["scorers"]);
     assert!(list.code == 0 && list.out.lines().any(|line| line.starts_with("rouge ")), "{list:?}");
     let one = said(&["scorers", "judge"]).out;
-    for expected in ["settings of every scorer:", "  model (must be set): ", "  order = \"given\": ", "unreadable: 0 and more, the lower"] {
+    for expected in [
+        "settings of every scorer:",
+        "  model (must be set): ",
+        "  order = \"given\": ",
+        "unreadable: 0 and more, the lower",
+    ] {
         assert!(one.contains(expected), "{expected}: {one}");
     }
     let json: serde_json::Value = serde_json::from_str(&said(&["scorers", "rouge", "--json"]).out).unwrap();

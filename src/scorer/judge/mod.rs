@@ -11,8 +11,8 @@ mod verdict;
 pub use verdict::Verdict;
 
 use super::{Answer, Better, Definition, Metric, References, Scored, Work};
-use crate::settings::{Decode, Schema, Value};
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::settings::{Decode, Schema, Value};
 use anyhow::Context as _;
 use minijinja::Environment;
 use serde::{Deserialize, Serialize};
@@ -107,7 +107,8 @@ impl Decode for PromptTemplate {
             Ok(_) => Some(Self(text)),
             Err(error) => {
                 let problem = Diagnostic::at(value.span, format!("the template cannot be read: {error:#}"));
-                problems.push(problem.hint("it is a Jinja template: `{{ instruction }}`, `{% if input %} … {% endif %}`"));
+                problems
+                    .push(problem.hint("it is a Jinja template: `{{ instruction }}`, `{% if input %} … {% endif %}`"));
                 None
             }
         }
@@ -124,7 +125,10 @@ impl JudgeParams {
         let is_single = self.form == Form::Rating;
         let (least, most) = (self.least, self.most);
         if !(least.is_finite() && most.is_finite() && least < most) {
-            return Some((format!("no number lies between `least` = {least} and `most` = {most}"), "set `least` below `most`"));
+            return Some((
+                format!("no number lies between `least` = {least} and `most` = {most}"),
+                "set `least` below `most`",
+            ));
         }
         if is_single && self.order != Order::Given {
             return Some(("`order` is set, but a `rating` shows one response".to_string(), "leave `order` out"));
@@ -209,12 +213,12 @@ impl Judge {
     fn other(&self, answer: &Answer<'_>) -> anyhow::Result<Option<String>> {
         match (&self.params.against, self.params.form) {
             (_, Form::Rating) => Ok(None),
-            (Some(column), _) => crate::row::text(answer.row, column)
-                .map(|text| Some(text.into_owned()))
-                .with_context(|| {
+            (Some(column), _) => {
+                crate::row::text(answer.row, column).map(|text| Some(text.into_owned())).with_context(|| {
                     let columns = crate::row::columns(answer.row);
                     format!("the row has no `{column}`, which `against` names: it has {columns}")
-                }),
+                })
+            }
             (None, _) => Ok(answer.references.first().map(|reference| reference.to_string())),
         }
     }
@@ -223,7 +227,9 @@ impl Judge {
     pub fn read(&self, reply: &str, swapped: bool) -> Option<Verdict> {
         let scale = (self.params.least, self.params.most);
         let verdict = match (&self.params.fields, self.params.form) {
-            (Some(fields), Form::Preference) => verdict::fields(reply, (0.0, 1.0), &fields.first, fields.second.as_deref()),
+            (Some(fields), Form::Preference) => {
+                verdict::fields(reply, (0.0, 1.0), &fields.first, fields.second.as_deref())
+            }
             (Some(fields), _) => verdict::fields(reply, scale, &fields.first, fields.second.as_deref()),
             (None, Form::Scores) => verdict::scores(reply, scale),
             (None, Form::Rating) => verdict::rating(reply, scale),
@@ -242,7 +248,8 @@ impl Judge {
         let score = mean(readable().map(|verdict| verdict.first).collect());
         let other = mean(readable().filter_map(|verdict| verdict.second).collect());
         let win = |verdict: &Verdict| verdict.second.map(|second| preferred(verdict.first, second));
-        let by_order = |verdicts: &Vec<Option<Verdict>>| mean(verdicts.iter().flatten().map(|verdict| verdict.first).collect());
+        let by_order =
+            |verdicts: &Vec<Option<Verdict>>| mean(verdicts.iter().flatten().map(|verdict| verdict.first).collect());
         let swap_difference = match verdicts {
             [given, swapped] => by_order(given).zip(by_order(swapped)).map(|(given, swapped)| (given - swapped).abs()),
             _ => None,

@@ -15,11 +15,7 @@ const FUEL: u64 = 1_000_000;
 /// What was asked for, and the responses.
 macro_rules! shown {
     ($responses:literal) => {
-        concat!(
-            "Instruction: {{ instruction }}\n",
-            "{% if input %}Input: {{ input }}\n{% endif %}\n",
-            $responses
-        )
+        concat!("Instruction: {{ instruction }}\n", "{% if input %}Input: {{ input }}\n{% endif %}\n", $responses)
     };
 }
 
@@ -32,7 +28,8 @@ pub(super) fn built_in(form: Form) -> &'static str {
     static TEXTS: std::sync::LazyLock<[String; 3]> = std::sync::LazyLock::new(|| {
         let criteria = "Consider whether a response is grammatical, whether what it says is right, whether it is coherent, \
                         and whether it answers the instruction.";
-        let scale = "0 stands for completely inappropriate and 10 for very good; an acceptable response gets no less than 6.";
+        let scale =
+            "0 stands for completely inappropriate and 10 for very good; an acceptable response gets no less than 6.";
         [
             format!(
                 "Two responses to the instruction below are to be rated, each with a number from 0 to 10: {scale} \

@@ -163,7 +163,9 @@ mod tests {
 
     #[test]
     fn what_is_no_verdict_is_not_read_as_one() {
-        for text in ["", "8", "8,6,7", "11,6", "-1,5", "eight, six", "8,6 or 7,5", "N/A,5", "I cannot rate these.", "80,60"] {
+        for text in
+            ["", "8", "8,6,7", "11,6", "-1,5", "eight, six", "8,6 or 7,5", "N/A,5", "I cannot rate these.", "80,60"]
+        {
             assert_eq!(scores(text, TEN), None, "{text}");
         }
         for text in ["", "7,8", "11", "between 6 and 8"] {

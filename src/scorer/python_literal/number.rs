@@ -133,7 +133,7 @@ fn nearest(hex: &str) -> f64 {
     let power = tail.len() as i32 * 4 - 1;
     // A step at a time: 2^power alone may be infinite where the product is not.
     let mut number = value as f64;
-    for _ in 0..power.max(0).min(5000) {
+    for _ in 0..power.clamp(0, 5000) {
         number *= 2.0;
     }
     if power < 0 { number / 2.0 } else { number }

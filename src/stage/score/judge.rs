@@ -83,10 +83,10 @@ mod with_network {
     use super::super::{PREDICTIONS, Results};
     use super::{Answer, ApiRecipe, Context, Judge, Row, ScoreRecipe, judge, needs};
     use crate::api::{Call, Reply};
+    use crate::prompt::chat::Message;
     use crate::row;
     use crate::scorer::Definition;
     use crate::scorer::judge::Verdict;
-    use crate::stage::chat::Message;
     use crate::stage::predict::{calls, put_questions};
     use anyhow::Context as _;
     use serde_json::{Value, json};
@@ -113,7 +113,7 @@ mod with_network {
         let Questions { rows, places, calls } = read(recipe, api, &judge, context)?;
         let per_row = calls.len().checked_div(places.len()).unwrap_or(1);
         let replies = put_questions(api, context, &calls, &places, per_row)?;
-        let mut results = Results::create(context, definition, &recipe.scope)?;
+        let mut results = Results::create(context, definition, recipe)?;
         let mut unreadable = Vec::new();
         let mut replies_of_rows = replies.chunks(per_row.max(1));
         for (row, is_scored) in rows {

@@ -15,6 +15,7 @@ pub use scope::Scope;
 pub use scorers::settings_of;
 use scorers::{Named, Scorers};
 
+use super::command::files_of;
 use super::predict::ApiRecipe;
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
@@ -57,8 +58,13 @@ crate::form! {
 /// What a score stage says → one [`Stage`] per scorer.
 pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
-    let stage = |Named { name, recipe, inputs, hints }| {
-        let inputs = [input.clone()].into_iter().chain(inputs).collect();
+    let stage = |Named { name, recipe, inputs, hints }: Named| {
+        // A program's files are inputs, so that another version of it scores anew.
+        let program = recipe.params.get("command").and_then(serde_json::Value::as_array);
+        let words: Vec<String> =
+            program.into_iter().flatten().filter_map(|word| word.as_str()).map(str::to_string).collect();
+        let files = files_of(&words, input.span);
+        let inputs = [input.clone()].into_iter().chain(inputs).chain(files).collect();
         Stage { scorer: Some(name), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
     };
     form.scorers.0.into_iter().map(stage).collect()

@@ -17,10 +17,10 @@ mod question;
 #[cfg(feature = "api")]
 mod work;
 
-#[cfg(feature = "api")]
-pub(in crate::stage) use work::{calls, put_questions};
 pub(in crate::stage) use model::ApiModel;
 pub use model::{ApiHints, Limit, Omitted, Price};
+#[cfg(feature = "api")]
+pub(in crate::stage) use work::{calls, put_questions};
 
 use super::{PredictForm, Sample, StopTexts};
 use crate::diagnostic::{Diagnostic, Problems};
@@ -175,8 +175,21 @@ pub(in crate::stage) fn asked(
     let seed = drawn.seed.filter(|_| drawn.sample.is_some() && !omit.contains(&Omitted::Seed));
     let (template, system, stop) = (Template::Chat(ChatSettings::default()), None, StopTexts(Vec::new()));
     let (api, sample, strip) = (api.0, drawn.sample, true);
-    let recipe =
-        ApiRecipe { api, model, max_new_tokens, limit, template, system, stop, strip, sample, seed, samples, body, omit };
+    let recipe = ApiRecipe {
+        api,
+        model,
+        max_new_tokens,
+        limit,
+        template,
+        system,
+        stop,
+        strip,
+        sample,
+        seed,
+        samples,
+        body,
+        omit,
+    };
     let secrets = key.into_iter().map(|key| (KEY.to_string(), key.0)).collect();
     (problems.len() == before).then_some((recipe, Hints { secrets, api: Some(hints), ..Hints::default() }))
 }

@@ -4,8 +4,8 @@ use super::body::body;
 use super::question::Asker;
 use super::{ApiHints, ApiRecipe, KEY};
 use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Till, Tokens, Told};
+use crate::prompt::chat::Message;
 use crate::row::{self, Row};
-use crate::stage::chat::Message;
 use crate::settings::Seconds;
 use crate::stage::{Context, Progress, write_json};
 use anyhow::{Context as _, anyhow};
@@ -81,7 +81,11 @@ pub(in crate::stage) fn calls(recipe: &ApiRecipe, messages: &[Message]) -> impl 
     let bytes: usize = messages.iter().map(|message| serde_json::json!(message).to_string().len()).sum();
     let input = bytes as u64 + FRAME * (messages.len() as u64 + 1);
     let most = Tokens { input, output: recipe.max_new_tokens.into() };
-    (0..recipe.samples.unwrap_or(1)).map(move |sample| Call { body: body(recipe, messages, sample).to_string(), sample, most })
+    (0..recipe.samples.unwrap_or(1)).map(move |sample| Call {
+        body: body(recipe, messages, sample).to_string(),
+        sample,
+        most,
+    })
 }
 
 /// Asks all calls, of which so many each are one row's, and gives the replies in their order; `places` are the rows'.
