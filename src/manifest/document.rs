@@ -139,6 +139,14 @@ fn refuse_secrets(top: &Table, problems: &mut Problems) {
         let rest = table.entries.iter().filter(|(key, _)| key.name != name);
         rest.for_each(|(_, value)| search(value, problems));
     }
+    fn search_scorer(scorer: &Table, problems: &mut Problems) {
+        for (key, value) in &scorer.entries {
+            match value.as_table() {
+                Some(model) if key.name == "model" => search_all_but("key", model, problems),
+                _ => search(value, problems),
+            }
+        }
+    }
     /// A stage's settings. What is in `env` is read by the stage; without a `command` that is unknown to it. So is a
     /// `model` with a `key` that is no API.
     fn search_stage(stage: &Table, problems: &mut Problems) {
@@ -146,6 +154,14 @@ fn refuse_secrets(top: &Table, problems: &mut Problems) {
             match value.as_table() {
                 _ if key.name == "env" => {}
                 Some(model) if key.name == "model" => search_all_but("key", model, problems),
+                // A judge is an API, too.
+                Some(scorers) if key.name == "scorers" => {
+                    let scorers = scorers.entries.iter().map(|(_, scorer)| scorer);
+                    scorers.for_each(|scorer| match scorer.as_table() {
+                        Some(scorer) => search_scorer(scorer, problems),
+                        None => search(scorer, problems),
+                    });
+                }
                 _ => search(value, problems),
             }
         }

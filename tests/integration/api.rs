@@ -285,7 +285,7 @@ fn a_judge_is_paid_for_once_however_its_replies_are_read() {
     assert!(plan.out.contains("asks `m-1` up to 4 times"), "{plan:?}");
     let output = titer(&project, &["run", M], SECRET);
     assert_eq!((output.code, server.count()), (0, 4), "{output:?}");
-    assert!(output.err.contains("1 of 4 replies of the judge cannot be read"), "{output:?}");
+    assert!(output.out.contains("1 of 4 replies of the judge cannot be read"), "{output:?}");
     let found = scores(&project);
     assert_eq!(
         (&found[0]["score"], &found[0]["other_score"], &found[0]["win"]),
