@@ -329,9 +329,9 @@ impl Runner<'_> {
         };
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
+                let device = running.device().to_string();
                 self.schedule.start(node, grant);
-                let cards = placement.gpus.as_deref().unwrap_or_default();
-                self.tell(node, &RunEvent::Started(placement.threads, cards));
+                self.tell(node, &RunEvent::Started(placement.threads, &device));
             }
             Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
         }
@@ -358,6 +358,10 @@ impl Runner<'_> {
                 self.tell(node, &RunEvent::Warned(&message));
             }
             Event::Log(message) => running.log(&message),
+            Event::Device(device) => {
+                running.computes_on(&device);
+                self.tell(node, &RunEvent::ComputesOn(&device));
+            }
             Event::Done if running.was_asked() => self.end_badly(node, Cause::Timeout, ""),
             Event::Done => self.commit(node),
             Event::Failed { cause, message } => {
@@ -408,29 +412,35 @@ impl Runner<'_> {
         }
     }
 
-    /// What the lock has against outputs that are about to become the result of their key. They are set apart: in the
+    /// What the lock, or the stage itself, has against outputs that are about to become the result of their key. They are set apart: in the
     /// cache they would be the result for everybody. What is made beside a result is an observation, and may be kept.
     fn refused(&mut self, node: usize) -> Option<String> {
         let instance = &self.pipeline.instances[node];
-        let (held, running) = (self.options.locked.as_ref()?, self.running.get(&node)?);
-        held.outputs(&instance.id.to_string())?;
+        let running = self.running.get(&node)?;
         let key = running.document.key();
         if self.store.get(&key).ok()?.is_some_and(|record| self.store.complete(&record)) {
             return None;
         }
-        // What cannot be read is said at the commit.
-        let made = running.weigh(instance, self.store).ok()?;
-        let message = held.refuses_outputs(&instance.id.to_string(), &made)?;
+        let by_lock = || {
+            let held = self.options.locked.as_ref()?;
+            held.outputs(&instance.id.to_string())?;
+            // What cannot be read is said at the commit.
+            held.refuses_outputs(&instance.id.to_string(), &running.weigh(instance, self.store).ok()?)
+        };
+        let message = instance.demands.refuse(running.device()).or_else(by_lock)?;
         Some(match running.set_apart(self.store) {
             Ok(place) => format!("{message}; what was made is kept in `{}`, and is no result", place.display()),
             Err(error) => format!("{message}; what was made could not be kept: {error:#}"),
         })
     }
 
-    /// The instance is done with this record, unless the lock refuses it: then it has failed. Returns whether it is done.
+    /// The instance is done with this record, unless the lock or the stage refuses it: then it has failed. Returns whether
+    /// it is done.
     fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
         self.keys.insert(node, record.key);
-        if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests())) {
+        let by_lock = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests()));
+        let by_stage = || self.pipeline.instances[node].demands.refuse(&record.run.device);
+        if let Some(message) = by_lock.or_else(by_stage) {
             self.fail(node, Cause::Error, &message, false);
             return false;
         }

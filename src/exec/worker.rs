@@ -103,6 +103,10 @@ impl<W: Write> Events for Lines<W> {
         self.say(&Event::Log(message));
     }
 
+    fn computes_on(&self, device: &str) {
+        self.say(&Event::Device(device.to_string()));
+    }
+
     fn is_asked_to_end(&self) -> bool {
         self.ending.load(Ordering::SeqCst)
     }

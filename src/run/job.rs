@@ -127,8 +127,7 @@ impl Running {
             root: std::path::absolute(root).context("finding the project")?,
         };
         let info = RunInfo {
-            device: if placement.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty()) { "cuda" } else { "cpu" }
-                .to_string(),
+            device: device_at_first(&instance.recipe, placement.gpus.as_deref().unwrap_or_default()).to_string(),
             threads: u32::try_from(placement.threads).unwrap_or(u32::MAX),
             gpus: placement.gpus.clone().unwrap_or_default(),
             tries: self.tries,
@@ -242,6 +241,17 @@ impl Running {
         };
     }
 
+    /// The kind of device that does the arithmetic, as far as is known.
+    pub(super) fn device(&self) -> &str {
+        self.started.as_ref().map_or("cpu", |started| &started.info.device)
+    }
+
+    pub(super) fn computes_on(&mut self, device: &str) {
+        if let Some(started) = &mut self.started {
+            started.info.device = device.to_string();
+        }
+    }
+
     pub(super) fn warn(&mut self, message: &str) {
         self.log(&format!("warning: {message}"));
         self.warnings.push(message.to_string());
@@ -274,6 +284,12 @@ impl Running {
 
 fn output_folder(work: &Path) -> PathBuf {
     work.join("out")
+}
+
+/// The kind of device, as far as can be said before the work begins: a command is taken to use the cards that it gets,
+/// titer's own work says itself what it uses.
+fn device_at_first(recipe: &Recipe, cards: &[String]) -> &'static str {
+    if matches!(recipe, Recipe::Command(_)) && !cards.is_empty() { "cuda" } else { "cpu" }
 }
 
 /// Inputs under the names that readers expect (the store's files have none): links into the store, or the person's paths.

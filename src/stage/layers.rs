@@ -1,12 +1,13 @@
 //! What can be seen of a model before anything runs: its shape, the headers of its files, its tokenizer, and whether the
 //! adapters on it fit.
 
-use super::Input;
+use super::{Dtype, Input};
 use crate::diagnostic::Diagnostic;
 use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
+use candle_core::DType;
 
 /// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `new` are the settings of an adapter
 /// that is to stand on them.
@@ -42,6 +43,15 @@ pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) 
         _ => "a smaller model fits, or a machine with more memory",
     };
     Some(Diagnostic::new(format!("{role} `{}` {problem}", base.name)).hint(hint))
+}
+
+/// A type of numbers as the engine calls it.
+pub(super) fn type_of(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::Bf16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+    }
 }
 
 fn check_model(new: Option<&AdapterConfig>, input: &Input) -> anyhow::Result<Config> {

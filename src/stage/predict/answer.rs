@@ -3,20 +3,23 @@
 use super::prompts::{Question, Reader};
 use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
 use crate::diagnostic::Diagnostic;
-use crate::engine::decoder::Decoder;
+use crate::engine::decoder::{Advances, Decoder};
 use crate::engine::generate::{
     Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
     likelihoods,
 };
+use crate::engine::held::Precision;
 use crate::engine::memory;
-use crate::engine::model::Model;
+use crate::engine::model::{Config, HeldLinear, Model};
+use crate::engine::plain::{DeviceDecoder, Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
+use crate::engine::weights::Weights;
 use crate::key::Digest;
 use crate::row::{self, Row};
-use crate::settings::Bytes;
 use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
+use candle_core::DType;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::Path;
@@ -67,11 +70,11 @@ struct ReferenceSummary {
 }
 
 /// A model that is ready to answer.
-struct Answerer<'a> {
+struct Answerer<'a, D> {
     recipe: &'a PredictRecipe,
     context: &'a Context<'a>,
     tokenizer: Tokenizer,
-    decoder: Decoder,
+    decoder: D,
     room: Room,
     /// What earlier work has answered.
     earlier: RefCell<Answers>,
@@ -95,21 +98,45 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let model = Model::load(&paths)?;
-    tokenizer
-        .check_fits(model.config.shape.vocab_size)
-        .with_context(|| format!("model `{}` cannot be used", base.name))?;
+    let check = |config: &Config| {
+        let fits = tokenizer.check_fits(config.shape.vocab_size);
+        fits.with_context(|| format!("model `{}` cannot be used", base.name))
+    };
+    let stored = Weights::open_model(&base.path)?.matrix_type();
+    let Some(plain) = Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored) else {
+        let model = Model::load(&paths)?;
+        check(&model.config)?;
+        return answer(recipe, context, base, tokenizer, Decoder::new(model), memory::available());
+    };
+    context.events.computes_on(device::name(&plain.device));
+    // What a card computes in bf16 need not be f32 in memory before.
+    let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
+    let model = Model::<HeldLinear>::load_held(&paths, precision)?;
+    check(&model.config)?;
+    let decoder = DeviceDecoder::new(model, plain.clone())?;
+    let free = device::free_memory(&plain.device);
+    answer(recipe, context, base, tokenizer, decoder, free)
+}
+
+/// The answers of a model that is ready; `free` is the memory that is left where it runs.
+fn answer<D: Advances>(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    base: &Input,
+    tokenizer: Tokenizer,
+    decoder: D,
+    free: Option<u64>,
+) -> anyhow::Result<()> {
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
-    let decoder = Decoder::new(model);
     let questions = Reader::new(recipe, &tokenizer, decoder.context())?.read(context)?;
     if questions.all.is_empty() {
         context.events.warn("`data` has no row: there is nothing to answer".to_string());
     }
     let room = Room {
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
-        cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
+        cache_bytes: usize::try_from(context.hints.cache_memory.map_or_else(|| half_of(free), |memory| memory.0))?,
     };
     let earlier = RefCell::new(context.earlier.answers());
     let answerer = Answerer { recipe, context, tokenizer, decoder, room, earlier };
@@ -128,7 +155,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     write_json(&context.output.join("summary.json"), &summary)
 }
 
-impl Answerer<'_> {
+impl<D: Advances> Answerer<'_, D> {
     fn find(&self, questions: &[Question]) -> anyhow::Result<Vec<Found>> {
         let mut found = vec![Found::default(); questions.len()];
         if self.recipe.candidates.is_some() {
@@ -166,11 +193,11 @@ impl Answerer<'_> {
         self.earlier.borrow_mut().complete(&keys, |open, said| {
             let questions: Vec<Texts<'_>> = open.iter().map(|place| texts[*place].clone()).collect();
             let mut done = texts.len() - open.len();
-            Ok(likelihoods(&self.decoder, &questions, self.room, |number, values| {
+            likelihoods(&self.decoder, &questions, self.room, |number, values| {
                 said(number, values);
                 done += 1;
                 self.progress(done, texts.len(), "texts compared".to_string());
-            }))
+            })
         })
     }
 
@@ -301,9 +328,9 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
     answered.collect()
 }
 
-/// Half of the machine's memory that is free.
-fn half_of_what_is_free() -> Bytes {
-    Bytes(memory::available().map_or(CACHE_MEMORY, |free| free / 2))
+/// Half of the memory that is free.
+fn half_of(free: Option<u64>) -> u64 {
+    free.map_or(CACHE_MEMORY, |free| free / 2)
 }
 
 impl Summary {

@@ -21,7 +21,7 @@ pub use settings::{
 };
 
 use super::prompt::{Needed, Template, check_rows};
-use super::{Context, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
+use super::{Context, Dtype, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row;
 use crate::settings::{At, Bytes, Decode, Schema, Value, schema};
@@ -39,6 +39,9 @@ crate::settings! {
         too_long: Option<TooLong> = None,
         /// The prompt around a row; must be the one that the model was trained with.
         template: Template = Template::default(),
+        /// What the model's weights are held in, and goes through it, on a graphics card. By default the type that its own
+        /// weights have. On the processor everything is f32.
+        dtype: Option<Dtype> = None,
         /// Texts that end an answer; they are not part of it. None in a conversation, unless they are set.
         stop: StopTexts = StopTexts(vec!["###".to_string()]),
         /// Tokens that end an answer besides the model's own, by text or id; they are not part of it.

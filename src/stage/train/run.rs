@@ -7,18 +7,20 @@ use super::{
 };
 use crate::engine::held::Precision;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
+use crate::engine::plain::{Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
-    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, sequences,
+    AdamW, Arithmetic, Decay, Example, Fused, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, sequences,
     steps_per_epoch, train,
 };
-use crate::engine::weights::write;
+use crate::engine::weights::{Weights, write};
 use crate::row::{self, Row};
 use crate::stage::prompt::{Prompter, Template};
 use crate::stage::train::{Architecture, Keep};
 use crate::stage::{Context, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
+use candle_core::DType;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -36,7 +38,8 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     let folder = context.output.join("model");
     fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let rows = read(context, "data")?;
-    let start = Start::new(recipe, context, &rows)?;
+    let card = on_card(recipe, context);
+    let start = Start::new(recipe, context, &rows, card.as_ref())?;
     if rows.is_empty() {
         return leave_unchanged(recipe, context, &start, &folder);
     }
@@ -48,16 +51,57 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     if validation.is_empty() && (recipe.early_stopping.is_some() || context.role("validation").next().is_some()) {
         context.events.warn("there are no validation rows: every step is done, and the last weights are kept".into());
     }
+    let lesson = Lesson { examples, validation, limit };
+    match card {
+        Some(plain) => {
+            context.events.computes_on(device::name(&plain.device));
+            learn(plain, recipe, context, start, &lesson, &folder)
+        }
+        None => learn(Fused, recipe, context, start, &lesson, &folder),
+    }
+}
+
+/// The card of this process, if it has one, for the base as it is stored.
+fn on_card(recipe: &TrainRecipe, context: &Context<'_>) -> Option<Plain> {
+    let base = context.layers("base").first().and_then(|base| Weights::open_model(&base.path).ok());
+    // Gradients of f16 vanish.
+    let stored = base.and_then(|base| base.matrix_type()).map(|dtype| match dtype {
+        DType::F16 | DType::BF16 => DType::BF16,
+        _ => DType::F32,
+    });
+    Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored)
+}
+
+/// What a training learns from.
+struct Lesson {
+    examples: Vec<Example>,
+    validation: Vec<Example>,
+    /// Most tokens of a row.
+    limit: usize,
+}
+
+/// The training itself, by the arithmetic of a device.
+fn learn<S: Arithmetic>(
+    arithmetic: S,
+    recipe: &TrainRecipe,
+    context: &Context<'_>,
+    start: Start,
+    lesson: &Lesson,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let Lesson { examples, validation, limit } = lesson;
     let learning = examples.iter().filter(|example| example.labels() > 0).count();
-    let packing = recipe.packing.map(|_| limit);
-    let config = train_config(recipe, packing, sequences(&examples, packing).len());
+    let packing = recipe.packing.map(|_| *limit);
+    let config = train_config(recipe, packing, sequences(examples, packing).len());
 
     let Start { base, tokenizer } = start;
     let weights = base.config().weights();
     let graph = match (base, &recipe.lora) {
-        (Base::Learns(model), None) => Graph::whole(*model)?,
-        (Base::Learns(model), Some(lora)) => Graph::adapter(&*model, adapter_config(lora), recipe.seed)?,
-        (Base::Frozen(model), Some(lora)) => Graph::adapter(*model, adapter_config(lora), recipe.seed)?,
+        (Base::Learns(model), None) => Graph::whole_by(arithmetic, *model)?,
+        (Base::Learns(model), Some(lora)) => {
+            Graph::adapter_by(arithmetic, &*model, adapter_config(lora), recipe.seed)?
+        }
+        (Base::Frozen(model), Some(lora)) => Graph::adapter_by(arithmetic, *model, adapter_config(lora), recipe.seed)?,
         (Base::Frozen(_), None) => bail!("a base that is frozen, and no adapter to learn"),
     };
     let graph = graph.with_checkpoints(context.hints.checkpoint_blocks);
@@ -68,13 +112,13 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
     let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;
     let mut watcher = Companion { graph: &graph, keeper, diary };
-    let mut outcome = train(&graph, &examples, &validation, &config, state, &mut watcher)?;
+    let mut outcome = train(&graph, examples, validation, &config, state, &mut watcher)?;
     watcher.diary.finish()?;
     let sizes = Sizes { weights, trained, rows: learning };
-    write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
-    match graph.finish(std::mem::take(&mut outcome.values)) {
-        Trained::Adapter(adapter) => adapter.save(&folder),
-        Trained::Model(model) => save_whole(recipe, &folder, &model, &tokenizer),
+    write_summary(context, &summary(&outcome, &sizes, examples, validation))?;
+    match graph.finish(std::mem::take(&mut outcome.values))? {
+        Trained::Adapter(adapter) => adapter.save(folder),
+        Trained::Model(model) => save_whole(recipe, folder, &model, &tokenizer),
     }
 }
 
@@ -119,8 +163,11 @@ enum Base {
 }
 
 impl Base {
-    fn load(layers: &[&Path], recipe: &TrainRecipe) -> anyhow::Result<Self> {
+    fn load(layers: &[&Path], recipe: &TrainRecipe, card: Option<&Plain>) -> anyhow::Result<Self> {
+        // What a card computes in bf16 need not be f32 in memory before.
+        let is_bf16 = recipe.lora.is_some() && card.is_some_and(|card| card.dtype == DType::BF16);
         let precision = match recipe.base_precision {
+            None if is_bf16 => Precision::Bf16,
             None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
             Some(BasePrecision::Bf16) => Precision::Bf16,
             Some(BasePrecision::Int8) => Precision::Int8,
@@ -145,13 +192,18 @@ impl Base {
 }
 
 impl Start {
-    fn new(recipe: &TrainRecipe, context: &Context<'_>, rows: &[PlacedRow]) -> anyhow::Result<Self> {
+    fn new(
+        recipe: &TrainRecipe,
+        context: &Context<'_>,
+        rows: &[PlacedRow],
+        card: Option<&Plain>,
+    ) -> anyhow::Result<Self> {
         let layers = context.layers("base");
         let (base, tokenizer) = match (layers.first(), &recipe.architecture, &recipe.tokenizer) {
             (Some(base), ..) => {
                 let tokenizer = Tokenizer::load(&base.path)?;
                 let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-                (Base::load(&paths, recipe)?, tokenizer)
+                (Base::load(&paths, recipe, card)?, tokenizer)
             }
             (None, Some(architecture), Some(settings)) => {
                 ensure!(!rows.is_empty(), "there are no rows to train a tokenizer and a model on");
@@ -297,13 +349,13 @@ fn train_config(recipe: &TrainRecipe, packing: Option<usize>, sequences: usize) 
 }
 
 /// Goes along with a training.
-struct Companion<'a> {
-    graph: &'a Graph,
+struct Companion<'a, S: Arithmetic> {
+    graph: &'a Graph<S>,
     keeper: Keeper<'a>,
     diary: Diary<'a>,
 }
 
-impl Watcher for Companion<'_> {
+impl<S: Arithmetic> Watcher for Companion<'_, S> {
     fn saw(&mut self, moment: &Moment) -> anyhow::Result<()> {
         self.diary.note(moment)
     }
