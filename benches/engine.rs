@@ -40,7 +40,9 @@ fn main() -> anyhow::Result<()> {
             let whole = std::env::var_os("WHOLE").is_some();
             match plain {
                 Some(plain) if whole => training(Graph::whole_by(plain, Model::load(&[folder])?)?, &rows, steps)?,
-                Some(plain) => training(Graph::adapter_by(plain.clone(), held(folder, &plain)?, adapter(), 1)?, &rows, steps)?,
+                Some(plain) => {
+                    training(Graph::adapter_by(plain.clone(), held(folder, &plain)?, adapter(), 1)?, &rows, steps)?
+                }
                 None if whole => training(Graph::whole(Model::load(&[folder])?)?, &rows, steps)?,
                 None => training(Graph::adapter(&Model::load(&[folder])?, adapter(), 1)?, &rows, steps)?,
             }

@@ -3,11 +3,11 @@
 use super::args::Machine;
 use super::project::{Failure, Project};
 use crate::diagnostic::{Diagnostic, Problems};
-use crate::resources::{Cards, Limits, Needs};
 use crate::plan::{Plan, Status};
+use crate::resources::{Cards, Limits, Needs};
 use crate::secrets::Secrets;
-use crate::stage::{Device, Recipe, Require};
 use crate::settings::Bytes;
+use crate::stage::{Device, Recipe, Require};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 

@@ -27,7 +27,9 @@ pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_
         out.send(&match run(&path, &out, environment) {
             Ok(()) => Event::Done,
             Err(error) => {
-                Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}"), LONGEST_MESSAGE) }
+                let message = shortened(&format!("{error:#}"), LONGEST_MESSAGE);
+                // A card without memory is no end of the process, as it is for the machine's own.
+                Event::Failed { cause: Cause::of(Some(1), None, &message), message }
             }
         })?;
     }

@@ -1,7 +1,5 @@
 //! The type of what goes through a model on a graphics card.
 
-use serde::{Deserialize, Serialize};
-
 crate::words! {
     /// The type of a model's weights and of what goes through it on a graphics card. On the processor everything is f32.
     pub enum Dtype {

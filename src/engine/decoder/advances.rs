@@ -23,11 +23,7 @@ pub trait Advances: Debug + Sync {
 
     /// Advances every sequence by its tokens. Returns, sequence by sequence, the logarithms of the probabilities of the
     /// tokens `next`, which stand behind the last of its tokens: as many of the last as there are in `next`.
-    fn advance_towards(
-        &self,
-        sequences: &mut [Advance<'_, Self::Cache>],
-        next: &[&[u32]],
-    ) -> Result<Vec<Vec<f32>>>;
+    fn advance_towards(&self, sequences: &mut [Advance<'_, Self::Cache>], next: &[&[u32]]) -> Result<Vec<Vec<f32>>>;
 }
 
 impl Advances for Decoder {

@@ -254,7 +254,11 @@ impl<'a, C: Clone + Default> Group<'a, C> {
     }
 
     /// Takes the logits of every sequence. Returns the answers once all are there.
-    fn step<D: Advances<Cache = C>>(&mut self, job: &Job<'_, D>, logits: &[f32]) -> anyhow::Result<Option<Vec<Answer>>> {
+    fn step<D: Advances<Cache = C>>(
+        &mut self,
+        job: &Job<'_, D>,
+        logits: &[f32],
+    ) -> anyhow::Result<Option<Vec<Answer>>> {
         if self.lanes.iter().any(|lane| !lane.unseen.is_empty()) {
             // The prompt is not read to its end yet.
             return Ok(None);
@@ -269,7 +273,11 @@ impl<'a, C: Clone + Default> Group<'a, C> {
     }
 
     /// The step of answers that go their own ways.
-    fn step_apart<D: Advances<Cache = C>>(&mut self, job: &Job<'_, D>, logits: &[f32]) -> anyhow::Result<Option<Vec<Answer>>> {
+    fn step_apart<D: Advances<Cache = C>>(
+        &mut self,
+        job: &Job<'_, D>,
+        logits: &[f32],
+    ) -> anyhow::Result<Option<Vec<Answer>>> {
         let rows = logits.chunks_exact(job.decoder.vocab_size());
         let mut lanes: Vec<(Lane<C>, &[f32])> = std::mem::take(&mut self.lanes).into_iter().zip(rows).collect();
         if let [(lane, logits)] = lanes.as_slice()

@@ -1,6 +1,7 @@
 //! Answers against transformers, and that nothing but a prompt (and its key) can be seen in its answer.
 
 use super::*;
+use crate::engine::decoder::Decoder;
 use crate::engine::model::Model;
 use std::path::{Path, PathBuf};
 

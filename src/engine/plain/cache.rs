@@ -94,9 +94,7 @@ impl Pool {
             return Ok(());
         }
         let (from, to) = (self.plain.ids(&from)?, self.places(&to)?);
-        for tensor in self.layers.iter().flatten() {
-            tensor.scatter_set(&to, &tensor.index_select(&from, 0)?, 0)?;
-        }
+        self.layers.iter().flatten().try_for_each(|tensor| to.put(tensor, &tensor.index_select(&from, 0)?))?;
         Ok(())
     }
 
@@ -122,21 +120,57 @@ impl Pool {
         Ok(())
     }
 
-    /// Slots as [`Self::write`] wants them: one for every number.
-    pub(super) fn places(&self, slots: &[u32]) -> Result<Tensor> {
-        Ok(self.plain.ids(slots)?.unsqueeze(1)?.broadcast_as((slots.len(), self.width))?.contiguous()?)
+    /// Slots as [`Self::write`] wants them.
+    pub(super) fn places(&self, slots: &[u32]) -> Result<Places> {
+        let runs: Vec<&[u32]> = slots.chunk_by(|a, b| *a + 1 == *b).collect();
+        if runs.len() * LONG_RUN <= slots.len() {
+            let run = |run: &&[u32]| (run[0] as usize, run.len());
+            return Ok(Places::Runs(runs.iter().map(run).collect()));
+        }
+        // One for every number.
+        let slots = self.plain.ids(slots)?.unsqueeze(1)?.broadcast_as((slots.len(), self.width))?;
+        Ok(Places::Each(slots.contiguous()?))
     }
 
     /// Puts keys and values of a layer into their places.
-    pub(super) fn write(&self, layer: usize, places: &Tensor, new: [&Tensor; 2]) -> Result<()> {
-        let parts = self.layers[layer].iter().zip(new);
-        Ok(parts.into_iter().try_for_each(|(all, new)| all.scatter_set(places, &new.contiguous()?, 0))?)
+    pub(super) fn write(&self, layer: usize, places: &Places, new: [&Tensor; 2]) -> Result<()> {
+        let mut parts = self.layers[layer].iter().zip(new);
+        Ok(parts.try_for_each(|(all, new)| places.put(all, new))?)
     }
 
     /// Keys and values of a layer from their slots.
     pub(super) fn read(&self, layer: usize, slots: &Tensor) -> candle_core::Result<[Tensor; 2]> {
         let [keys, values] = &self.layers[layer];
         Ok([keys.index_select(slots, 0)?, values.index_select(slots, 0)?])
+    }
+}
+
+/// Slots that are written to one after the other.
+#[derive(Debug)]
+pub(super) enum Places {
+    /// Long runs of slots, each with its length: copied as a whole.
+    Runs(Vec<(usize, usize)>),
+    /// Slots here and there. A card goes through them one by one, if only for all numbers of a token at once.
+    Each(Tensor),
+}
+
+/// Slots that a run must have on the average to be worth a copy of its own.
+const LONG_RUN: usize = 8;
+
+impl Places {
+    /// Puts rows of `new` there.
+    fn put(&self, all: &Tensor, new: &Tensor) -> candle_core::Result<()> {
+        match self {
+            Self::Each(places) => all.scatter_set(places, &new.contiguous()?, 0),
+            Self::Runs(runs) => {
+                let mut from = 0;
+                runs.iter().try_for_each(|(slot, count)| {
+                    let rows = new.narrow(0, from, *count)?.contiguous()?;
+                    from += count;
+                    all.slice_set(&rows, 0, *slot)
+                })
+            }
+        }
     }
 }
 

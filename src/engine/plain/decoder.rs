@@ -2,7 +2,7 @@
 
 use super::Plain;
 use super::attention::{Scores, apart, mask_row};
-use super::cache::{PAGE, Pages, Pool};
+use super::cache::{PAGE, Pages, Places, Pool};
 use super::pointwise::log_sum_exp;
 use crate::engine::decoder::{Advance, Advances};
 use crate::engine::model::{HeldLinear, Model, Shape};
@@ -26,7 +26,7 @@ pub struct DeviceDecoder {
 struct Step {
     positions: Tensor,
     /// Where their keys and values go.
-    places: Tensor,
+    places: Places,
     parts: Vec<Part>,
     /// The place of every token in what the parts give.
     order: Tensor,
@@ -161,11 +161,8 @@ impl DeviceDecoder {
                 x.reshape((part.rows, length, (), shape.head_dim))?.transpose(1, 2)?.contiguous()
             };
             let [k, v] = pool.read(index, &part.slots)?;
-            let (q, k, v) = (
-                heads(&q.index_select(&part.tokens, 0)?, part.queries)?,
-                heads(&k, part.keys)?,
-                heads(&v, part.keys)?,
-            );
+            let (q, k, v) =
+                (heads(&q.index_select(&part.tokens, 0)?, part.queries)?, heads(&k, part.keys)?, heads(&v, part.keys)?);
             let mask = part.masks.iter().find(|(window, _)| *window == layer.window).map(|(_, mask)| mask.clone());
             let scores = Scores {
                 scale: f64::from(layer.scale),

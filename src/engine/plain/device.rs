@@ -25,6 +25,15 @@ pub fn name(device: &Device) -> &'static str {
     }
 }
 
+/// An error with advice, if it says that a card has no memory left.
+pub fn advised(error: anyhow::Error, advice: &str) -> anyhow::Error {
+    let message = format!("{error:#}").to_lowercase();
+    if message.contains("out_of_memory") || message.contains("out of memory") {
+        return error.context(format!("the card is out of memory: {advice}"));
+    }
+    error
+}
+
 /// The memory of a card that is free. `None` where nobody tells.
 pub fn free_memory(device: &Device) -> Option<u64> {
     #[cfg(feature = "cuda")]

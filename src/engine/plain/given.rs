@@ -2,7 +2,8 @@
 //! has. What lies between value and arguments is not kept.
 
 use candle_core::{
-    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, MetalStorage, Result, Shape, Storage, Tensor,
+    bail,
 };
 use std::sync::{Mutex, PoisonError};
 

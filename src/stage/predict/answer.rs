@@ -116,6 +116,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     let decoder = DeviceDecoder::new(model, plain.clone())?;
     let free = device::free_memory(&plain.device);
     answer(recipe, context, base, tokenizer, decoder, free)
+        .map_err(|error| device::advised(error, "a smaller `batch_size` or `cache_memory` takes less"))
 }
 
 /// The answers of a model that is ready; `free` is the memory that is left where it runs.

@@ -75,7 +75,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// Keeps where the training stands, if it is time. Fails only where the work is asked to end.
-    pub(super) fn between<S: Arithmetic>(&mut self, graph: &Graph<S>, state: &State, notes: &mut dyn Notes) -> anyhow::Result<()> {
+    pub(super) fn between<S: Arithmetic>(
+        &mut self,
+        graph: &Graph<S>,
+        state: &State,
+        notes: &mut dyn Notes,
+    ) -> anyhow::Result<()> {
         let is_last = self.context.events.is_asked_to_end();
         if is_last || self.is_time() {
             self.write(graph, state, notes);

@@ -11,8 +11,8 @@ use crate::engine::plain::{Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
-    AdamW, Arithmetic, Decay, Example, Fused, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, sequences,
-    steps_per_epoch, train,
+    AdamW, Arithmetic, Decay, Example, Fused, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained,
+    Watcher, sequences, steps_per_epoch, train,
 };
 use crate::engine::weights::{Weights, write};
 use crate::row::{self, Row};
@@ -98,9 +98,7 @@ fn learn<S: Arithmetic>(
     let weights = base.config().weights();
     let graph = match (base, &recipe.lora) {
         (Base::Learns(model), None) => Graph::whole_by(arithmetic, *model)?,
-        (Base::Learns(model), Some(lora)) => {
-            Graph::adapter_by(arithmetic, &*model, adapter_config(lora), recipe.seed)?
-        }
+        (Base::Learns(model), Some(lora)) => Graph::adapter_by(arithmetic, &*model, adapter_config(lora), recipe.seed)?,
         (Base::Frozen(model), Some(lora)) => Graph::adapter_by(arithmetic, *model, adapter_config(lora), recipe.seed)?,
         (Base::Frozen(_), None) => bail!("a base that is frozen, and no adapter to learn"),
     };
@@ -112,7 +110,11 @@ fn learn<S: Arithmetic>(
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
     let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;
     let mut watcher = Companion { graph: &graph, keeper, diary };
-    let mut outcome = train(&graph, examples, validation, &config, state, &mut watcher)?;
+    let mut outcome = train(&graph, examples, validation, &config, state, &mut watcher).map_err(|error| {
+        let advice =
+            "a smaller `micro_batch_size`, `checkpoint_blocks = true` or a `base_precision` of fewer bits take less";
+        device::advised(error, advice)
+    })?;
     watcher.diary.finish()?;
     let sizes = Sizes { weights, trained, rows: learning };
     write_summary(context, &summary(&outcome, &sizes, examples, validation))?;

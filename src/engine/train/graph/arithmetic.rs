@@ -94,13 +94,7 @@ pub trait Arithmetic: Clone + Debug + Send + Sync + 'static {
     fn seed(&self, x: &Tensor, gradient: Tensor) -> Result<Tensor>;
 
     /// A feed-forward layer.
-    fn feed_forward(
-        &self,
-        x: &Tensor,
-        mlp: &Mlp<Layer<Self>>,
-        f: Activation,
-        tokens: Tokens<'_>,
-    ) -> Result<Tensor> {
+    fn feed_forward(&self, x: &Tensor, mlp: &Mlp<Layer<Self>>, f: Activation, tokens: Tokens<'_>) -> Result<Tensor> {
         if let Mlp::Gated { gate, up, down } = mlp
             && let (Some(gate), Some(up), Some(down)) = (gate.frozen(), up.frozen(), down.frozen())
         {

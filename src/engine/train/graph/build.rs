@@ -272,12 +272,7 @@ impl<S: Arithmetic> Graph<S> {
     }
 
     /// A model under an adapter, whose numbers are taken out.
-    fn under(
-        arithmetic: S,
-        model: Model<HeldLinear>,
-        adapter: &mut Adapter,
-        seed: u64,
-    ) -> Result<(Self, Vec<Slot>)> {
+    fn under(arithmetic: S, model: Model<HeldLinear>, adapter: &mut Adapter, seed: u64) -> Result<(Self, Vec<Slot>)> {
         let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
         let settings = adapter.config.clone();
         let (parameters, slots) = (Vec::new(), Vec::new());

@@ -103,6 +103,12 @@ fn logits<S: Arithmetic>(graph: &Graph<S>, batch: &Batch) -> Vec<f32> {
     numbers(&graph.logits(&hidden, &|_| None).unwrap().to_dtype(DType::F32).unwrap())
 }
 
+/// The loss of a step and its gradients, in memory.
+fn gradients<S: Arithmetic>(graph: &Graph<S>, batch: &Batch, scale: f64, step: u64) -> (f32, Vec<Vec<f32>>) {
+    let (loss, grads) = graph.gradients(batch, scale, step).unwrap();
+    (loss, grads.iter().map(|grad| grad.host().unwrap().into_owned()).collect())
+}
+
 /// The same of the model that answers: after every token of every row.
 fn all_logits<D: AllLogits>(decoder: &D, rows: &[Vec<u32>]) -> Vec<f32> {
     let mut caches = vec![D::Cache::default(); rows.len()];

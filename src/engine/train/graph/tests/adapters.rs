@@ -59,7 +59,7 @@ fn logits_and_gradients_are_those_of_peft() {
         let (name, graph, batch) = (case.name(), case.graph(), case.batch());
         let error = distance(&logits(&graph, &batch), &case.golden.floats("logits"));
         assert!(error < 5e-5, "{name}: {error}");
-        let (_, grads) = graph.gradients(&batch, 1.0 / batch.labels.len() as f64, 0).unwrap();
+        let grads = gradients(&graph, &batch, 1.0 / batch.labels.len() as f64, 0).1;
         let file = SafeTensors::deserialize(&case.golden.file).unwrap();
         let expected = file.names().iter().filter(|name| name.starts_with("grad.")).count();
         assert_eq!(graph.parameters().len(), expected, "{name}: not the same parameters learn");
@@ -67,7 +67,7 @@ fn logits_and_gradients_are_those_of_peft() {
         for ((parameter, slot), grad) in graph.parameters().iter().zip(slots).zip(&grads) {
             // What files have transposed, is compared as files have it.
             let (grad, end) = match slot {
-                Slot::Saved(_, Some((inputs, outputs))) => (transpose(grad, *inputs, *outputs), ".weight"),
+                Slot::Saved(_, Some((inputs, outputs))) => (transpose(&grad, *inputs, *outputs), ".weight"),
                 Slot::Saved(tensor, None) => (grad.clone(), if tensor.ends_with(".bias") { "" } else { ".weight" }),
                 Slot::Magnitude(_) => (grad.clone(), ""),
                 Slot::A(_) | Slot::B(_) => (grad.clone(), ".weight"),
@@ -181,7 +181,7 @@ fn dropout_of_dora_leaves_the_mean_and_its_gradients_are_slopes() {
     assert_ne!(loss(Some(0)), loss(Some(1)));
     assert_eq!(loss(Some(1)), loss(Some(1)));
     // The magnitudes are not detached, so the loss must change along their gradient by its squared length.
-    let (_, grads) = graph.gradients(&batch, 1.0, 1).unwrap();
+    let grads = gradients(&graph, &batch, 1.0, 1).1;
     for (parameter, grad) in graph.parameters().iter().zip(&grads) {
         if !parameter.name.ends_with("magnitude_vector") {
             continue;

@@ -1,8 +1,8 @@
 //! Every family against transformers and PEFT: all folders of `TITER_GOLDEN_ENGINE`, else of `tests/golden/engine`.
 
 use super::*;
-use crate::engine::plain::Pages;
 use crate::engine::generate::{BeamSearch, EarlyStopping, Request, Room, Search, Settings, StopReason, generate};
+use crate::engine::plain::Pages;
 use crate::engine::weights::{NamedTensor, Weights};
 use serde_json::Value;
 use std::collections::BTreeSet;

