@@ -20,6 +20,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # Hidden size, layers, heads, key-value heads, feed-forward width.
 SHAPE = (512, 8, 8, 4, 1408)
 VOCABULARY = 4096
+# As titer sets it for its workers.
+KEEP_MEMORY = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
+               "glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1")
 CASES = {
     "lora": (["train", 4, 256, 3], 1, "cpu"),
     "lora2": (["train", 4, 256, 3], 2, "wall"),
@@ -103,9 +106,9 @@ def torch_side(case, folder, whole, numbers):
 
 def measure(command, threads, whole):
     env = dict(os.environ, THREADS=str(threads), RAYON_NUM_THREADS=str(threads), CANDLE_NUM_THREADS="1",
-               MIMALLOC_PURGE_DELAY="-1",
                TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1")
     env.update({"WHOLE": "1"} if whole else {})
+    env.update({} if command[0] == sys.executable else {"GLIBC_TUNABLES": KEEP_MEMORY})
     run = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if run.returncode:
         sys.exit(f"{command}: {run.stderr[-2000:]}")

@@ -22,9 +22,6 @@ use titer::engine::plain::{DeviceDecoder, Plain, device};
 use titer::engine::tokenizer::{MIN_VOCAB, Tokenizer};
 use titer::engine::train::{AdamW, Arithmetic, Decay, Example, Graph, LearningRate, Moment, TrainConfig, train};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let number = |index: usize| -> anyhow::Result<usize> {

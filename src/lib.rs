@@ -105,6 +105,7 @@ pub mod key;
 pub mod lock;
 pub mod manifest;
 pub mod plan;
+pub mod random;
 pub mod record;
 pub mod report;
 pub mod resources;

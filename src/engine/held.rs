@@ -249,8 +249,8 @@ fn nearest(x: f32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::random::Random;
     use crate::engine::weights::Weights;
+    use crate::random::Random;
 
     const ALL: [Precision; 4] = [Precision::F32, Precision::Bf16, Precision::Int8, Precision::Nf4];
 

@@ -17,7 +17,6 @@ mod pickle;
 pub mod plain;
 pub mod positions;
 pub mod prompt;
-pub mod random;
 pub mod tokenizer;
 pub mod train;
 pub mod weights;

@@ -48,6 +48,12 @@ struct Worker {
     log: PathBuf,
 }
 
+/// Memory that a step gave back is wanted again by the next one: glibc's allocator keeps it, in large pages, where it would
+/// get every large block anew from the system, cleared, which is a fifth of a training. (`man 3 mallopt`, glibc manual
+/// 'Memory Allocation Tunables'.) Other C libraries pass over it.
+const KEEP_MEMORY: &str = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:\
+                           glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1";
+
 impl Local {
     /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the jobs that ask for
     /// them.
@@ -129,9 +135,7 @@ impl Local {
             .env("RAYON_NUM_THREADS", placement.threads.to_string())
             // candle's own pool only adds up gradients here, and its threads spin: on a busy machine they halve the speed.
             .env("CANDLE_NUM_THREADS", "1")
-            // Memory that a step gave back is wanted again by the next one: getting it anew from the system, cleared, is
-            // 4% of a training.
-            .env("MIMALLOC_PURGE_DELAY", "-1")
+            .env("GLIBC_TUNABLES", KEEP_MEMORY)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)

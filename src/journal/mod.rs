@@ -84,9 +84,6 @@ pub struct Process {
     pub host: String,
     /// Its number there.
     pub pid: u32,
-    /// The host's boot, so that the same number after a new start is another process; none where boots have no names.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot: Option<String>,
 }
 
 /// What the command line changes of a manifest, as the person wrote it.

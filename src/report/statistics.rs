@@ -38,6 +38,17 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
+/// The value below which the part `probability` of sorted values lies, by linear interpolation between neighbours, as
+/// numpy and pandas have it (R's type 7); none of no values.
+pub fn quantile(sorted: &[f64], probability: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let place = probability.clamp(0.0, 1.0) * last as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in the list")]
+    let below = place.floor() as usize;
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    Some(low + (high - low) * (place - below as f64))
+}
+
 /// The quantile of Student's t distribution with `freedom` degrees.
 fn t_quantile(probability: f64, freedom: f64) -> f64 {
     let Ok(distribution) = StudentsT::new(0.0, 1.0, freedom) else { return f64::NAN };
@@ -50,6 +61,16 @@ fn t_quantile(probability: f64, freedom: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn quantiles_equal_numpy_s() {
+        // numpy 2.4: numpy.quantile([1, 2, 4, 8], p)
+        for (probability, expected) in [(0.0, 1.0), (0.1, 1.3), (0.5, 3.0), (0.9, 6.8), (1.0, 8.0)] {
+            let found = quantile(&[1.0, 2.0, 4.0, 8.0], probability).unwrap();
+            assert!((found - expected).abs() < 1e-12, "{probability}: {found}");
+        }
+        assert_eq!((quantile(&[], 0.5), quantile(&[3.0], 0.9)), (None, Some(3.0)));
+    }
 
     #[test]
     fn quantiles_equal_scipy_s() {

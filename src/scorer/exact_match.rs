@@ -1,7 +1,7 @@
 //! Exact match, with the options of HF evaluate's metric of that name.
 
 use super::text::is_space;
-use super::{Better, Definition, Metric, Params, Scorer, python_regex};
+use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, python_regex};
 use crate::diagnostic::Problems;
 use crate::settings::{Decode, Schema, Value};
 use fancy_regex::Regex;
@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 pub const DEFINITION: Definition = Definition {
     name: "exact_match",
     version: 1,
-    summary: "1 if the answer is the reference, character for character after what is ignored, else 0",
+    summary: "1 if the answer is a reference, character for character after what is ignored, else 0",
     source: "HF evaluate 0.4.6, `metrics/exact_match`; equal values",
     metrics: &[Metric { name: "exact_match", range: (0.0, 1.0), better: Better::Higher }],
+    pooled: &[],
+    references: References::Some,
     read: super::read::<ExactMatchParams>,
     settings: super::settings::<ExactMatchParams>,
-    build: super::build::<ExactMatchParams>,
+    work: Work::Rows(super::build::<ExactMatchParams>),
 };
 
 crate::settings! {
@@ -75,9 +77,10 @@ pub struct ExactMatch {
 }
 
 impl Scorer for ExactMatch {
-    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
-        let equal = self.normalise(prediction)? == self.normalise(reference)?;
-        Ok(vec![Some(f64::from(u8::from(equal)))])
+    fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
+        let prediction = self.normalise(answer.prediction)?;
+        let best = answer.best(|_, reference| Ok(f64::from(u8::from(prediction == self.normalise(reference)?))))?;
+        Ok(Scored::of(best))
     }
 }
 

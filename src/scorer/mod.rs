@@ -1,7 +1,8 @@
-//! Scorers: how good is an answer, measured against its reference?
+//! Scorers: how good is an answer, measured against its references?
 //!
-//! A scorer is one file and one line in [`ALL`]. It sees two texts and gives a value for each of its metrics. It knows
-//! nothing of files, rows or stages; that is what makes its numbers comparable with those of the reference programs.
+//! A scorer is one file and one line in [`ALL`]. It sees the answers one by one and gives a value for each of its metrics;
+//! where a metric is one of all rows together (a corpus BLEU), it says what each row adds to it. It knows nothing of files
+//! or stages; that is what makes its numbers comparable with those of the reference programs.
 
 pub mod exact_match;
 mod porter;
@@ -11,9 +12,11 @@ mod text;
 pub mod token_f1;
 
 use crate::diagnostic::Problems;
+use crate::row::Row;
 use crate::settings::{Fields, Group, Setting};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[exact_match::DEFINITION, rouge::DEFINITION, token_f1::DEFINITION];
@@ -29,14 +32,36 @@ pub struct Definition {
     pub summary: &'static str,
     /// Where the definition comes from, and what its values are equal to.
     pub source: &'static str,
-    /// What it yields for each row, in the order of [`Scorer::score_row`].
+    /// What it yields for each row, in the order of [`Scored::values`].
     pub metrics: &'static [Metric],
+    /// What it yields for all rows together, in the order of [`Scorer::pool`].
+    pub pooled: &'static [Metric],
+    /// Whether it needs to know what would have been right.
+    pub references: References,
     /// Reads its parameters as the recipe keeps them, with defaults filled in.
     read: fn(&mut Fields<'_>, &mut Problems) -> Option<serde_json::Value>,
     /// What its parameters are.
     settings: fn() -> Vec<Setting>,
-    /// Makes it ready from its parameters.
-    build: fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>,
+    /// How it works.
+    pub work: Work,
+}
+
+/// How a scorer works.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// It looks at one row after the other, and at nothing else.
+    Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
+}
+
+/// What a scorer needs to know of what would have been right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum References {
+    /// One text or more.
+    Some,
+    /// Any number; none at all says that there is no answer, which is one, too.
+    Any,
+    /// Nothing: it does not look at them.
+    Unread,
 }
 
 /// One of the values that a scorer gives.
@@ -59,11 +84,78 @@ pub enum Better {
     Lower,
 }
 
+/// What a scorer sees of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
+    /// What was answered.
+    pub prediction: &'a str,
+    /// What would have been right: each of them alone. At least one, if the definition says so.
+    pub references: &'a [Cow<'a, str>],
+    /// The row, for scorers that look at other columns.
+    pub row: &'a Row,
+}
+
+impl Answer<'_> {
+    /// The greatest of what `value` gives for each reference; `None` without any.
+    ///
+    /// # Errors
+    /// Those of `value`.
+    pub fn best(&self, mut value: impl FnMut(&str, &str) -> anyhow::Result<f64>) -> anyhow::Result<Option<f64>> {
+        let mut best: Option<f64> = None;
+        for reference in self.references {
+            let value = value(self.prediction, reference)?;
+            best = Some(best.map_or(value, |best| best.max(value)));
+        }
+        Ok(best)
+    }
+}
+
+/// What a scorer says of a row.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scored {
+    /// One value for each of [`Definition::metrics`], in their order; `None` where the metric says nothing of this row.
+    pub values: Vec<Option<f64>>,
+    /// What the row adds to the metrics of all rows together, as [`Scorer::add`] takes it; of the same length for every row.
+    pub counts: Vec<f64>,
+}
+
+impl Scored {
+    /// A row of a scorer without metrics of all rows together.
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
+        Self { values: values.into_iter().map(Some).collect(), counts: Vec::new() }
+    }
+}
+
 /// A scorer with its parameters.
+///
+/// It may keep what helps it from row to row (buffers, labels that it has met), but what it says of a row does not depend
+/// on the rows before.
 pub trait Scorer {
-    /// One value for each of the definition's metrics, in its order; `None` where the metric says nothing of this row.
-    /// An error if the texts are more than the scorer can take.
-    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>>;
+    /// What it says of a row.
+    ///
+    /// # Errors
+    /// If the texts are more than the scorer can take, or a column that it looks at is missing.
+    fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored>;
+
+    /// Adds what a row counts to the sums over rows, `times` times (a bootstrap draws rows several times, or never). `sums`
+    /// is empty before the first.
+    fn add(&self, sums: &mut Vec<f64>, counts: &[f64], times: f64) {
+        sums.resize(counts.len(), 0.0);
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += times * count;
+        }
+    }
+
+    /// The metrics of all rows together, one for each of [`Definition::pooled`] in their order; `None` where they are not
+    /// defined.
+    fn pool(&self, _sums: &[f64]) -> Vec<Option<f64>> {
+        Vec::new()
+    }
+
+    /// What the summary says besides: a signature, a table of confusions. An object, or null.
+    fn details(&self, _sums: &[f64]) -> serde_json::Value {
+        serde_json::Value::Null
+    }
 }
 
 /// The scorer of that name.
@@ -80,11 +172,6 @@ impl Definition {
     /// What its parameters are.
     pub fn settings(&self) -> Vec<Setting> {
         (self.settings)()
-    }
-
-    /// The scorer with parameters that [`Definition::read_params`] gave.
-    pub fn build(&self, params: &serde_json::Value) -> anyhow::Result<Box<dyn Scorer>> {
-        (self.build)(params.clone())
     }
 }
 
@@ -120,7 +207,7 @@ fn settings<P: Params>() -> Vec<Setting> {
     P::settings()
 }
 
-/// [`Definition::build`] of a scorer whose parameters are `P`.
+/// [`Work::Rows`] of a scorer whose parameters are `P`.
 fn build<P: Params>(params: serde_json::Value) -> anyhow::Result<Box<dyn Scorer>> {
     let params: P = serde_json::from_value(params)?;
     Ok(Box::new(params.scorer()?))

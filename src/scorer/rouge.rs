@@ -3,7 +3,7 @@
 //! C.-Y. Lin, 'ROUGE: A Package for Automatic Evaluation of Summaries', 2004. Words are runs of `a` to `z` and `0` to
 //! `9` after lower-casing, so texts in other scripts score 0. Sentences, for Lsum, are lines.
 
-use super::{Better, Definition, Metric, Params, Scorer, porter};
+use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, porter};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The line in the table.
@@ -18,9 +18,11 @@ pub const DEFINITION: Definition = Definition {
         Metric { name: "rougeL", range: (0.0, 1.0), better: Better::Higher },
         Metric { name: "rougeLsum", range: (0.0, 1.0), better: Better::Higher },
     ],
+    pooled: &[],
+    references: References::Some,
     read: super::read::<RougeParams>,
     settings: super::settings::<RougeParams>,
-    build: super::build::<RougeParams>,
+    work: Work::Rows(super::build::<RougeParams>),
 };
 
 crate::settings! {
@@ -46,15 +48,20 @@ pub struct Rouge {
 }
 
 impl Scorer for Rouge {
-    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
-        let (answer, target) = (self.tokens(prediction), self.tokens(reference));
-        let (answer_lines, target_lines) = (self.lines(prediction), self.lines(reference));
-        Ok(vec![
-            Some(ngrams(&answer, &target, 1)),
-            Some(ngrams(&answer, &target, 2)),
-            Some(f_measure(common_length(&answer, &target), answer.len(), target.len())),
-            Some(summary_level(&answer_lines, &target_lines)),
-        ])
+    fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
+        let (words, lines) = (self.tokens(answer.prediction), self.lines(answer.prediction));
+        let mut best = [0.0_f64; 4];
+        for reference in answer.references {
+            let (target, target_lines) = (self.tokens(reference), self.lines(reference));
+            let values = [
+                ngrams(&words, &target, 1),
+                ngrams(&words, &target, 2),
+                f_measure(common_length(&words, &target), words.len(), target.len()),
+                summary_level(&lines, &target_lines),
+            ];
+            best.iter_mut().zip(values).for_each(|(best, value)| *best = best.max(value));
+        }
+        Ok(Scored::of(best))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Token F1 as SQuAD defines it.
 
 use super::text::is_space;
-use super::{Better, Definition, Metric, NoParams, Params, Scorer, python_regex};
+use super::{Answer, Better, Definition, Metric, NoParams, Params, References, Scored, Scorer, Work, python_regex};
 use fancy_regex::Regex;
 use std::collections::BTreeMap;
 
@@ -12,9 +12,11 @@ pub const DEFINITION: Definition = Definition {
     summary: "F1 of the words that answer and reference share, without case, punctuation and articles",
     source: "SQuAD v1.1's official script as in HF evaluate 0.4.6, `metrics/squad`; its values / 100",
     metrics: &[Metric { name: "f1", range: (0.0, 1.0), better: Better::Higher }],
+    pooled: &[],
+    references: References::Some,
     read: super::read::<NoParams>,
     settings: super::settings::<NoParams>,
-    build: super::build::<NoParams>,
+    work: Work::Rows(super::build::<NoParams>),
 };
 
 impl Params for NoParams {
@@ -32,8 +34,9 @@ pub struct TokenF1 {
 }
 
 impl Scorer for TokenF1 {
-    fn score_row(&self, prediction: &str, reference: &str) -> anyhow::Result<Vec<Option<f64>>> {
-        Ok(vec![Some(f1(&self.words(prediction)?, &self.words(reference)?))])
+    fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
+        let prediction = self.words(answer.prediction)?;
+        Ok(Scored::of(answer.best(|_, reference| Ok(f1(&prediction, &self.words(reference)?)))?))
     }
 }
 

@@ -42,7 +42,9 @@ impl Kind {
     /// Version of what the kind does. It is part of every key: raise it when the same recipe and inputs give other bytes.
     pub fn version(self) -> u32 {
         match self {
-            Kind::Mix | Kind::Train | Kind::Predict | Kind::Score | Kind::Aggregate => 1,
+            Kind::Mix | Kind::Train | Kind::Predict | Kind::Aggregate => 1,
+            // 2: intervals in the summary, several references.
+            Kind::Score => 2,
         }
     }
 

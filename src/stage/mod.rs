@@ -30,13 +30,13 @@ pub use dtype::Dtype;
 pub use earlier::{Answers, Earlier};
 pub use kind::Kind;
 pub use pins::{Pins, quoted};
-pub use reference::{InputSource, Reference, is_name};
+pub use reference::{Expression, InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::secrets::Secrets;
 use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
 use anyhow::Context as _;
-use reference::{Expression, Layers};
+use reference::Layers;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

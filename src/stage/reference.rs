@@ -4,6 +4,7 @@ use super::{Form, InputSpec, Kind, Pins};
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt;
 
@@ -162,8 +163,9 @@ impl Decode for Layers {
 }
 
 /// An expression over columns and axes, such as `n > 0`; its syntax is right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Expression(pub(super) String);
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Expression(pub(super) String);
 
 impl Decode for Expression {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {

@@ -148,8 +148,9 @@ impl Store {
         watch.changes(format!("{owner} {}", heart(&file)), self.settings.patience)
     }
 
+    /// Whether a process runs on this host since its last start: only then can its lock be asked.
     pub(super) fn is_of_this_host(&self, owner: &str) -> bool {
-        owner.strip_prefix(&self.host).is_some_and(|rest| rest.starts_with('.'))
+        owner.strip_prefix(&self.machine).is_some_and(|rest| rest.starts_with('.'))
     }
 
     pub(super) fn lock_file(&self, owner: &str) -> PathBuf {

@@ -115,7 +115,10 @@ impl Settings {
 #[derive(Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Its name, under which this host's knowledge of files lies.
     host: String,
+    /// Its name and boot, with which names of its processes begin.
+    machine: String,
     settings: Settings,
     writable: bool,
     /// How the mark of the last sweep looked when the cache was opened.
@@ -175,19 +178,32 @@ impl Store {
         }
         let found = format::read(&root)?;
         let writable = may_write && access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-        let host = host();
+        let (host, machine) = (host(), machine());
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
                 make_folder(&root.join(folder))?;
             }
             make_folder(&root.join("local").join(&host))?;
-            work::remove_stale(&root.join("work"), &host, &settings);
+            work::remove_stale(&root.join("work"), &machine, &settings);
         }
         let swept = roots::last_sweep(&root);
         let (stats, sound, roots, lease, unsynced, warnings) = Default::default();
         let remote = None;
-        let store =
-            Self { root, host, settings, writable, swept, stats, sound, roots, lease, unsynced, warnings, remote };
+        let store = Self {
+            root,
+            host,
+            machine,
+            settings,
+            writable,
+            swept,
+            stats,
+            sound,
+            roots,
+            lease,
+            unsynced,
+            warnings,
+            remote,
+        };
         store.bring_up(found)?;
         if writable {
             store.recover()?;
@@ -239,7 +255,7 @@ impl Store {
         if let Some(lease) = &*lease {
             return Ok(Arc::clone(lease));
         }
-        let taken = Arc::new(work::Lease::take(&self.root.join("work"), &self.host, &self.settings)?);
+        let taken = Arc::new(work::Lease::take(&self.root.join("work"), &self.machine, &self.settings)?);
         Ok(Arc::clone(lease.insert(taken)))
     }
 
@@ -417,6 +433,13 @@ impl Store {
 /// The name of this host, as a part of a path.
 fn host() -> String {
     file::path_part(&rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// What tells this host from others that share the cache: its name, and where boots have names the beginning of this one's.
+/// Hosts that were made from one image have one name, and would take each other's processes for their own that have ended.
+fn machine() -> String {
+    let boot = durable::boot().ok().and_then(|boot| boot.get(..8).map(|boot| format!("~{boot}")));
+    host() + &boot.unwrap_or_default()
 }
 
 /// A lock on plain data: a panic elsewhere leaves nothing in it half-done.

@@ -4,7 +4,7 @@ use super::claim::{Claim, owner, read, write_new};
 use super::error::{At, Result};
 use super::file;
 use super::work::{Held, held};
-use super::{Store, durable, gc};
+use super::{Store, gc};
 use crate::journal::Process;
 use crate::key::Digest;
 use jiff::Timestamp;
@@ -43,7 +43,7 @@ impl Store {
     pub fn process(&self) -> Result<Process> {
         let name = self.lease()?.name().to_string();
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        Ok(Process { name, host, pid: std::process::id(), boot: durable::boot().ok().map(|it| it.trim().to_string()) })
+        Ok(Process { name, host, pid: std::process::id() })
     }
 
     /// Whether a process lives, as far as one look can tell: of this host its lock does, of others their hearts, which
@@ -57,15 +57,6 @@ impl Store {
                 fs::symlink_metadata(&path).is_ok_and(|metadata| !self.has_rested(&metadata, self.settings.patience))
             }
         }
-    }
-
-    /// The same of a process that a summary tells of: none outlives the boot of its host.
-    pub(super) fn is_living(&self, process: &Process) -> bool {
-        let is_of_another_boot = || {
-            let now = durable::boot().ok();
-            process.boot.as_deref().zip(now.as_deref()).is_some_and(|(then, now)| then != now.trim())
-        };
-        self.lives(&process.name) && !(self.is_of_this_host(&process.name) && is_of_another_boot())
     }
 
     /// Shows others that this process makes a key again which the cache has. Any number of processes may.
@@ -121,11 +112,12 @@ impl Store {
     }
 }
 
-/// What the name of a process tells: `HOST.PID.RANDOM`.
+/// What the name of a process tells: `HOST~BOOT.PID.RANDOM`, without `~BOOT` where boots have no names.
 fn named(name: &str) -> Worker {
     let mut parts = name.rsplitn(3, '.').skip(1);
     let pid = parts.next().and_then(|pid| pid.parse().ok());
-    let host = parts.next().map_or_else(|| name.to_string(), gc::plain);
+    let machine = parts.next().unwrap_or(name);
+    let host = gc::plain(machine.split_once('~').map_or(machine, |(host, _)| host));
     Worker { host, pid, since: None, again: false }
 }
 
@@ -158,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_another_host_lives_by_its_heart_and_none_outlives_its_boot() {
+    fn a_process_of_another_host_lives_by_its_heart() {
         let (_folder, first) = store();
         let quick = Settings { patience: Duration::from_millis(50), ..Settings::default() };
         let store = Store::open_with(first.root(), quick).unwrap();
@@ -168,16 +160,31 @@ mod tests {
         assert!(store.lives("elsewhere.1.x"));
         std::thread::sleep(Duration::from_millis(100));
         assert!(!store.lives("elsewhere.1.x"));
-        let process = first.process().unwrap();
-        assert!(store.is_living(&process));
-        let before = Process { boot: process.boot.as_ref().map(|_| "another".to_string()), ..process.clone() };
-        assert_eq!(store.is_living(&before), process.boot.is_none());
+        assert!(store.lives(&first.process().unwrap().name));
+    }
+
+    #[test]
+    fn hosts_of_one_name_do_not_ask_each_other_s_locks() {
+        let (_folder, first) = store();
+        let quick = Settings { patience: Duration::from_millis(50), ..Settings::default() };
+        let host = first.host.clone();
+        let other = Store { machine: format!("{host}~00000000"), ..Store::open_with(first.root(), quick).unwrap() };
+        let claim = first.claim(&Digest::of(b"key"), &mut Watch::default()).unwrap().unwrap();
+        // As on a file system whose locks are not seen on other hosts: nobody holds it, but the heart beats.
+        let lock = first.lock_file(&first.process().unwrap().name);
+        fs::write(&lock, "1").unwrap();
+        let mut watch = Watch::default();
+        assert!(other.claim(&Digest::of(b"key"), &mut watch).unwrap().is_none());
+        assert!(other.lives(&first.process().unwrap().name) && claim.is_held());
+        let worker = other.at_work().unwrap().into_values().next().unwrap();
+        assert_eq!(worker.host, rustix::system::uname().nodename().to_string_lossy());
     }
 
     #[test]
     fn the_name_of_a_process_tells_its_host_and_number() {
         let worker = named("a.b%20c.41.xyz");
         assert_eq!((worker.host.as_str(), worker.pid), ("a.b c", Some(41)));
+        assert_eq!((named("a~0a1b.41.x").host.as_str(), named("a~0a1b.41.x").pid), ("a", Some(41)));
         assert_eq!((named("odd").host.as_str(), named("odd").pid), ("odd", None));
     }
 }

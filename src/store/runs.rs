@@ -46,7 +46,7 @@ impl Store {
         let Some(process) = summary.process.as_ref().filter(|_| summary.state == RunState::Running) else {
             return Ok(Some(summary));
         };
-        if self.is_living(process) {
+        if self.lives(&process.name) {
             return self.filled_in(summary).map(Some);
         }
         // It may have ended between the two looks.

@@ -247,7 +247,7 @@ fn scratch_of_dead_processes_is_removed_and_that_of_live_ones_is_not() {
     let (_folder, store) = store();
     let work = store.work_dir().unwrap();
     fs::write(work.path().join("half"), "…").unwrap();
-    let dead = store.root().join("work").join(format!("{}.4194304.abc.work", store.host));
+    let dead = store.root().join("work").join(format!("{}.4194304.abc.work", store.machine));
     fs::create_dir_all(dead.join("job")).unwrap();
     fs::write(dead.with_extension("lock"), "").unwrap();
     let elsewhere = store.root().join("work").join("elsewhere.1.abc.lock");

@@ -62,10 +62,10 @@ impl Heart {
 }
 
 impl Lease {
-    /// Makes the folder. `host` is part of its name, for [`remove_stale`].
-    pub(super) fn take(work: &Path, host: &str, settings: &Settings) -> Result<Self> {
+    /// Makes the folder. Its name begins with the `machine`'s, for [`remove_stale`].
+    pub(super) fn take(work: &Path, machine: &str, settings: &Settings) -> Result<Self> {
         // The lock file gets the name that others look for when it is locked already.
-        let prefix = format!("{host}.{}.", std::process::id());
+        let prefix = format!("{machine}.{}.", std::process::id());
         let file = tempfile::Builder::new().prefix(&prefix).suffix(".new").tempfile_in(work).at("write", work)?;
         // Where there are no locks, the file says so: a lock that works again a moment later must not tell that we died.
         let words = if settings.locks && file.as_file().lock().is_ok() { "" } else { UNLOCKED };
@@ -156,9 +156,9 @@ pub(super) fn held(path: &Path, settings: &Settings) -> Held {
 }
 
 /// Removes what processes of this host left behind when they were killed. Other hosts' locks may not be seen from here.
-pub(super) fn remove_stale(work: &Path, host: &str, settings: &Settings) {
+pub(super) fn remove_stale(work: &Path, machine: &str, settings: &Settings) {
     let Ok(entries) = fs::read_dir(work) else { return };
-    let prefix = format!("{host}.");
+    let prefix = format!("{machine}.");
     for entry in entries.flatten() {
         let path = entry.path();
         let is_ours = entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix));

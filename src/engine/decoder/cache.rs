@@ -216,7 +216,7 @@ fn add_weighted(out: &mut [f32], weights: &[f32], values: &[f32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::random::Random;
+    use crate::random::Random;
 
     /// Random keys and values of `positions` positions, in a layer and as they came.
     fn filled(heads: Heads, positions: usize) -> (Layer, Vec<f32>, Vec<f32>) {

@@ -17,6 +17,7 @@ pub use scores::{Constraints, Sampling};
 use super::decoder::{Advance, Advances, log_probability};
 use super::random::Random;
 use super::tokenizer::Tokenizer;
+use crate::random::Random;
 use beam::Beams;
 use ending::Endings;
 use rayon::prelude::*;

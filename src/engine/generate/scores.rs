@@ -172,7 +172,7 @@ pub(super) fn greedy(scores: &[f32]) -> anyhow::Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::random::Random;
+    use crate::random::Random;
 
     const PLAIN: Sampling = Sampling { temperature: 1.0, top_k: None, top_p: None, min_p: None, seed: 0 };
 

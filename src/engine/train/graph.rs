@@ -16,7 +16,7 @@ use super::batch::Batch;
 use super::numbers::Numbers;
 use super::ops::Norm as NormOp;
 use crate::engine::model::{Adapter, Block, Config, Model, Projections, QkNorms, Qkv, Residual, Shape};
-use crate::engine::random::Random;
+use crate::random::Random;
 use anyhow::{Context as _, Result};
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};

@@ -18,7 +18,7 @@ pub use numbers::Numbers;
 pub use optimizer::{AdamW, Decay, LearningRate};
 pub use order::{Sequence, sequences};
 
-use crate::engine::random::Random;
+use crate::random::Random;
 use anyhow::{Result, ensure};
 use checkpoint::Best;
 use numbers::{norm, scalars};

@@ -1,7 +1,7 @@
 //! What goes through a step as one, and in which order.
 
 use super::batch::Example;
-use crate::engine::random::Random;
+use crate::random::Random;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 

@@ -240,7 +240,7 @@ fn what_is_pinned_or_relied_on_never_goes() {
 #[test]
 fn what_a_killed_process_needed_counts_as_a_run() {
     let (_folder, store, keys) = cache(&[(1, "a")]);
-    let dead = store.root().join("roots").join(format!("{}.4194304.dead", store.host));
+    let dead = store.root().join("roots").join(format!("{}.4194304.dead", store.machine));
     fs::write(&dead, format!("run p\nkey {}\n", keys[0])).unwrap();
     assert!(collect(&store, &policy()).is_empty());
     assert!(dead.exists());
@@ -299,7 +299,7 @@ fn leftovers_go_too() {
     let write = |name: String| {
         let path = root.join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, format!("{}.4194304.gone 0", store.host)).unwrap();
+        fs::write(&path, format!("{}.4194304.gone 0", store.machine)).unwrap();
         age(&path, Duration::from_secs(10));
         path
     };
@@ -353,7 +353,7 @@ fn one_collector_at_a_time() {
 fn the_trash_of_a_killed_collector_is_recovered_or_finished() {
     let (_folder, store, keys) = cache(&[(1, "a"), (2, "b")]);
     // Killed after it had moved both, and before it looked again.
-    let bin = store.root().join(format!("trash/{}.4194304.gone", store.host));
+    let bin = store.root().join(format!("trash/{}.4194304.gone", store.machine));
     for folder in ["actions", "objects"] {
         fs::create_dir_all(bin.join(folder)).unwrap();
     }
@@ -362,7 +362,7 @@ fn the_trash_of_a_killed_collector_is_recovered_or_finished() {
         fs::rename(store.action(key), bin.join("actions").join(key.to_string())).unwrap();
         fs::rename(store.path(&object), bin.join("objects").join(object.to_string())).unwrap();
     }
-    write_new(&store.root().join(SWEEP), &format!("{}.4194304.gone", store.host)).unwrap();
+    write_new(&store.root().join(SWEEP), &format!("{}.4194304.gone", store.machine)).unwrap();
     last_run(&store, &keys[..1]);
     let done = collect(&store, &policy());
     assert_eq!(done.leftovers.iter().map(|one| one.what).collect::<Vec<_>>(), [What::Trash]);

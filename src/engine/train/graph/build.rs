@@ -6,8 +6,8 @@ use crate::engine::model::{
     Adapter, AdapterConfig, Config, HeldLinear, Linear, Model, Norm as ModelNorm, NormPlace, Part, Place, Projections,
     Shape, Walk,
 };
-use crate::engine::random::Random;
 use crate::engine::weights::transpose;
+use crate::random::Random;
 use anyhow::{Result, bail};
 use candle_core::Tensor;
 use std::borrow::Cow;

@@ -1,7 +1,7 @@
 //! The parts of a graph: norms, linear layers, tables, each frozen or learning.
 
 use super::arithmetic::Arithmetic;
-use crate::engine::random::Random;
+use crate::random::Random;
 use candle_core::Tensor;
 
 /// What is added to every row.

@@ -4,7 +4,7 @@ use super::{gradient, output, values, values_of};
 use crate::engine::held::Held;
 use crate::engine::kernels;
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use crate::engine::random::Random;
+use crate::random::Random;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;

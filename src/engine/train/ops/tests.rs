@@ -6,7 +6,7 @@ use crate::engine::held::{Held, Precision};
 use crate::engine::kernels::NormKind;
 use crate::engine::model::{Alibi, Order, Pairing, Rotary};
 use crate::engine::positions::{Fading, Rope};
-use crate::engine::random::Random;
+use crate::random::Random;
 use candle_core::{Device, Var};
 use std::sync::Arc;
 
