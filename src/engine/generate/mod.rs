@@ -15,8 +15,9 @@ pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
 use super::decoder::{Advance, Advances, log_probability};
-use super::random::Random;
+
 use super::tokenizer::Tokenizer;
+use crate::random::Random;
 use crate::random::Random;
 use beam::Beams;
 use ending::Endings;
