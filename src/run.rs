@@ -353,10 +353,7 @@ impl Runner<'_> {
                     running.progress(progress);
                 }
             }
-            Event::Warn(message) => {
-                running.warn(&message);
-                self.tell(node, &RunEvent::Warned(&message));
-            }
+            Event::Warn(message) => self.warn(node, &message),
             Event::Log(message) => running.log(&message),
             Event::Device(device) => {
                 running.computes_on(&device);
@@ -368,6 +365,13 @@ impl Runner<'_> {
                 let cause = if running.was_asked() { Cause::Timeout } else { cause };
                 self.end_badly(node, cause, &message);
             }
+        }
+    }
+
+    fn warn(&mut self, node: usize, message: &str) {
+        if let Some(running) = self.running.get_mut(&node) {
+            running.warn(message);
+            self.tell(node, &RunEvent::Warned(message));
         }
     }
 
@@ -387,6 +391,9 @@ impl Runner<'_> {
                     "this process stood still, and another titer took over: of the two results the first one counts",
                 ),
             );
+        }
+        if self.running.get(&node).is_some_and(Running::wastes_cards) {
+            self.warn(node, "it got graphics cards that titer could not use: the processor did the work");
         }
         if let Some(message) = self.refused(node) {
             return self.fail(node, Cause::Error, &message, true);

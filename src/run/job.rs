@@ -246,6 +246,11 @@ impl Running {
         self.started.as_ref().map_or("cpu", |started| &started.info.device)
     }
 
+    /// Cards were set aside for it, and the processor does the work.
+    pub(super) fn wastes_cards(&self) -> bool {
+        self.started.as_ref().is_some_and(|started| !started.info.gpus.is_empty() && started.info.device == "cpu")
+    }
+
     pub(super) fn computes_on(&mut self, device: &str) {
         if let Some(started) = &mut self.started {
             started.info.device = device.to_string();

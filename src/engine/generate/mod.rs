@@ -15,9 +15,7 @@ pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
 use super::decoder::{Advance, Advances, log_probability};
-
 use super::tokenizer::Tokenizer;
-use crate::random::Random;
 use crate::random::Random;
 use beam::Beams;
 use ending::Endings;

@@ -93,7 +93,7 @@ impl Matrix {
     }
 
     /// `grad Wᵀ`.
-    fn apply_back(&self, grad: &Tensor) -> candle_core::Result<Tensor> {
+    pub(super) fn apply_back(&self, grad: &Tensor) -> candle_core::Result<Tensor> {
         grad.matmul(&self.dense()?.t()?)
     }
 

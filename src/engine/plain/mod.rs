@@ -152,8 +152,8 @@ impl Arithmetic for Plain {
         pointwise::gated(&x.narrow(1, 0, inner)?.contiguous()?, &x.narrow(1, inner, inner)?.contiguous()?, f)
     }
 
-    fn frozen_gated(&self, x: &Tensor, [gate, up, down]: [&Matrix; 3], f: Activation) -> Result<Tensor> {
-        down.apply(&pointwise::gated(&gate.apply(x)?, &up.apply(x)?, f)?)
+    fn frozen_gated(&self, x: &Tensor, matrices: [&Matrix; 3], f: Activation) -> Result<Tensor> {
+        pointwise::frozen_gated(x, matrices, f)
     }
 
     fn add(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {

@@ -1,5 +1,6 @@
 //! What happens to each token, or each number, by itself; and the loss.
 
+use super::linear::Matrix;
 use super::{Plain, given};
 use crate::engine::activation::Activation;
 use crate::engine::kernels::NormKind;
@@ -106,11 +107,26 @@ pub(super) fn activate(x: &Tensor, f: Activation) -> Result<Tensor> {
 pub(super) fn gated(gate: &Tensor, up: &Tensor, f: Activation) -> Result<Tensor> {
     let (gate_alone, up_alone) = (gate.detach(), up.detach());
     let y = (value(f, &gate_alone)? * &up_alone)?;
-    Ok(given::two([gate, up], y, move |grad| {
-        let of_up = (grad * value(f, &gate_alone)?)?;
-        let slope = slope(f, &gate_alone.to_dtype(DType::F32)?)?;
-        let of_gate = ((grad * &up_alone)?.to_dtype(DType::F32)? * slope)?.to_dtype(grad.dtype())?;
-        Ok([Some(of_gate), Some(of_up)])
+    Ok(given::two([gate, up], y, move |grad| Ok(gated_back(&gate_alone, &up_alone, f, grad)?.map(Some)))?)
+}
+
+/// Gradients of [`gated`] by `gate` and `up`.
+fn gated_back(gate: &Tensor, up: &Tensor, f: Activation, grad: &Tensor) -> candle_core::Result<[Tensor; 2]> {
+    let slope = slope(f, &gate.to_dtype(DType::F32)?)?;
+    let of_gate = ((grad * up)?.to_dtype(DType::F32)? * slope)?.to_dtype(grad.dtype())?;
+    Ok([of_gate, (grad * value(f, gate)?)?])
+}
+
+/// A whole gated feed-forward layer of which nothing learns. The product in its middle, which is as wide as gate and up,
+/// is not kept.
+pub(super) fn frozen_gated(x: &Tensor, [gate, up, down]: [&Matrix; 3], f: Activation) -> Result<Tensor> {
+    let alone = x.detach();
+    let (of_gate, of_up) = (gate.apply(&alone)?, up.apply(&alone)?);
+    let y = down.apply(&(value(f, &of_gate)? * &of_up)?)?;
+    let (gate, up, down) = (gate.clone(), up.clone(), down.clone());
+    Ok(given::one(x, y, move |grad| {
+        let [dgate, dup] = gated_back(&of_gate, &of_up, f, &down.apply_back(grad)?)?;
+        gate.apply_back(&dgate)? + up.apply_back(&dup)?
     })?)
 }
 
