@@ -7,10 +7,14 @@ use crate::engine::train::{Heads, Sight};
 use anyhow::Result;
 use candle_core::{D, DType, Tensor};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Scores that are there at a time: rows of a batch go through attention a few together.
 const SCORES: usize = 1 << 27;
+
+/// Queries that are looked at together: they need keys up to the last of them only. (Rows of tests are short.)
+const QUERIES: usize = if cfg!(test) { 8 } else { 128 };
 
 /// How the tokens of a batch stand in rows.
 #[derive(Debug)]
@@ -123,6 +127,22 @@ pub(super) struct Scores {
     pub mask: Tensor,
     /// `1 × kv_heads × group × 1 × keys`: added.
     pub growth: Option<Tensor>,
+    /// Queries, and the keys that some of them see.
+    pub blocks: Vec<[Range<usize>; 2]>,
+}
+
+/// Blocks of as many queries as keys, each of which sees itself and what stands before it.
+fn causal_blocks(count: usize, window: Option<usize>) -> Vec<[Range<usize>; 2]> {
+    let block = |from: usize| {
+        let to = (from + QUERIES).min(count);
+        [from..to, window.map_or(0, |window| (from + 1).saturating_sub(window))..to]
+    };
+    (0..count).step_by(QUERIES).map(block).collect()
+}
+
+/// A part of the queries, keys or values of some rows.
+fn places(x: &Tensor, places: &Range<usize>) -> candle_core::Result<Tensor> {
+    x.narrow(2, places.start, places.len())
 }
 
 /// Queries (`rows × kv_heads · group × queries × width`), keys and values (`rows × kv_heads × keys × width`).
@@ -131,13 +151,18 @@ type Qkv<'a> = [&'a Tensor; 3];
 impl Scores {
     /// What every query sees, shaped like the queries.
     pub fn seen(&self, [q, k, v]: Qkv<'_>) -> candle_core::Result<Tensor> {
-        let parts = self.parts(q, k)?.map(|(from, count)| {
+        let mut parts = Vec::new();
+        for (from, count) in self.parts(q, k)? {
             let [q, k, v] = [q, k, v].map(|x| x.narrow(0, from, count));
             let (q, k, v) = (q?, k?, v?);
-            let p = self.probabilities(&q, &k, from)?.0;
-            p.to_dtype(v.dtype())?.matmul(&v)?.reshape(q.shape())
-        });
-        cat(parts.collect::<candle_core::Result<Vec<_>>>()?)
+            let block = |block @ [queries, keys]: &[Range<usize>; 2]| -> candle_core::Result<Tensor> {
+                let [q, k, v] = [places(&q, queries)?, places(&k, keys)?, places(&v, keys)?];
+                let p = self.probabilities(&q, &k, from, block)?.0;
+                p.to_dtype(v.dtype())?.matmul(&v)?.reshape(q.shape())
+            };
+            parts.push(cat(self.blocks.iter().map(block).collect::<candle_core::Result<_>>()?, 2)?);
+        }
+        cat(parts, 0)
     }
 
     /// Gradients by queries, keys and values.
@@ -146,34 +171,59 @@ impl Scores {
         for (from, count) in self.parts(q, k)? {
             let [q, k, v, grad] = [q, k, v, grad].map(|x| x.narrow(0, from, count));
             let (q, k, v, grad) = (q?, k?, v?, grad?);
-            let (dtype, shape) = (q.dtype(), q.shape());
-            let (p, slopes) = self.probabilities(&q, &k, from)?;
-            let (q, grad) = (grouped(&q, &k)?, grouped(&grad, &k)?);
-            let of_p = grad.matmul(&v.t()?)?.to_dtype(DType::F32)?;
-            dv.push(p.to_dtype(dtype)?.t()?.matmul(&grad)?);
-            // The softmax's gradient: p · (dp - Σ p · dp).
-            let weighted = (&p * of_p)?;
-            let mut of_scores = (&weighted - p.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)?;
-            if let Some(slopes) = slopes {
-                of_scores = (of_scores * slopes)?;
+            let (mut of_q, mut of_k, mut of_v) = (Vec::new(), None, None);
+            for block @ [queries, keys] in &self.blocks {
+                let parts = [places(&q, queries)?, places(&k, keys)?, places(&v, keys)?, places(&grad, queries)?];
+                let [dq, dk, dv] = self.block_back(parts.each_ref(), from, block)?;
+                of_q.push(dq);
+                add_places(&mut of_k, dk, keys, k.dim(2)?)?;
+                add_places(&mut of_v, dv, keys, k.dim(2)?)?;
             }
-            let of_scores = (of_scores * self.scale)?.to_dtype(dtype)?;
-            dq.push(of_scores.matmul(&k)?.reshape(shape)?);
-            dk.push(of_scores.t()?.matmul(&q)?);
+            dq.push(cat(of_q, 2)?);
+            dk.extend(of_k);
+            dv.extend(of_v);
         }
-        Ok([cat(dq)?, cat(dk)?, cat(dv)?])
+        Ok([cat(dq, 0)?, cat(dk, 0)?, cat(dv, 0)?])
+    }
+
+    fn block_back(
+        &self,
+        [q, k, v, grad]: [&Tensor; 4],
+        from: usize,
+        block: &[Range<usize>; 2],
+    ) -> candle_core::Result<[Tensor; 3]> {
+        let (dtype, shape) = (q.dtype(), q.shape());
+        let (p, slopes) = self.probabilities(q, k, from, block)?;
+        let (q, grad) = (grouped(q, k)?, grouped(grad, k)?);
+        let of_p = grad.matmul(&v.t()?)?.to_dtype(DType::F32)?;
+        let of_v = p.to_dtype(dtype)?.t()?.matmul(&grad)?;
+        // The softmax's gradient: p · (dp - Σ p · dp).
+        let weighted = (&p * of_p)?;
+        let mut of_scores = (&weighted - p.broadcast_mul(&weighted.sum_keepdim(D::Minus1)?)?)?;
+        if let Some(slopes) = slopes {
+            of_scores = (of_scores * slopes)?;
+        }
+        let of_scores = (of_scores * self.scale)?.to_dtype(dtype)?;
+        Ok([of_scores.matmul(k)?.reshape(shape)?, of_scores.t()?.matmul(&q)?, of_v])
     }
 
     /// Which rows go together: the first, and how many.
     fn parts(&self, q: &Tensor, k: &Tensor) -> candle_core::Result<impl Iterator<Item = (usize, usize)> + use<>> {
-        let (rows, heads, queries, _) = q.dims4()?;
+        let (rows, heads) = (q.dim(0)?, q.dim(1)?);
+        let queries = self.blocks.iter().map(|[queries, _]| queries.len()).max().unwrap_or(0);
         let together = (SCORES / (heads * queries * k.dim(2)?).max(1)).max(1);
         Ok((0..rows).step_by(together).map(move |from| (from, together.min(rows - from))))
     }
 
-    /// Probabilities (f32, `rows × kv_heads × group · queries × keys`) of rows from `from` on; where scores are capped, with
-    /// the slopes of that.
-    fn probabilities(&self, q: &Tensor, k: &Tensor, from: usize) -> candle_core::Result<(Tensor, Option<Tensor>)> {
+    /// Probabilities (f32, `rows × kv_heads × group · queries × keys`) of a block of rows from `from` on; where scores are
+    /// capped, with the slopes of that.
+    fn probabilities(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        from: usize,
+        [of_queries, of_keys]: &[Range<usize>; 2],
+    ) -> candle_core::Result<(Tensor, Option<Tensor>)> {
         let (rows, heads, queries, _) = q.dims4()?;
         let (kv_heads, keys) = (k.dim(1)?, k.dim(2)?);
         let mut scores = (grouped(q, k)?.matmul(&k.t()?)?.to_dtype(DType::F32)? * self.scale)?;
@@ -185,9 +235,10 @@ impl Scores {
         }
         let flat = scores.shape().clone();
         let mask = if self.mask.dim(0)? == 1 { self.mask.clone() } else { self.mask.narrow(0, from, rows)? };
+        let mask = mask.narrow(3, of_queries.start, queries)?.narrow(4, of_keys.start, keys)?;
         scores = scores.reshape((rows, kv_heads, heads / kv_heads, queries, keys))?.broadcast_add(&mask)?;
         if let Some(growth) = &self.growth {
-            scores = scores.broadcast_add(growth)?;
+            scores = scores.broadcast_add(&growth.narrow(4, of_keys.start, keys)?)?;
         }
         let powers = scores.broadcast_sub(&scores.max_keepdim(D::Minus1)?)?.exp()?;
         Ok((powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)?.reshape(flat)?, slopes))
@@ -199,11 +250,21 @@ fn grouped(q: &Tensor, k: &Tensor) -> candle_core::Result<Tensor> {
     q.reshape((q.dim(0)?, k.dim(1)?, (), q.dim(3)?))
 }
 
-fn cat(parts: Vec<Tensor>) -> candle_core::Result<Tensor> {
+fn cat(parts: Vec<Tensor>, dim: usize) -> candle_core::Result<Tensor> {
     match <[Tensor; 1]>::try_from(parts) {
         Ok([part]) => Ok(part),
-        Err(parts) => Tensor::cat(&parts, 0),
+        Err(parts) => Tensor::cat(&parts, dim),
     }
+}
+
+/// Adds what stands at some of `count` places.
+fn add_places(sum: &mut Option<Tensor>, x: Tensor, at: &Range<usize>, count: usize) -> candle_core::Result<()> {
+    let x = if at.len() == count { x } else { x.pad_with_zeros(2, at.start, count - at.end)? };
+    *sum = Some(match sum.take() {
+        None => x,
+        Some(sum) => (sum + x)?,
+    });
+    Ok(())
 }
 
 /// Attention over the rows of a batch.
@@ -263,6 +324,7 @@ pub(super) fn attend(heads: Heads, sight: &Sight<'_, Plain>) -> Result<Tensor> {
         cap: layer.cap.map(f64::from),
         mask: sight.rows.mask(layer.window)?,
         growth: sight.distances.growth(&shape, longest)?,
+        blocks: causal_blocks(longest, layer.window),
     };
     let turns = sight.distances.turns(layer).map(|turns| turns.up_to(longest)).transpose()?;
     let attention = Attention { shape, layout: sight.rows.layout.clone(), turns, scores };

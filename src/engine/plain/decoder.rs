@@ -169,6 +169,7 @@ impl DeviceDecoder {
                 cap: layer.cap.map(f64::from),
                 mask: mask.ok_or_else(|| anyhow::anyhow!("a layer without a mask"))?,
                 growth: distances.growth(shape, part.keys)?,
+                blocks: vec![[0..part.queries, 0..part.keys]],
             };
             let out = scores.seen([&q, &k, &v])?.transpose(1, 2)?.contiguous()?;
             seen.push(out.reshape((part.rows * part.queries, ()))?);
