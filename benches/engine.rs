@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<()> {
 
 /// The operations that are asked for, where they are not those of our own.
 fn plain() -> anyhow::Result<Option<Plain>> {
-    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let variable = |name: &str| std::env::var_os(name).unwrap_or_default().to_string_lossy().into_owned();
     let device = match variable("DEVICE").as_str() {
         "" => return Ok(None),
         "plain" => Device::Cpu,
