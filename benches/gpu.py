@@ -141,13 +141,19 @@ def measure(command, env, card):
     return dict(json.loads(out.splitlines()[-1]), memory=peak[0] - before)
 
 
-def newest(patterns, what):
-    found = [path for pattern in patterns for path in glob.glob(f"{HERE}/../target/{pattern}")]
-    found = [path for path in found if os.access(path, os.X_OK) and not path.endswith(".d")]
-    if not found:
-        print(f"gpu.py: {what} is not built: see benches/README.md", file=sys.stderr)
-        sys.exit(4)
-    return max(found, key=os.path.getmtime)
+def newest(pattern, what, fits=lambda path: True):
+    found = [path for path in glob.glob(f"{HERE}/../target/{pattern}") if os.path.isfile(path) and os.access(path, os.X_OK)]
+    for path in sorted(found, key=os.path.getmtime, reverse=True):
+        if fits(path):
+            return path
+    print(f"gpu.py: {what} is not built: see benches/README.md", file=sys.stderr)
+    sys.exit(4)
+
+
+def has_tests(path):
+    """Whether it is the tests of the library, not the program itself."""
+    listed = subprocess.run([path, "--list"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    return all(name in listed.stdout for name in PARITY)
 
 
 def parity(tests, card):
@@ -210,11 +216,11 @@ def main():
     size, card, right = "tiny" if options.tiny else "7b", not options.cpu, True
     cases = options.cases or ["parity", *CASES]
     if "parity" in cases:
-        tests = options.tests or newest(["*/deps/titer-*"], "the test program of the library")
+        tests = options.tests or newest("*/deps/titer-*", "the test program of the library", has_tests)
         right = parity(tests, card)
     speed = [case for case in cases if case != "parity"]
     if speed:
-        bench = options.bench or newest(["*/deps/engine-*"], "the benchmark `engine`")
+        bench = options.bench or newest("*/deps/engine-*", "the benchmark `engine`")
         with tempfile.TemporaryDirectory() as folder:
             make(folder, SHAPES[size])
             for name in speed:

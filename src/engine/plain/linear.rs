@@ -79,7 +79,9 @@ impl Matrix {
                 (codes.to_dtype(DType::F32)? - 128.0)?.broadcast_mul(scales)?.to_dtype(self.dtype)
             }
             Form::Nf4 { codes, levels, scales } => {
-                let weight = levels.index_select(codes, 0)?.reshape((inputs, ()))?.narrow(1, 0, outputs)?;
+                // candle takes the largest number of a type for none at all: of bytes that would be a pair of codes.
+                let codes = codes.to_dtype(DType::U32)?;
+                let weight = levels.index_select(&codes, 0)?.reshape((inputs, ()))?.narrow(1, 0, outputs)?;
                 let scales = scales.unsqueeze(1)?.broadcast_as((scales.elem_count(), NF4_BLOCK))?;
                 let scales = scales.flatten_all()?.narrow(0, 0, inputs * outputs)?.reshape((outputs, inputs))?;
                 (weight * scales.t()?)?.to_dtype(self.dtype)
