@@ -69,7 +69,7 @@ impl Pool {
     /// Gives every sequence room for so many more positions, in pages of its own from the first of them on.
     pub(super) fn make_room(&mut self, sequences: &mut [(&mut Pages, usize)]) -> Result<()> {
         let is_shared = |pages: &Pages| {
-            pages.positions % PAGE != 0 && pages.pages.last().is_some_and(|page| Arc::strong_count(page) > 1)
+            !pages.positions.is_multiple_of(PAGE) && pages.pages.last().is_some_and(|page| Arc::strong_count(page) > 1)
         };
         let needed = |(pages, more): &(&mut Pages, usize)| {
             (pages.positions + more).div_ceil(PAGE) - pages.pages.len() + usize::from(is_shared(pages))

@@ -67,7 +67,7 @@ fn logits_and_gradients_are_those_of_peft() {
         for ((parameter, slot), grad) in graph.parameters().iter().zip(slots).zip(&grads) {
             // What files have transposed, is compared as files have it.
             let (grad, end) = match slot {
-                Slot::Saved(_, Some((inputs, outputs))) => (transpose(&grad, *inputs, *outputs), ".weight"),
+                Slot::Saved(_, Some((inputs, outputs))) => (transpose(grad, *inputs, *outputs), ".weight"),
                 Slot::Saved(tensor, None) => (grad.clone(), if tensor.ends_with(".bias") { "" } else { ".weight" }),
                 Slot::Magnitude(_) => (grad.clone(), ""),
                 Slot::A(_) | Slot::B(_) => (grad.clone(), ".weight"),
