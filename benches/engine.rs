@@ -90,7 +90,7 @@ fn held(folder: &Path, plain: &Plain) -> anyhow::Result<Model<HeldLinear>> {
 
 fn answers(folder: &Path, plain: Option<Plain>, prompts: &[&[u32]], new: usize) -> anyhow::Result<(f64, f64, f64)> {
     match plain {
-        Some(plain) => answering(&DeviceDecoder::new(held(folder, &plain)?, plain)?, prompts, new),
+        Some(plain) => answering(&DeviceDecoder::new(held(folder, &plain)?, None, plain)?, prompts, new),
         None => answering(&Decoder::new(Model::load(&[folder])?), prompts, new),
     }
 }
@@ -118,6 +118,7 @@ fn training<S: Arithmetic>(graph: Graph<S>, rows: &[Example], steps: usize) -> a
         evaluate_every: 1,
         patience: None,
         keep_best: false,
+        keep_last: 0,
         packing: None,
         group_by_length: false,
     };

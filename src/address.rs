@@ -54,9 +54,27 @@ impl Extent {
         match self {
             Self::File => true,
             Self::Tokenizer => is_tokenizer,
-            Self::Model => is_tokenizer || MODEL_FILES.contains(&name) || is_weights(name) || is_pickle(name),
+            Self::Model => {
+                let is_own = is_tokenizer || MODEL_FILES.contains(&name) || is_weights(name) || is_pickle(name);
+                is_own || is_part(name)
+            }
         }
     }
+}
+
+/// Whether a file of that name in a model folder says what stands around an encoder, as sentence-transformers writes it:
+/// `modules.json`, how long texts can be, and the files of a part in a folder of its own (`1_Pooling/config.json`).
+pub fn is_part(name: &str) -> bool {
+    match name.split_once('/') {
+        None => name == "modules.json" || name.starts_with("sentence_") && name.ends_with("_config.json"),
+        Some((folder, file)) => is_part_folder(folder) && !file.contains('/') && Extent::Model.reads(file),
+    }
+}
+
+/// Whether a folder of that name in a model folder holds a part of the model: `2_Dense`.
+pub fn is_part_folder(name: &str) -> bool {
+    let number = name.split_once('_').map(|(number, _)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Whether a file of that name holds weights as safetensors, or says which files do.
@@ -268,6 +286,17 @@ mod tests {
         assert_eq!((web.digest, web.name()), (Some(digest), "rows.jsonl"));
         assert_eq!(web.bare().to_string(), "https://lab.org/m/rows.jsonl");
         assert_eq!(read("http://127.0.0.1:80/models/tiny/").name(), "tiny");
+    }
+
+    #[test]
+    fn parts_of_sentence_encoders_belong_to_their_models() {
+        for name in ["modules.json", "sentence_bert_config.json", "1_Pooling/config.json", "2_Dense/model.safetensors"]
+        {
+            assert!(Extent::Model.reads(name) && !Extent::Tokenizer.reads(name), "{name}");
+        }
+        for name in ["onnx/config.json", "1_Pooling/README.md", "1_Pooling/x/config.json", "checkpoint_1/config.json"] {
+            assert!(!Extent::Model.reads(name), "{name}");
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Knows neither hubs nor APIs.
 
+use jiff::Timestamp;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 use std::error::Error;
@@ -37,5 +39,36 @@ fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
         None => error.source(),
+    }
+}
+
+/// The pause that a server asks for: a number of seconds, or a moment.
+pub(crate) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    }
+    let moment = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
+    // A moment that has passed asks for nothing.
+    Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_a_number_of_seconds_or_a_moment() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let pause = |text: &str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, text.parse().unwrap())]);
+            retry_after(&headers, now).map(|pause| pause.as_secs_f64())
+        };
+        assert_eq!(pause("7"), Some(7.0));
+        assert_eq!(pause("0.5"), Some(0.5));
+        assert_eq!(pause("Tue, 24 Nov 2026 12:01:30 GMT"), Some(90.0));
+        assert_eq!(pause("Tue, 24 Nov 2026 11:00:00 GMT"), Some(0.0));
+        assert_eq!(pause("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new(), now), None);
     }
 }

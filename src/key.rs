@@ -160,10 +160,13 @@ impl KeyDocument {
         canonical(&serde_json::to_value(self).unwrap_or_default())
     }
 
-    /// A digest of everything but the input of this role: equal for all work that differs in nothing else.
-    pub fn scope(&self, role: &str) -> Digest {
+    /// A digest of everything but the input of this role and these settings: equal for all work that differs in nothing else.
+    pub fn scope(&self, role: &str, settings: &[&str]) -> Digest {
         let mut rest = self.clone();
         rest.inputs.retain(|input| input.role != role);
+        if let Some(recipe) = rest.recipe.as_object_mut() {
+            recipe.retain(|name, _| !settings.contains(&name.as_str()));
+        }
         rest.key()
     }
 

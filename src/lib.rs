@@ -69,6 +69,7 @@
 //! | [`scorer`] | one file each and one line in a table |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
+//! | [`prompt`] | how a row becomes the text that a model is asked, of a template or a chat template |
 //! | [`appended`] | files of lines that are appended, each with a check, and survive a kill |
 //! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
@@ -105,6 +106,7 @@ pub mod key;
 pub mod lock;
 pub mod manifest;
 pub mod plan;
+pub mod prompt;
 pub mod random;
 pub mod record;
 pub mod report;

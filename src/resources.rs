@@ -24,6 +24,8 @@ crate::settings! {
         network: Option<NonZeroU32> = None,
         /// Requests to APIs per second; every network slot gets an equal share.
         requests_per_second: Option<Rate> = None,
+        /// What all calls of a run to APIs may cost together, by the prices that their models state.
+        max_cost: Option<f64> = None => 0.0..=1e9,
         /// Mixes at once.
         mix: Option<NonZeroU32> = None,
         /// Trainings at once.

@@ -122,6 +122,7 @@ pub fn run(
             sharing: if is_sharing { Sharing::start(scope, store, offered) } else { None },
             sent: 0,
             unsent: 0,
+            till: store.till(),
             stopping: false,
             interrupted: None,
         };
@@ -136,7 +137,8 @@ pub fn run(
             interrupted: was_interrupted,
             seconds: started.elapsed().as_secs_f64(),
         };
-        let Runner { keys, known, .. } = runner;
+        let Runner { keys, known, till, .. } = runner;
+        let _ = std::fs::remove_file(till);
         Finished { summary, keys, known }
     })
 }
@@ -163,6 +165,8 @@ struct Runner<'a> {
     sharing: Option<Sharing>,
     sent: usize,
     unsent: usize,
+    /// Where what it spends on APIs is counted, if that is limited.
+    till: PathBuf,
     /// After a failure without `keep_going`: nothing new starts, what runs is waited for.
     stopping: bool,
     /// Since when the person wants it to end.
@@ -321,12 +325,13 @@ impl Runner<'_> {
             return;
         }
         let instance = &self.pipeline.instances[node];
-        let requests_per_second = self.rate(instance);
+        let (requests_per_second, max_cost) = (self.rate(instance), self.max_cost(instance));
         let Some(running) = self.running.get_mut(&node) else { return };
         let placement = Placement {
             threads: instance.demands.threads.map_or(grant.cpus, |threads| threads.get() as usize),
             gpus: self.options.limits.gpus.is_some().then(|| grant.gpus.clone()),
             requests_per_second,
+            max_cost,
         };
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
@@ -336,6 +341,12 @@ impl Runner<'_> {
             }
             Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
         }
+    }
+
+    /// What the run may spend, for who spends it.
+    fn max_cost(&self, instance: &Instance) -> Option<(f64, PathBuf)> {
+        let most = self.options.limits.max_cost.filter(|_| instance.recipe.asks_an_api())?;
+        Some((most, std::path::absolute(&self.till).ok()?))
     }
 
     /// Its share of the requests to APIs, if it has network slots.

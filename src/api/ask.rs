@@ -1,9 +1,10 @@
 //! Many calls at once: what is in the ledger is taken from there, the rest is asked, each question once.
 
 use super::client::Client;
-use super::pace::Pace;
-use super::purse::{Purse, Verdict, money};
+use super::pace::{Pace, Times};
+use super::purse::{Purse, Verdict, money, units};
 use super::reply::Reply;
+use super::shared::SharedPace;
 use super::trouble::Trouble;
 use super::{Call, Tokens};
 use crate::key::Digest;
@@ -47,7 +48,12 @@ pub struct Failure {
 /// What calls that are made at the same time share.
 struct Desk<'a> {
     client: &'a Client,
-    pace: RefCell<Pace>,
+    /// Of this client alone, since the moment when it began.
+    pace: Pace,
+    times: RefCell<Times>,
+    began: Instant,
+    /// Of all who ask the endpoint.
+    shared: SharedPace,
     purse: RefCell<Purse>,
     /// After a failure nothing new is asked; what is on its way is waited for.
     stopping: Cell<bool>,
@@ -61,9 +67,14 @@ impl Client {
     /// At the first call that will have no reply; what was on its way then is waited for, and kept.
     pub fn ask(&self, calls: &[Call], told: &mut dyn FnMut(Told)) -> Result<Vec<Reply>, Failure> {
         let settings = &self.settings;
-        let pace = Pace::new(settings.requests_per_second, settings.tokens_per_minute, Instant::now());
+        let per_second = settings.requests_per_minute.map(|rate| rate / 60.0);
+        let shared = Pace::new(per_second, settings.tokens_per_minute);
+        let shared = SharedPace::new(shared, self.ledger.folder(), &settings.endpoint);
+        let pace = Pace::new(settings.requests_per_second, None);
         let purse = Purse::new(settings.price, settings.max_cost);
-        let desk = Desk { client: self, pace: pace.into(), purse: purse.into(), stopping: Cell::new(false) };
+        let (times, began) = (RefCell::default(), Instant::now());
+        let stopping = Cell::new(false);
+        let desk = Desk { client: self, pace, times, began, shared, purse: purse.into(), stopping };
         let mut places: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
         for (place, call) in calls.iter().enumerate() {
             places.entry(call.key(&settings.endpoint)).or_default().push(place);
@@ -133,6 +144,23 @@ fn failure(failed: Option<(Trouble, usize)>, told: Told) -> Failure {
     }
 }
 
+/// What is set aside for a call that is on its way; what of it was not spent goes back.
+struct Aside<'a> {
+    desk: &'a Desk<'a>,
+    amount: u128,
+    spent: u128,
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let Self { desk, amount, spent } = self;
+        desk.purse.borrow_mut().release(*amount);
+        if let Some(till) = &desk.client.settings.till {
+            till.give_back(amount.saturating_sub(*spent));
+        }
+    }
+}
+
 impl Desk<'_> {
     /// A reply that is in the ledger.
     fn known(&self, key: &Digest) -> Option<Reply> {
@@ -171,12 +199,13 @@ impl Desk<'_> {
                 true => Err(Trouble::Skipped),
                 false => self.client.post(call).await,
             };
-            self.purse.borrow_mut().release(reserved);
+            let mut aside = Aside { desk: self, amount: reserved, spent: 0 };
             let passing = match result {
                 Ok((value, reply)) => {
                     self.spend(&reply, call.most);
+                    aside.spent = self.purse.borrow().cost(reply.tokens.unwrap_or(call.most));
                     let tokens = reply.tokens.unwrap_or(call.most);
-                    self.pace.borrow_mut().settle(expected, tokens.input + tokens.output);
+                    self.shared.settle(expected, tokens.input + tokens.output);
                     let settings = &self.client.settings;
                     ledger.keep(key, &settings.endpoint, &settings.model, &value).map_err(lasting)?;
                     return Ok((reply, true));
@@ -186,9 +215,11 @@ impl Desk<'_> {
             };
             if passing.charged {
                 self.purse.borrow_mut().spend(reserved);
+                aside.spent = reserved;
             }
+            drop(aside);
             if let Some(pause) = passing.pause {
-                self.pace.borrow_mut().hold(Instant::now() + pause);
+                self.shared.hold(pause);
             }
             match passing.pause(self.client.settings.pause, tries, key) {
                 Some(pause) => self.rest(pause).await,
@@ -209,7 +240,16 @@ impl Desk<'_> {
             self.go_on()?;
             let verdict = self.purse.borrow_mut().reserve(most);
             match verdict {
-                Verdict::Yes(reserved) => return Ok(reserved),
+                Verdict::Yes(reserved) => {
+                    let Err(taken) = self.take(reserved) else { return Ok(reserved) };
+                    self.purse.borrow_mut().release(reserved);
+                    let most = self.client.settings.till.as_ref().map_or(0.0, |till| till.most);
+                    let (taken, cost) = (money(taken), money(reserved));
+                    return Err(Trouble::lasting(format!(
+                        "`max_cost` in `[limits]` is {most}: {taken:.6} of it is spent or set aside by the run, and the \
+                         next call may cost {cost:.6}"
+                    )));
+                }
                 Verdict::Later => sleep(GLANCE).await,
                 Verdict::No(cost) => {
                     let (spent, cost) = (self.purse.borrow().spent(), money(cost));
@@ -222,14 +262,24 @@ impl Desk<'_> {
         }
     }
 
+    /// Takes it from what the run may spend; else says what is taken already.
+    fn take(&self, amount: u128) -> Result<(), u128> {
+        match &self.client.settings.till {
+            Some(till) => till.take(amount, units(till.most)),
+            None => Ok(()),
+        }
+    }
+
     /// Until the call may begin.
     async fn wait(&self, tokens: u64) {
-        loop {
-            let (now, delay) = (Instant::now(), self.pace.borrow().delay(Instant::now()));
-            if delay.is_zero() || self.stopping.get() {
-                return self.pace.borrow_mut().begin(now, tokens);
+        while !self.stopping.get() {
+            let now = self.began.elapsed();
+            let own = self.pace.delay(&self.times.borrow(), now);
+            let delay = if own.is_zero() { self.shared.begin(tokens).err() } else { Some(own) };
+            match delay {
+                None => return self.pace.begin(&mut self.times.borrow_mut(), now, tokens),
+                Some(delay) => self.rest(delay).await,
             }
-            self.rest(delay).await;
         }
     }
 

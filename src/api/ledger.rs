@@ -77,6 +77,11 @@ impl Ledger {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Where it lies.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// How many replies there are.
     pub fn count(&self) -> usize {
         self.state().places.len()

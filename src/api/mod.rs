@@ -11,6 +11,7 @@ mod ledger;
 mod pace;
 mod purse;
 mod reply;
+mod shared;
 mod trouble;
 
 pub use ask::{Failure, Told};
@@ -18,6 +19,7 @@ pub use client::Client;
 pub use ledger::Ledger;
 pub use purse::Price;
 pub use reply::Reply;
+pub use shared::Till;
 
 use crate::key::{Digest, canonical};
 use crate::secrets::Secrets;
@@ -35,9 +37,11 @@ pub struct Settings {
     pub key: Key,
     /// Calls that are on their way at once.
     pub concurrency: usize,
-    /// Calls per second.
+    /// Calls per second, of this client.
     pub requests_per_second: Option<f64>,
-    /// Tokens of questions and answers per minute.
+    /// Calls to the endpoint per minute, of all who use the ledger together.
+    pub requests_per_minute: Option<f64>,
+    /// Tokens of questions and answers per minute, likewise.
     pub tokens_per_minute: Option<f64>,
     /// A call that takes longer is given up, and made again.
     pub timeout: Duration,
@@ -45,6 +49,8 @@ pub struct Settings {
     pub price: Option<Price>,
     /// What all replies together may cost, those that are there already included.
     pub max_cost: Option<f64>,
+    /// What all calls of the run may cost.
+    pub till: Option<Till>,
     /// Before the first new try of a call.
     pub pause: Duration,
 }

@@ -50,7 +50,7 @@ impl Purse {
         Self {
             input: amount(price.map_or(0.0, |price| price.input) * UNIT / 1e6),
             output: amount(price.map_or(0.0, |price| price.output) * UNIT / 1e6),
-            most: most.map(|most| amount(most * UNIT)),
+            most: most.map(units),
             spent: 0,
             reserved: 0,
         }
@@ -86,6 +86,12 @@ impl Purse {
     pub(super) fn spent(&self) -> f64 {
         money(self.spent)
     }
+}
+
+/// An amount that people wrote.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked when it is read")]
+pub(super) fn units(amount: f64) -> u128 {
+    (amount * UNIT).round() as u128
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown to people")]

@@ -119,10 +119,12 @@ fn settings(server: &Server) -> Settings {
         key: Key([("LAB_KEY".to_string(), "sk-very-secret".to_string())].into()),
         concurrency: 16,
         requests_per_second: None,
+        requests_per_minute: None,
         tokens_per_minute: None,
         timeout: Duration::from_secs(20),
         price: None,
         max_cost: None,
+        till: None,
         pause: Duration::from_millis(1),
     }
 }
@@ -239,6 +241,46 @@ fn the_rates_are_kept() {
     // Of 7 tokens each: 100 a second.
     let by_tokens = fastest(Settings { tokens_per_minute: Some(6000.0), ..settings(&server) }, 6);
     assert!(by_tokens >= Duration::from_millis(5 * 60 - 60), "{by_tokens:?}");
+}
+
+#[test]
+fn the_rates_of_an_endpoint_hold_over_all_who_ask_it() {
+    let server = Server::start(|question, _| ok(question));
+    let desk = Desk::new();
+    let all = calls(16);
+    std::thread::scope(|scope| {
+        for part in all.chunks(8) {
+            // 50 a second.
+            let settings = Settings { requests_per_minute: Some(3000.0), ..settings(&server) };
+            scope.spawn(|| desk.ask(settings, part).unwrap());
+        }
+    });
+    let mut times: Vec<Instant> = server.heard().iter().map(|heard| heard.at).collect();
+    times.sort();
+    assert_eq!(times.len(), 16);
+    let all = times[15] - times[0];
+    assert!(all >= Duration::from_millis(15 * 20 - 20), "{all:?}");
+}
+
+#[test]
+fn a_run_spends_no_more_than_it_may_however_many_ask() {
+    let server = Server::start(|question, _| ok(question));
+    let desk = Desk::new();
+    let folder = tempfile::tempdir().unwrap();
+    // A token costs 1: a call 7, and 10 at most.
+    let settings = || Settings {
+        price: Some(Price { input: 1e6, output: 1e6 }),
+        till: Some(Till { file: folder.path().join("run"), most: 50.0 }),
+        concurrency: 1,
+        ..settings(&server)
+    };
+    let all = calls(10);
+    desk.ask(settings(), &all[..3]).unwrap();
+    let failure = desk.ask(settings(), &all).unwrap_err();
+    assert!(failure.reason.contains("`max_cost` in `[limits]` is 50: 42.000000"), "{failure}");
+    assert!(failure.reason.contains("the next call may cost 10"), "{failure}");
+    assert_eq!(server.heard().len(), 6, "what is there already costs nothing more");
+    assert_eq!(std::fs::read_to_string(folder.path().join("run")).unwrap(), "42000000000000");
 }
 
 #[test]

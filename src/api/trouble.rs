@@ -1,9 +1,10 @@
 //! What goes wrong with calls: whether it may go better the next time, and when that is.
 
+use crate::http;
 use crate::key::Digest;
 use jiff::Timestamp;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ impl Trouble {
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::CONFLICT);
         // The word of OpenAI for an account without money.
         if is_passing && !text.contains("insufficient_quota") {
-            let pause = retry_after(headers, now);
+            let pause = http::retry_after(headers, now);
             if pause.is_some_and(|pause| pause > MOST_PATIENCE) {
                 let seconds = pause.unwrap_or_default().as_secs();
                 return Self::lasting(reason(&format!("it asks to be left alone for {seconds} s: run again then")));
@@ -133,20 +134,10 @@ pub(super) fn beginning(text: &str) -> String {
     }
 }
 
-/// The pause that a server asks for: a number of seconds, or a moment.
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds.max(0.0)).ok();
-    }
-    let moment = jiff::fmt::rfc2822::parse(value).ok()?.timestamp();
-    // A moment that has passed asks for nothing.
-    Some(Duration::try_from(moment.duration_since(now)).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use reqwest::header::RETRY_AFTER;
 
     fn of(status: u16, pause: &str, text: &str) -> Trouble {
         let mut headers = HeaderMap::new();

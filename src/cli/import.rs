@@ -130,7 +130,7 @@ fn take(project: &Project, node: usize, from: &Path, work: &Path) -> Result<Take
     for (output, path, source) in find(instance.id.kind, &promised, from)? {
         let to = work.join(path.trim_end_matches('/'));
         match path.ends_with('/') {
-            true => copy_folder(&source, &to, output == "model", &mut taken.left_out)?,
+            true => copy_folder(&source, &to, instance.id.kind == Kind::Train, &mut taken.left_out)?,
             false => copy_file(&source, &to)?,
         }
         taken.given.push(Given { output, path: to, name: source.display().to_string() });

@@ -14,6 +14,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`.
     Relu,
+    /// The hyperbolic tangent.
+    Tanh,
 }
 
 impl Activation {
@@ -24,7 +26,8 @@ impl Activation {
             "gelu" | "gelu_python" => Self::Gelu,
             "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_python_tanh" => Self::GeluTanh,
             "relu" => Self::Relu,
-            _ => bail!("the activation is `{name}`: known are silu, gelu, gelu_new, gelu_pytorch_tanh and relu"),
+            "tanh" => Self::Tanh,
+            _ => bail!("the activation is `{name}`: known are silu, gelu, gelu_new, gelu_pytorch_tanh, relu and tanh"),
         })
     }
 
@@ -40,6 +43,7 @@ impl Activation {
             Self::Gelu => each(out, x, gelu),
             Self::GeluTanh => each(out, x, gelu_tanh),
             Self::Relu => each(out, x, relu),
+            Self::Tanh => each(out, x, tanh),
         }
     }
 
@@ -55,6 +59,7 @@ impl Activation {
             Self::Gelu => each(dx, x, grad, gelu_slope),
             Self::GeluTanh => each(dx, x, grad, gelu_tanh_slope),
             Self::Relu => each(dx, x, grad, relu_slope),
+            Self::Tanh => each(dx, x, grad, tanh_slope),
         }
     }
 
@@ -70,6 +75,7 @@ impl Activation {
             Self::Gelu => each(out, gate, up, gelu),
             Self::GeluTanh => each(out, gate, up, gelu_tanh),
             Self::Relu => each(out, gate, up, relu),
+            Self::Tanh => each(out, gate, up, tanh),
         }
     }
 
@@ -94,6 +100,7 @@ impl Activation {
             Self::Gelu => each(gate, up, grad, gelu_slope),
             Self::GeluTanh => each(gate, up, grad, gelu_tanh_slope),
             Self::Relu => each(gate, up, grad, relu_slope),
+            Self::Tanh => each(gate, up, grad, tanh_slope),
         }
     }
 }
@@ -168,11 +175,23 @@ fn relu_slope(x: f32) -> (f32, f32) {
     (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 })
 }
 
+#[inline]
+fn tanh(x: f32) -> f32 {
+    2.0 * sigmoid(2.0 * x) - 1.0
+}
+
+#[inline]
+fn tanh_slope(x: f32) -> (f32, f32) {
+    let tanh = tanh(x);
+    (tanh, 1.0 - tanh * tanh)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ALL: [Activation; 4] = [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu];
+    const ALL: [Activation; 5] =
+        [Activation::Silu, Activation::Gelu, Activation::GeluTanh, Activation::Relu, Activation::Tanh];
 
     fn value(activation: Activation, x: f32) -> f64 {
         let mut out = [0.0];
@@ -188,6 +207,7 @@ mod tests {
             (Activation::Gelu, [1.174_159_4, -0.169_374_6, 2.995_950_3]),
             (Activation::GeluTanh, [1.173_929_0, -0.169_429_9, 2.996_362_6]),
             (Activation::Relu, [1.3, 0.0, 3.0]),
+            (Activation::Tanh, [0.861_723_2, -0.604_367_8, 0.995_054_8]),
         ];
         for (activation, values) in expected {
             for (x, expected) in [1.3, -0.7, 3.0].into_iter().zip(values) {

@@ -7,15 +7,17 @@
 
 mod advances;
 mod cache;
+mod product;
 
 pub use advances::Advances;
 pub use cache::Cache;
 
 use super::kernels;
-use super::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
-use super::model::{self, Config, Layer, Linear, Mlp, Model, Order, Projections, Qkv, Residual, Shape};
+use super::matmul::Write;
+use super::model::{self, Config, Layer, Mlp, Model, Order, Projections, Qkv, Residual, Shape};
 use super::positions::{Fading, Rope, Turn};
 use cache::{Heads, Query};
+use product::Product;
 use rayon::prelude::*;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -33,16 +35,16 @@ struct Block {
     layer: Layer,
     attention_norm: Option<Norm>,
     /// Queries of all heads, then keys, then values of all key-value heads.
-    qkv: Linear,
+    qkv: Product,
     /// Of queries and keys; as wide as all of them, or as a head.
     qk_norms: Option<[Norm; 2]>,
-    attention_out: Linear,
+    attention_out: Product,
     attention_post_norm: Option<Norm>,
     mlp_norm: Option<Norm>,
     /// What goes through the activation; behind it what that lets through, where it is a gate.
-    up: Linear,
+    up: Product,
     gated: bool,
-    down: Linear,
+    down: Product,
     mlp_post_norm: Option<Norm>,
 }
 
@@ -62,10 +64,10 @@ pub struct Decoder {
     embedding: Arc<Vec<f32>>,
     positions: Option<Arc<Vec<f32>>>,
     embedding_norm: Option<Norm>,
-    projections: Option<Projections<Linear>>,
+    projections: Option<Projections<Product>>,
     blocks: Vec<Block>,
     norm: Option<Norm>,
-    head: Linear,
+    head: Product,
     ropes: Vec<Rope>,
     fading: Option<Fading>,
 }
@@ -80,9 +82,11 @@ pub struct Advance<'a, C = Cache> {
 }
 
 impl Decoder {
-    /// Makes a model ready to run.
-    pub fn new(model: Model) -> Self {
+    /// Makes a model ready to run: one of plain numbers, or one that is held, with an adapter beside it.
+    pub fn new<L: product::Layer>(model: Model<L>) -> Self {
         let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
+        let projections =
+            projections.map(|Projections { input, output }| Projections { input: alone(input), output: alone(output) });
         // Taken apart block by block, so that no more than one block's weights are there twice.
         let blocks = blocks.into_iter().zip(&config.layers).map(|(block, layer)| Block::new(block, *layer, &config));
         Self {
@@ -95,7 +99,7 @@ impl Decoder {
             fading: Fading::of(&config),
             config,
             embedding,
-            head,
+            head: alone(head),
         }
     }
 
@@ -106,7 +110,12 @@ impl Decoder {
 
     /// Rows of the embedding, and numbers in a row of logits.
     pub fn vocab_size(&self) -> usize {
-        self.head.outputs
+        self.head.outputs()
+    }
+
+    /// Rows of the embedding.
+    pub fn embedding_rows(&self) -> usize {
+        self.config.shape.vocab_size
     }
 
     /// Advances every sequence by its tokens. Returns, row by row, the logits after each sequence's last token.
@@ -174,7 +183,7 @@ impl Decoder {
         }
         for (index, block) in self.blocks.iter().enumerate() {
             let normed = self.normalized(&x, block.attention_norm.as_ref());
-            let mut qkv = apply(&block.qkv, &normed);
+            let mut qkv = block.qkv.apply(&normed);
             self.normalize_heads(&mut qkv, block);
             let mixed = self.attention(index, &qkv, sequences);
             // In a parallel block the feed-forward layer does not see what attention adds.
@@ -185,8 +194,8 @@ impl Decoder {
             };
             self.add(&mut x, &mixed, &block.attention_out, block.attention_post_norm.as_ref());
             let up = match input {
-                Some(input) => apply(&block.up, &input),
-                None => apply(&block.up, &self.normalized(&x, block.mlp_norm.as_ref())),
+                Some(input) => block.up.apply(&input),
+                None => block.up.apply(&self.normalized(&x, block.mlp_norm.as_ref())),
             };
             let inner = self.activated(up, block);
             self.add(&mut x, &inner, &block.down, block.mlp_post_norm.as_ref());
@@ -207,7 +216,7 @@ impl Decoder {
             x.iter_mut().for_each(|x| *x *= scale);
         }
         if let Some(around) = &self.projections {
-            x = apply(&around.input, &x);
+            x = around.input.apply(&x);
         }
         if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
             let positions = sequences.iter().flat_map(|sequence| {
@@ -228,9 +237,9 @@ impl Decoder {
     fn logits(&self, rows: &[f32]) -> Vec<f32> {
         let mut rows = self.normalized(rows, self.norm.as_ref());
         if let Some(around) = &self.projections {
-            rows = apply(&around.output, &rows).into();
+            rows = around.output.apply(&rows).into();
         }
-        let mut logits = apply(&self.head, &rows);
+        let mut logits = self.head.apply(&rows);
         if let Some(cap) = self.config.logit_cap {
             logits.par_chunks_exact_mut(self.vocab_size()).for_each(|row| kernels::soft_cap(row, cap));
         }
@@ -265,15 +274,15 @@ impl Decoder {
     }
 
     /// `x += norm(y · linear)`, or the norm of the sum.
-    fn add(&self, x: &mut Vec<f32>, y: &[f32], linear: &Linear, norm: Option<&Norm>) {
+    fn add(&self, x: &mut Vec<f32>, y: &[f32], linear: &Product, norm: Option<&Norm>) {
         match (norm, self.config.residual) {
-            (None, _) => multiply(x, y, linear, Write::Add),
+            (None, _) => linear.multiply(x, y, Write::Add),
             (Some(_), Residual::SequentialNormed) => {
-                multiply(x, y, linear, Write::Add);
+                linear.multiply(x, y, Write::Add);
                 *x = self.normalized(x, norm).into_owned();
             }
             (Some(_), _) => {
-                let y = apply(linear, y);
+                let y = linear.apply(y);
                 x.iter_mut().zip(&*self.normalized(&y, norm)).for_each(|(x, y)| *x += y);
             }
         }
@@ -281,9 +290,9 @@ impl Decoder {
 
     /// What of the feed-forward layer's rows goes down again.
     fn activated(&self, up: Vec<f32>, block: &Block) -> Vec<f32> {
-        let (activation, width) = (self.config.activation, block.down.inputs);
-        let mut out = vec![0.0; up.len() / block.up.outputs * width];
-        let rows = out.par_chunks_exact_mut(width).zip(up.par_chunks_exact(block.up.outputs)).with_min_len(16);
+        let (activation, width) = (self.config.activation, block.down.inputs());
+        let mut out = vec![0.0; up.len() / block.up.outputs() * width];
+        let rows = out.par_chunks_exact_mut(width).zip(up.par_chunks_exact(block.up.outputs())).with_min_len(16);
         match block.gated {
             true => rows.for_each(|(out, row)| activation.gated(out, &row[..width], &row[width..])),
             false => rows.for_each(|(out, row)| activation.apply(out, row)),
@@ -351,30 +360,34 @@ impl Norm {
 }
 
 impl Block {
-    fn new(block: model::Block<model::Norm, Linear>, layer: Layer, config: &Config) -> Self {
+    fn new<L: product::Layer>(block: model::Block<model::Norm, L>, layer: Layer, config: &Config) -> Self {
         let norm = |norm: model::Norm| Norm::new(&norm, config);
         let (qkv, qk_norms) = match block.qkv {
             Qkv::Apart { q, k, v, norms } => {
-                (side_by_side(&[&q, &k, &v]), norms.map(|norms| [norm(norms.q), norm(norms.k)]))
+                (L::side_by_side(vec![q, k, v]), norms.map(|norms| [norm(norms.q), norm(norms.k)]))
             }
-            Qkv::Fused(linear, order) => (in_parts(linear, order, config), None),
+            Qkv::Fused(linear, Order::Parts) => (alone(linear), None),
+            Qkv::Fused(linear, order) => {
+                let Shape { heads, kv_heads, head_dim, .. } = config.shape;
+                (linear.sorted(&order.heads(heads, kv_heads), head_dim), None)
+            }
         };
         let (up, gated, down) = match block.mlp {
-            Mlp::Gated { gate, up, down } => (side_by_side(&[&gate, &up]), true, down),
-            Mlp::GatedFused { gate_up, down } => (gate_up, true, down),
-            Mlp::Plain { up, down } => (up, false, down),
+            Mlp::Gated { gate, up, down } => (L::side_by_side(vec![gate, up]), true, down),
+            Mlp::GatedFused { gate_up, down } => (alone(gate_up), true, down),
+            Mlp::Plain { up, down } => (alone(up), false, down),
         };
         Self {
             layer,
             attention_norm: block.attention_norm.map(norm),
             qkv,
             qk_norms,
-            attention_out: block.o,
+            attention_out: alone(block.o),
             attention_post_norm: block.attention_post_norm.map(norm),
             mlp_norm: block.mlp_norm.map(norm),
             up,
             gated,
-            down,
+            down: alone(down),
             mlp_post_norm: block.mlp_post_norm.map(norm),
         }
     }
@@ -385,58 +398,8 @@ fn in_pool<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     rayon::scope(|_| work())
 }
 
-fn apply(linear: &Linear, x: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; x.len() / linear.inputs * linear.outputs];
-    multiply(&mut out, x, linear, Write::Set);
-    out
-}
-
-fn multiply(out: &mut [f32], x: &[f32], linear: &Linear, write: Write) {
-    let Linear { inputs, outputs, weight, bias, .. } = linear;
-    let rows = x.len() / inputs;
-    let (x, weight) = (Matrix::new(x, rows, *inputs), Matrix::new(weight, *inputs, *outputs));
-    matmul(MatrixMut::new(out, rows, *outputs), x, weight, 1.0, write, Threads::Pool);
-    if let Some(bias) = bias {
-        kernels::add_to_rows(out, bias);
-    }
-}
-
-/// Linear layers of the same input as one, whose outputs stand side by side.
-fn side_by_side(linears: &[&Linear]) -> Linear {
-    let inputs = linears[0].inputs;
-    let outputs: usize = linears.iter().map(|linear| linear.outputs).sum();
-    let mut weight = Vec::with_capacity(inputs * outputs);
-    for row in 0..inputs {
-        for linear in linears {
-            weight.extend_from_slice(&linear.weight[row * linear.outputs..][..linear.outputs]);
-        }
-    }
-    let name = linears.iter().map(|linear| linear.name.as_str()).collect::<Vec<_>>().join(" + ");
-    let bias = linears.iter().any(|linear| linear.bias.is_some()).then(|| {
-        let of = |linear: &&Linear| linear.bias.as_deref().cloned().unwrap_or_else(|| vec![0.0; linear.outputs]);
-        Arc::new(linears.iter().flat_map(of).collect())
-    });
-    Linear { name, inputs, outputs, weight: Arc::new(weight), bias }
-}
-
-/// A layer whose outputs are all queries, then all keys, then all values.
-fn in_parts(linear: Linear, order: Order, config: &Config) -> Linear {
-    if order == Order::Parts {
-        return linear;
-    }
-    let heads = order.heads(config.shape.heads, config.shape.kv_heads);
-    let sorted = |rows: &[f32]| {
-        let row = |row: &[f32]| -> Vec<f32> {
-            heads
-                .iter()
-                .flat_map(|head| &row[head * config.shape.head_dim..][..config.shape.head_dim])
-                .copied()
-                .collect()
-        };
-        Arc::new(rows.chunks_exact(linear.outputs).flat_map(row).collect::<Vec<f32>>())
-    };
-    let (weight, bias) = (sorted(&linear.weight), linear.bias.as_ref().map(|bias| sorted(bias)));
-    Linear { weight, bias, ..linear }
+fn alone<L: product::Layer>(layer: L) -> Product {
+    L::side_by_side(vec![layer])
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub enum Precision {
 /// Weights of NF4 that share a scale.
 pub(super) const NF4_BLOCK: usize = 64;
 
+/// Numbers that are worth a task of their own.
+const TASK: usize = 1 << 14;
+
 /// The levels of NF4: quantiles of the normal distribution, scaled to end at 1.
 pub(super) const NF4: [f32; 16] = [
     -1.0,
@@ -82,7 +85,10 @@ impl Held {
         assert_eq!(weight.len(), inputs * outputs, "a {inputs} × {outputs} matrix");
         let numbers = match precision {
             Precision::F32 => Numbers::F32(weight),
-            Precision::Bf16 => Numbers::Bf16(weight.iter().map(|weight| bf16::from_f32(*weight).to_bits()).collect()),
+            Precision::Bf16 => {
+                let bits = weight.par_iter().with_min_len(TASK).map(|weight| bf16::from_f32(*weight).to_bits());
+                Numbers::Bf16(bits.collect())
+            }
             Precision::Int8 => int8(&weight, outputs),
             Precision::Nf4 => nf4(&weight, inputs, outputs),
         };
@@ -159,13 +165,18 @@ impl Held {
 
     /// `out (+)= x · W`, for rows of `x` that are `inputs` wide.
     pub fn apply(&self, out: &mut [f32], x: &[f32], write: Write) {
+        self.apply_to(out, self.outputs, x, write);
+    }
+
+    /// The same into rows that begin `stride` numbers apart.
+    pub fn apply_to(&self, out: &mut [f32], stride: usize, x: &[f32], write: Write) {
         let (k, n) = (self.inputs, self.outputs);
         let m = x.len() / k;
         for block in self.blocks().filter(|_| m > 0) {
             let write = if block.start == 0 { write } else { Write::Add };
             let (rows, len) = (self.rows(block.clone()), block.len());
             let (x, rows) = (Matrix::strided(&x[block.start..], m, len, k), Matrix::new(&rows, len, n));
-            matmul(MatrixMut::new(out, m, n), x, rows, 1.0, write, Threads::Pool);
+            matmul(MatrixMut::strided(out, m, n, stride), x, rows, 1.0, write, Threads::Pool);
         }
     }
 
@@ -209,28 +220,35 @@ impl Held {
 
 #[expect(clippy::cast_possible_truncation, reason = "a weight divided by its scale is at most 127")]
 fn int8(weight: &[f32], outputs: usize) -> Numbers {
-    let mut scales = vec![0.0f32; outputs];
-    for row in weight.chunks_exact(outputs) {
-        scales.iter_mut().zip(row).for_each(|(scale, weight)| *scale = scale.max(weight.abs()));
-    }
+    let none = || vec![0.0f32; outputs];
+    let larger = |mut sizes: Vec<f32>, row: &[f32]| {
+        sizes.iter_mut().zip(row).for_each(|(size, weight)| *size = size.max(weight.abs()));
+        sizes
+    };
+    // The largest of several numbers is the same in any order.
+    let rows = weight.par_chunks_exact(outputs).with_min_len(64);
+    let mut scales = rows.fold(none, larger).reduce(none, |sizes, others| larger(sizes, &others));
     scales.iter_mut().for_each(|scale| *scale /= 127.0);
     let code = |(weight, scale): (&f32, &f32)| if *scale > 0.0 { (weight / scale).round_ties_even() as i8 } else { 0 };
-    let codes = weight.chunks_exact(outputs).flat_map(|row| row.iter().zip(&scales).map(code)).collect();
+    let mut codes = vec![0; weight.len()];
+    let rows = codes.par_chunks_exact_mut(outputs).zip(weight.par_chunks_exact(outputs)).with_min_len(16);
+    rows.for_each(|(codes, row)| codes.iter_mut().zip(row.iter().zip(&scales)).for_each(|(to, pair)| *to = code(pair)));
     Numbers::Int8 { codes, scales }
 }
 
 fn nf4(weight: &[f32], inputs: usize, outputs: usize) -> Numbers {
     let as_filed = transpose(weight, inputs, outputs);
     let size = |block: &[f32]| block.iter().fold(0.0f32, |size, weight| size.max(weight.abs()));
-    let scales: Vec<f32> = as_filed.chunks(NF4_BLOCK).map(size).collect();
+    let scales: Vec<f32> = as_filed.par_chunks(NF4_BLOCK).with_min_len(64).map(size).collect();
     let width = outputs.div_ceil(2);
     let mut codes = vec![0; inputs * width];
-    for (row, (codes, weights)) in codes.chunks_exact_mut(width).zip(weight.chunks_exact(outputs)).enumerate() {
+    let rows = codes.par_chunks_exact_mut(width).zip(weight.par_chunks_exact(outputs)).enumerate();
+    rows.with_min_len(16).for_each(|(row, (codes, weights))| {
         for (place, weight) in weights.iter().enumerate() {
             let scale = scales[(place * inputs + row) / NF4_BLOCK];
             codes[place / 2] |= nearest(weight * (1.0 / scale)) << (4 * (place % 2));
         }
-    }
+    });
     Numbers::Nf4 { codes, scales }
 }
 
@@ -239,11 +257,7 @@ fn nearest(x: f32) -> u8 {
     if x.is_nan() {
         return 7;
     }
-    let above = (1..16).take_while(|level: &u8| {
-        let level = usize::from(*level);
-        x > 0.5 * (NF4[level - 1] + NF4[level])
-    });
-    above.last().unwrap_or(0)
+    NF4.windows(2).map(|levels| u8::from(x > 0.5 * (levels[0] + levels[1]))).sum()
 }
 
 #[cfg(test)]

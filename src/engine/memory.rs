@@ -1,12 +1,13 @@
 //! What a job needs of memory at least, so that one that cannot fit is refused before it begins, not killed after an hour.
 //!
-//! Only what is certain counts: weights in single precision, and of trained ones a gradient and two moments. What a batch
-//! needs comes on top of that. And what the machine says of its memory.
+//! Of [`Need`] only what is certain counts: weights in single precision, and of trained ones a gradient and two moments.
+//! What a batch needs comes on top of that ([`of_batch`]). And what the machine says of its memory.
 
-use super::model::{AdapterConfig, Config};
+mod group;
+
+use super::model::{AdapterConfig, Config, Shape};
 use crate::settings::Bytes;
 use std::fs;
-use std::path::Path;
 
 /// Bytes of a number.
 const NUMBER: u64 = 4;
@@ -61,6 +62,26 @@ impl Need {
     }
 }
 
+/// About what the steps of a training need for a micro-batch besides [`Need`], where it has so many tokens of which so many
+/// are predicted: what the backward pass reads of every block, or, where blocks are computed again, what goes from block
+/// to block and all of one; and the logits with their gradient.
+pub fn of_batch(config: &Config, tokens: u64, labels: u64, again: bool) -> u64 {
+    let Shape { hidden_size, vocab_size, .. } = config.shape;
+    let [hidden, vocab] = [hidden_size, vocab_size].map(|width| width as u64);
+    let (queries, keys) = (config.query_width() as u64, config.kv_width() as u64);
+    let block = BLOCK_VECTORS * hidden + 2 * queries + 2 * keys + MLP_VECTORS * config.shape.intermediate_size as u64;
+    let blocks = config.layers.len() as u64;
+    let kept = if again { blocks * hidden + block } else { blocks * block };
+    // The backward pass holds gradients of about one block besides.
+    NUMBER * (tokens * (kept + block) + 2 * labels * vocab)
+}
+
+/// Vectors as wide as a token that a block keeps for its backward pass: its input, two norms, what attention and the
+/// feed-forward layer add, two sums.
+const BLOCK_VECTORS: u64 = 7;
+/// Vectors as wide as the feed-forward layer: the gate, what it lets through, the product.
+const MLP_VECTORS: u64 = 3;
+
 /// How many numbers an adapter's pairs of matrices hold.
 fn pairs(config: &Config, adapter: &AdapterConfig) -> u64 {
     // What is wrong with an adapter's settings is said elsewhere.
@@ -76,14 +97,14 @@ fn pairs(config: &Config, adapter: &AdapterConfig) -> u64 {
 /// The memory of this machine, or what this process may have of it. `None` where nobody tells.
 pub fn of_machine() -> Option<u64> {
     let all = of_file(MEMORY, "MemTotal:").map(|total| total + of_file(MEMORY, "SwapTotal:").unwrap_or(0));
-    let limits = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
-    let limits = limits.iter().filter_map(|path| limit(Path::new(path)));
-    all.into_iter().chain(limits).min()
+    all.into_iter().chain(group::limited().iter().map(|group| group.limit)).min()
 }
 
-/// The memory of this machine that is free, or can be made free at once. `None` where nobody tells.
+/// The memory that this process could still have: what of the machine's is free, or can be made free at once, and what
+/// its control groups leave of it. `None` where nobody tells.
 pub fn available() -> Option<u64> {
-    of_file(MEMORY, "MemAvailable:")
+    let free = of_file(MEMORY, "MemAvailable:");
+    free.into_iter().chain(group::limited().iter().map(|group| group.free)).min()
 }
 
 /// The most memory that this process ever held. `None` where nobody tells.
@@ -102,11 +123,6 @@ fn of_file(path: &str, name: &str) -> Option<u64> {
 fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-/// What a container may have; a word stands there if that is all.
-fn limit(path: &Path) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod activation;
 pub mod decoder;
+pub mod encoder;
 pub mod generate;
 pub mod held;
 pub mod kernels;

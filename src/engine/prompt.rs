@@ -9,9 +9,9 @@
 //! conversation loses its oldest turns, then the end of its last question.
 
 use super::tokenizer::Tokenizer;
+use crate::prompt::chat::{Message, Part as ChatPart, drop_oldest};
+use crate::prompt::{Prompter, Template};
 use crate::row::{self, Row};
-use crate::stage::chat::{Message, Part as ChatPart, drop_oldest};
-use crate::stage::prompt::{Prompter, Template};
 use anyhow::{Context as _, bail};
 use std::borrow::Cow;
 use std::iter;
@@ -215,7 +215,7 @@ fn shorten<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stage::chat::ChatSettings;
+    use crate::prompt::chat::ChatSettings;
     use serde_json::{Value, json};
 
     fn row(value: Value) -> Row {

@@ -3,7 +3,7 @@
 //! What a tokenizer would do by itself to a length (truncation and padding settings inside `tokenizer.json`) is switched
 //! off: lengths are decided where they are documented. Knows nothing of prompts or models.
 
-use crate::stage::chat::Dialect;
+use crate::prompt::chat::Dialect;
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -12,7 +12,8 @@ use std::path::Path;
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::template::TemplateProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper, TokenizerImpl};
+use tokenizers::utils::truncation::{TruncationParams, truncate_encodings};
+use tokenizers::{AddedToken, NormalizerWrapper, PostProcessor as _, TokenizerImpl};
 
 /// The file that holds the vocabulary.
 pub const FILE: &str = "tokenizer.json";
@@ -44,6 +45,9 @@ pub struct Tokenizer {
     pad: Option<u32>,
     vocab_size: usize,
     clean_up: bool,
+    /// Most tokens of a text and class of the tokenizer, as its settings have them.
+    longest: Option<usize>,
+    class: Option<String>,
     /// What its files say of conversations.
     dialect: Dialect,
     /// The files that make this tokenizer, as they were read or made; saving writes them unchanged.
@@ -132,6 +136,8 @@ impl Tokenizer {
             eos: about.ids("eos", &inner),
             pad: about.ids("pad", &inner).first().copied(),
             vocab_size: largest as usize + 1,
+            longest: about.longest(),
+            class: about.tokenizer.get("tokenizer_class").and_then(Value::as_str).map(String::from),
             clean_up: about.tokenizer.get("clean_up_tokenization_spaces").and_then(Value::as_bool).unwrap_or(false),
             inner,
             dialect,
@@ -155,6 +161,44 @@ impl Tokenizer {
             .encode_fast(text, false)
             .map_err(|error| anyhow::anyhow!("a text cannot be tokenised: {error}"))?;
         Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The tokens of a text, or of two, with the special ones that the tokenizer puts around them, and of which text each is.
+    /// Of what is too long the end is cut, of two texts first that of the longer one, so that at most `most` tokens remain.
+    pub fn encode_marked(
+        &self,
+        text: &str,
+        second: Option<&str>,
+        most: Option<usize>,
+    ) -> anyhow::Result<(Vec<u32>, Vec<u32>)> {
+        let encode = |text: &str| self.inner.encode_fast(text, false);
+        let marked = || -> tokenizers::Result<tokenizers::Encoding> {
+            let (mut first, mut second) = (encode(text)?, second.map(encode).transpose()?);
+            if let Some(most) = most {
+                let added = self.inner.get_post_processor().map_or(0, |added| added.added_tokens(second.is_some()));
+                let max_length = most.saturating_sub(added);
+                let how = TruncationParams { max_length, ..TruncationParams::default() };
+                (first, second) = truncate_encodings(first, second, &how)?;
+            }
+            self.inner.post_process(first, second, true)
+        };
+        let marked = marked().map_err(|error| anyhow::anyhow!("a text cannot be tokenised: {error}"))?;
+        Ok((marked.get_ids().to_vec(), marked.get_type_ids().to_vec()))
+    }
+
+    /// The special tokens that stand before and behind every text.
+    pub fn around(&self) -> anyhow::Result<Vec<u32>> {
+        Ok(self.encode_marked("", None, None)?.0)
+    }
+
+    /// Most tokens of a text, where the settings beside the tokenizer say so.
+    pub fn longest(&self) -> Option<usize> {
+        self.longest
+    }
+
+    /// The class of the tokenizer in transformers, where the settings beside it name one.
+    pub fn class(&self) -> Option<&str> {
+        self.class.as_deref()
     }
 
     /// How many tokens a text has, without any special token put before or behind it.
@@ -274,6 +318,13 @@ impl About {
             model: read("config.json")?,
             generation: read("generation_config.json")?,
         })
+    }
+
+    /// Most tokens of a text; transformers writes an enormous number where it does not know.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and a million")]
+    fn longest(&self) -> Option<usize> {
+        let number = self.tokenizer.get("model_max_length")?.as_f64()?;
+        (1.0..=1e6).contains(&number).then_some(number as usize)
     }
 
     /// The ids of a special token (`bos`, `eos`, `pad`): as ids in the generation's or the model's configuration, where

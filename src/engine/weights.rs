@@ -7,6 +7,7 @@ use super::pickle::Pickle;
 use anyhow::{Context as _, Result, bail, ensure};
 use candle_core::DType;
 use memmap2::Mmap;
+use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -138,7 +139,7 @@ impl Weights {
         };
         let values = values.with_context(|| format!("`{}`: tensor `{name}`", path.display()))?;
         ensure!(
-            values.iter().all(|value| value.is_finite()),
+            values.par_iter().with_min_len(TASK).all(|value| value.is_finite()),
             "`{}`: tensor `{name}` holds a value that is no finite number",
             path.display()
         );
@@ -170,11 +171,16 @@ fn shards(folder: &Path, index: &Path) -> Result<Vec<PathBuf>> {
 fn numbers(dtype: Dtype, bytes: &[u8]) -> Result<Vec<f32>> {
     let half = |bytes: [u8; 2]| u16::from_le_bytes(bytes);
     Ok(match dtype {
-        Dtype::F32 => bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
-        Dtype::F16 => bytes.as_chunks().0.iter().map(|bytes| half::f16::from_bits(half(*bytes)).to_f32()).collect(),
-        Dtype::BF16 => bytes.as_chunks().0.iter().map(|bytes| half::bf16::from_bits(half(*bytes)).to_f32()).collect(),
+        Dtype::F32 => each(bytes, f32::from_le_bytes),
+        Dtype::F16 => each(bytes, |bytes| half::f16::from_bits(half(bytes)).to_f32()),
+        Dtype::BF16 => each(bytes, |bytes| half::bf16::from_bits(half(bytes)).to_f32()),
         other => bail!("it holds {other:?}, not F32, F16 or BF16"),
     })
+}
+
+/// A number of every `N` bytes.
+fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f32 + Sync) -> Vec<f32> {
+    bytes.as_chunks().0.par_iter().with_min_len(TASK).map(|bytes| number(*bytes)).collect()
 }
 
 /// A tensor to be written: its name, shape and row-major values.
@@ -202,15 +208,25 @@ pub fn write(path: &Path, tensors: &[NamedTensor]) -> Result<()> {
     std::fs::write(path, file).with_context(|| format!("cannot write `{}`", path.display()))
 }
 
+/// Rows and columns of a matrix that are turned together.
+const TILE: usize = 32;
+/// Numbers that are worth a task of their own.
+const TASK: usize = 1 << 14;
+
 /// A row-major `rows × cols` matrix as a row-major `cols × rows` one.
 pub fn transpose(values: &[f32], rows: usize, cols: usize) -> Vec<f32> {
     assert_eq!(values.len(), rows * cols, "a {rows} × {cols} matrix");
     let mut out = vec![0.0; values.len()];
-    for (row, line) in values.chunks_exact(cols).enumerate() {
-        for (col, value) in line.iter().enumerate() {
-            out[col * rows + row] = *value;
+    // Tile by tile, so that what is written stays near; each task has some rows of the output for itself.
+    out.par_chunks_mut((TILE * rows).max(1)).enumerate().for_each(|(tile, out)| {
+        let (first, width) = (tile * TILE, out.len() / rows);
+        for begin in (0..rows).step_by(TILE) {
+            for row in begin..rows.min(begin + TILE) {
+                let line = &values[row * cols + first..][..width];
+                line.iter().enumerate().for_each(|(col, value)| out[col * rows + row] = *value);
+            }
         }
-    }
+    });
     out
 }
 

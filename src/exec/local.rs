@@ -1,12 +1,14 @@
 //! Processes on this machine: workers, and programs that do a stage's work by a `command`.
 //!
-//! Heavy kinds get a fresh process each: a crash or an out-of-memory kill ends one stage, not the run. Light kinds share
-//! workers that live as long as the run. Each worker is the leader of its own process group, so that all of it can be
+//! Heavy kinds get a fresh process each: a crash or an out-of-memory kill ends one stage, not the run. One that holds what
+//! other jobs begin with, too (a base under many adapters), is kept for the next of them, until another heavy job needs the
+//! room. Light kinds share workers that live as long as the run. Each worker is the leader of its own process group, so that all of it can be
 //! ended, and asks the kernel to be killed when its parent dies.
 
 use super::command;
 use super::group::{Groups, lock};
 use super::{Event, Job, Placement, write_job};
+use crate::key::Digest;
 use crate::secrets::Secrets;
 use crate::stage::{Cause, Recipe};
 use anyhow::Context as _;
@@ -37,6 +39,8 @@ pub struct Local {
     pub(super) reports: SyncSender<Report>,
     pub(super) secrets: Arc<Secrets>,
     idle: Arc<Mutex<Vec<Worker>>>,
+    /// Those that hold something, with its key and what they may use of the machine.
+    kept: Arc<Mutex<Vec<(Digest, Placement, Worker)>>>,
     pub(super) groups: Arc<Groups>,
 }
 
@@ -58,7 +62,8 @@ impl Local {
     /// `program` is the titer binary; reports of all jobs go to `reports`. `secrets` are for the jobs that ask for
     /// them.
     pub fn new(program: PathBuf, secrets: Secrets, reports: SyncSender<Report>) -> Self {
-        Self { program, reports, secrets: Arc::new(secrets), idle: Arc::default(), groups: Arc::default() }
+        let (secrets, idle, kept, groups) = (Arc::new(secrets), Arc::default(), Arc::default(), Arc::default());
+        Self { program, reports, secrets, idle, kept, groups }
     }
 
     /// Starts a job in the folder `work` (which holds the job file and the log of a crash).
@@ -68,13 +73,21 @@ impl Local {
     /// If the job file cannot be written or no process can be started.
     pub fn start(&self, node: usize, job: &Job, work: &Path, placement: &Placement) -> anyhow::Result<()> {
         if let Recipe::Command(recipe) = &job.recipe {
+            self.give_up_kept(None);
             self.groups.start_guard(&self.program)?;
             return command::start(self, node, job, recipe, work, placement);
         }
         let path = work.join("job.json");
         write_job(job, &path)?;
         let heavy = job.recipe.is_heavy();
-        let reused = if heavy { None } else { self.idle_for(&path) };
+        let reused = match (heavy, job.shares) {
+            (false, _) => self.idle_for(&path),
+            (true, Some(key)) => self.kept_for(&path, key, placement),
+            (true, None) => None,
+        };
+        if heavy {
+            self.give_up_kept(job.shares);
+        }
         let mut worker = match reused {
             Some(worker) => worker,
             None => {
@@ -84,14 +97,16 @@ impl Local {
             }
         };
         let reports = self.reports.clone();
-        let idle = (!heavy).then(|| Arc::clone(&self.idle));
+        let (idle, kept) = (Arc::clone(&self.idle), Arc::clone(&self.kept));
+        let shared = job.shares.map(|key| (key, placement.clone()));
         let groups = Arc::clone(&self.groups);
         groups.assign(worker.group(), Some(node));
         std::thread::spawn(move || {
             let last = worker.listen(node, &reports);
             groups.assign(worker.group(), None);
-            match idle {
-                Some(idle) if last.is_some() => lock(&idle).push(worker),
+            match (&last, shared) {
+                (Some(_), _) if !heavy => lock(&idle).push(worker),
+                (Some(Event::Done), Some((key, placement))) => lock(&kept).push((key, placement, worker)),
                 _ => worker.end(&groups),
             }
             // Only now, so that the next job finds the worker.
@@ -113,6 +128,28 @@ impl Local {
             }
             worker.end(&self.groups);
         }
+    }
+
+    /// A worker that holds what the job begins with, and has taken it.
+    fn kept_for(&self, job: &Path, key: Digest, placement: &Placement) -> Option<Worker> {
+        loop {
+            let mut kept = lock(&self.kept);
+            let place = kept.iter().position(|(known, of, _)| (known, of) == (&key, placement))?;
+            let (.., mut worker) = kept.swap_remove(place);
+            drop(kept);
+            if worker.give(job).is_ok() {
+                return Some(worker);
+            }
+            worker.end(&self.groups);
+        }
+    }
+
+    /// Ends the workers that hold something else: their memory is needed.
+    fn give_up_kept(&self, key: Option<Digest>) {
+        let mut kept = lock(&self.kept);
+        let others: Vec<_> = kept.extract_if(.., |(known, ..)| Some(*known) != key).collect();
+        drop(kept);
+        others.into_iter().for_each(|(.., worker)| worker.end(&self.groups));
     }
 
     /// A process for the job, and, unless it is heavy, for others after it.
@@ -167,7 +204,8 @@ impl Local {
 impl Drop for Local {
     fn drop(&mut self) {
         self.kill();
-        for mut worker in lock(&self.idle).drain(..) {
+        let kept = lock(&self.kept).drain(..).map(|(.., worker)| worker).collect::<Vec<_>>();
+        for mut worker in lock(&self.idle).drain(..).chain(kept) {
             let _ = worker.child.wait();
             let _ = std::fs::remove_file(&worker.log);
         }

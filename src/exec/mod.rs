@@ -13,6 +13,7 @@ pub use group::guard;
 pub use local::{Local, Report};
 pub use worker::serve;
 
+use crate::key::Digest;
 use crate::stage::{Cause, Context, Earlier, Hints, Input, Means, Progress, Recipe};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -37,13 +38,20 @@ pub struct Job {
     pub earlier: Earlier,
     /// The project's root, where commands are run.
     pub root: PathBuf,
+    /// The key of what jobs that differ in other things begin with, too: the worker is kept for the next of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Digest>,
 }
 
 /// The variable that tells a process how many requests it may send to APIs.
 const REQUESTS_PER_SECOND: &str = "TITER_REQUESTS_PER_SECOND";
 
+/// The variables that tell a process what the run may spend on APIs, and where that is counted.
+const MAX_COST: &str = "TITER_MAX_COST";
+const TILL: &str = "TITER_TILL";
+
 /// What of the machine a job may use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Placement {
     /// Threads.
     pub threads: usize,
@@ -51,6 +59,8 @@ pub struct Placement {
     pub gpus: Option<Vec<String>>,
     /// Requests to APIs.
     pub requests_per_second: Option<f64>,
+    /// What the calls of the run to APIs may cost, and the file where it is counted.
+    pub max_cost: Option<(f64, PathBuf)>,
 }
 
 impl Placement {
@@ -62,6 +72,9 @@ impl Placement {
         }
         if let Some(rate) = self.requests_per_second {
             command.env(REQUESTS_PER_SECOND, rate.to_string());
+        }
+        if let Some((most, till)) = &self.max_cost {
+            command.env(MAX_COST, most.to_string()).env(TILL, till);
         }
     }
 }

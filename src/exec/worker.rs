@@ -1,12 +1,13 @@
 //! The worker's side: `titer worker` reads paths of job files, one a line, does one after the other, and writes events.
 
-use super::{Event, Job, REQUESTS_PER_SECOND, shortened};
+use super::{Event, Job, MAX_COST, REQUESTS_PER_SECOND, TILL, shortened};
 use crate::secrets::Mask;
-use crate::stage::{Cause, Events, Means, Progress};
+use crate::stage::{Cause, Events, Kept, Means, Progress};
 use anyhow::Context as _;
 use std::cell::RefCell;
 use std::io::{BufRead, Write};
 use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,9 +23,10 @@ type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Only if the parent cannot be spoken to any more; a job's failure is an event.
 pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_>) -> anyhow::Result<()> {
     let out = Lines { out: RefCell::new(events), mask: RefCell::default(), ending: Arc::default() };
+    let kept = Kept::default();
     for path in jobs.lines() {
         let path = path.context("reading the next job")?;
-        out.send(&match run(&path, &out, environment) {
+        out.send(&match run(&path, &out, environment, &kept) {
             Ok(()) => Event::Done,
             Err(error) => {
                 let message = shortened(&format!("{error:#}"), LONGEST_MESSAGE);
@@ -36,11 +38,13 @@ pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_
     Ok(())
 }
 
-fn run<W: Write>(path: &str, out: &Lines<W>, environment: Environment<'_>) -> anyhow::Result<()> {
+fn run<W: Write>(path: &str, out: &Lines<W>, environment: Environment<'_>, kept: &Kept) -> anyhow::Result<()> {
     let text = std::fs::read(path).with_context(|| format!("reading the job file `{path}`"))?;
     let job: Job = serde_json::from_slice(&text).with_context(|| format!("reading the job file `{path}`"))?;
     let requests_per_second = environment(REQUESTS_PER_SECOND).and_then(|rate| rate.parse().ok());
-    let mut means = Means { requests_per_second, ..Means::default() };
+    let most = environment(MAX_COST).and_then(|most| most.parse().ok());
+    let max_cost = most.zip(environment(TILL).map(PathBuf::from));
+    let mut means = Means { max_cost, requests_per_second, kept: kept.under(job.shares), ..Means::default() };
     for (variable, name) in &job.hints.secrets {
         let value = environment(variable);
         means.secrets.insert(name.clone(), value.with_context(|| format!("the secret `{name}` has not come"))?);

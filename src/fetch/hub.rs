@@ -1,7 +1,7 @@
 //! What a hub says of a repository, and which of its files are wanted.
 
 use super::{Expected, Fetcher, Wanted};
-use crate::address::{Address, Extent, Repository};
+use crate::address::{Address, Extent, Repository, is_part};
 use anyhow::{Context as _, bail, ensure};
 use reqwest::Url;
 use serde::Deserialize;
@@ -93,6 +93,7 @@ impl Listing {
             ensure!(self.has("tokenizer.json"), "it has no `tokenizer.json`");
             return Ok(names);
         }
+        names.extend(self.files.keys().filter(|name| is_part(name)).cloned());
         ensure!(self.has("config.json") || self.has("adapter_config.json"), "it is no model: it has no `config.json`");
         for (single, index) in WEIGHTS {
             let stem = single.split('.').next().unwrap_or(single);
@@ -139,7 +140,8 @@ pub(super) fn files(
         })?;
         let prefix = if repository.is_data { "datasets/" } else { "" };
         let url = resolve(&fetcher.settings.endpoint, &format!("{prefix}{}", repository.name), &listing.commit, &name)?;
-        let name = name.rsplit('/').next().unwrap_or(&name).to_string();
+        // A part of a model has a folder of its own; a file alone has not.
+        let name = if extent == Extent::File { name.rsplit('/').next().unwrap_or(&name).to_string() } else { name };
         Ok(Wanted { name, url, expected })
     };
     names.into_iter().map(wanted).collect()
@@ -185,6 +187,12 @@ mod tests {
         assert_eq!(model(&adapter).unwrap(), adapter);
         assert!(model(&["a.gguf"]).unwrap_err().contains("no `config.json`"));
         assert!(model(&["config.json", "a.gguf"]).unwrap_err().contains("no weights"));
+        let sentences =
+            ["config.json", "model.safetensors", "modules.json", "1_Pooling/config.json", "onnx/model.onnx"];
+        assert_eq!(
+            model(&sentences).unwrap(),
+            ["config.json", "1_Pooling/config.json", "modules.json", "model.safetensors"]
+        );
         assert_eq!(listing(&shards).model(Extent::Tokenizer).unwrap(), ["tokenizer.json"]);
     }
 

@@ -7,7 +7,8 @@ use super::{Expected, Settings};
 use crate::address::is_this_machine;
 use crate::http::{self, host};
 use anyhow::Context as _;
-use reqwest::header::{ACCEPT, CONTENT_RANGE, LOCATION, RANGE, RETRY_AFTER};
+use jiff::Timestamp;
+use reqwest::header::{ACCEPT, CONTENT_RANGE, LOCATION, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use std::fs::File;
@@ -209,8 +210,8 @@ impl Web {
                 }
                 _ if status.is_success() => return Ok(response),
                 _ if is_passing(status) => {
-                    let pause = response.headers().get(RETRY_AFTER).and_then(|pause| pause.to_str().ok()?.parse().ok());
-                    let pause = pause.map(Duration::from_secs).map(|pause| pause.min(LONGEST_PAUSE));
+                    let pause = http::retry_after(response.headers(), Timestamp::now());
+                    let pause = pause.map(|pause| pause.min(LONGEST_PAUSE));
                     return Err(Trouble::Passing(format!("`{}` answers {status}", host(&url)), pause));
                 }
                 _ => return Err(Trouble::Refused(status)),

@@ -75,7 +75,8 @@ pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
         let parts: Vec<&str> = setting.split('.').collect();
         let form = match parts.as_slice() {
             ["tokenizer"] => Form::Tokenizer,
-            ["base" | "model"] => Form::Model,
+            ["base" | "model"] | ["scorers", _, "model"] => Form::Model,
+            ["scorers", _, "baseline"] => Form::File,
             ["inputs", ..] => Form::Any,
             _ => Form::Rows,
         };
@@ -274,7 +275,7 @@ impl Resolver<'_> {
             // A mix without a validation split gives none; the file would be empty.
             Form::ValidationRows if !self.instances[node].recipe.fills(output) => {}
             Form::Model => {
-                for source in self.layers(node) {
+                for source in self.layers(node, output) {
                     let inherited = source != Source::Output { instance: node, output };
                     let input = self.input(spec, next_layer(spec, inputs), source);
                     inputs.push(ResolvedInput { inherited, ..input });
@@ -282,7 +283,7 @@ impl Resolver<'_> {
             }
             Form::Tokenizer => {
                 // An adapter has its base's tokenizer.
-                let base = self.layers(node).into_iter().next().unwrap_or_else(|| source.clone());
+                let base = self.layers(node, output).into_iter().next().unwrap_or_else(|| source.clone());
                 let inherited = base != source;
                 inputs.push(ResolvedInput { inherited, ..self.input(spec, spec.role.clone(), base) });
             }
@@ -297,10 +298,10 @@ impl Resolver<'_> {
         }
     }
 
-    /// The layers of the model that a train instance makes: its base's, then its own.
-    fn layers(&self, node: usize) -> Vec<Source> {
+    /// The layers of the model that a train instance makes, or of one of its checkpoints: its base's, then its own.
+    fn layers(&self, node: usize, output: &'static str) -> Vec<Source> {
         let instance = &self.instances[node];
-        let own = Source::Output { instance: node, output: "model" };
+        let own = Source::Output { instance: node, output };
         if instance.recipe.is_whole() {
             return vec![own];
         }
@@ -321,6 +322,11 @@ fn unfilled(instance: &Instance, reference: &Reference, output: &str, span: Span
     match &instance.recipe {
         Recipe::Command(_) => Diagnostic::at(span, format!("the command of `{name}` does not promise `{output}`"))
             .hint(format!("add it to the `outputs` of `{name}`")),
+        Recipe::Train(_) => {
+            let number = Kind::checkpoint(output).unwrap_or_default();
+            Diagnostic::at(span, format!("`{name}` keeps no `{output}`"))
+                .hint(format!("give `{name}` the setting `checkpoints = {number}`"))
+        }
         _ => Diagnostic::at(span, format!("`{name}` has no {output} rows: its `split` gives none"))
             .hint(format!("give `{name}` a `split = {{ {output} = 0.1 }}`")),
     }
@@ -349,7 +355,7 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
     let (output, path) = wanted?;
     let fits = match spec.form {
         Form::Rows | Form::ValidationRows | Form::Scores => path.ends_with(".jsonl"),
-        Form::Model | Form::Tokenizer => *output == "model",
+        Form::Model | Form::Tokenizer => path.ends_with('/'),
         Form::File => !path.ends_with('/'),
         Form::Any | Form::Argument => true,
     };

@@ -4,7 +4,7 @@
 
 use super::absent::Files;
 use super::material::{Material, Place, digest_of, drop_pickles, is_read};
-use crate::address::Address;
+use crate::address::{Address, is_part_folder};
 use crate::diagnostic::Diagnostic;
 use crate::key::Digest;
 use crate::manifest::{Pipeline, ResolvedInput};
@@ -188,20 +188,30 @@ impl<'a> Finder<'a> {
         Ok(files)
     }
 
-    fn folder(&self, form: Form, folder: &Path) -> anyhow::Result<Digest> {
-        let mut files = Vec::new();
+    /// The files of a folder that are read in a form, and those of its parts' folders; `prefix` stands before their names.
+    fn files_of(&self, form: Form, folder: &Path, prefix: &str, files: &mut Vec<FileEntry>) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
+            let (entry, path) = entry.map(|entry| (entry.file_name(), entry.path()))?;
+            let name = format!("{prefix}{}", entry.to_string_lossy());
+            if form == Form::Model && prefix.is_empty() && is_part_folder(&name) && path.is_dir() {
+                self.saw(&path);
+                self.files_of(form, &path, &format!("{name}/"), files)?;
+            }
             if is_read(form, &name) {
                 // A link that leads nowhere may lead somewhere later.
-                self.saw(&entry.path());
+                self.saw(&path);
             }
-            if is_read(form, &name) && entry.path().is_file() {
-                let (digest, size) = self.store.digest_file(&entry.path())?;
+            if is_read(form, &name) && path.is_file() {
+                let (digest, size) = self.store.digest_file(&path)?;
                 files.push(FileEntry { path: name, digest, size });
             }
         }
+        Ok(())
+    }
+
+    fn folder(&self, form: Form, folder: &Path) -> anyhow::Result<Digest> {
+        let mut files = Vec::new();
+        self.files_of(form, folder, "", &mut files)?;
         drop_pickles(&mut files);
         if files.is_empty() {
             anyhow::bail!("the folder holds none of the files of a model (`config.json`, `tokenizer.json`, …)");

@@ -138,7 +138,7 @@ impl<'a> Resolver<'a> {
             let mut files: Vec<FileEntry> = made
                 .files
                 .iter()
-                .map(|file| FileEntry { path: file_name(&file.path), ..file.clone() })
+                .map(|file| FileEntry { path: inside(&file.path), ..file.clone() })
                 .filter(|file| is_read(input.form, &file.path))
                 .collect();
             if input.form == Form::Model {
@@ -174,8 +174,9 @@ pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
     value.expect("a recipe becomes JSON")
 }
 
-fn file_name(path: &str) -> String {
-    path.rsplit('/').next().unwrap_or(path).to_string()
+/// A file's path within the folder that is the output.
+fn inside(path: &str) -> String {
+    path.split_once('/').map_or(path, |(_, inside)| inside).to_string()
 }
 
 #[cfg(test)]

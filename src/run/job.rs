@@ -125,6 +125,7 @@ impl Running {
             output,
             earlier: self.earlier(&instance.recipe, store)?,
             root: std::path::absolute(root).context("finding the project")?,
+            shares: self.shares(&instance.recipe),
         };
         let info = RunInfo {
             device: device_at_first(&instance.recipe, placement.gpus.as_deref().unwrap_or_default()).to_string(),
@@ -146,6 +147,22 @@ impl Running {
         workers.start(node, &job, work, placement)
     }
 
+    /// The key of the model that it holds, and others with it, if there is one: all layers but the last, which is the
+    /// adapter beside them.
+    fn shares(&self, recipe: &Recipe) -> Option<Digest> {
+        let (role, precision) = recipe.holds()?;
+        let of_model =
+            |material: &&Material| material.role.strip_prefix(role).is_some_and(|rest| rest.starts_with('.'));
+        let mut layers: Vec<&Material> = self.materials.iter().filter(of_model).collect();
+        layers.sort_by_key(|layer| (layer.role.len(), layer.role.as_str()));
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(precision.as_bytes());
+        for layer in &layers[..layers.len().saturating_sub(1).max(1).min(layers.len())] {
+            hasher.update(layer.digest.as_bytes());
+        }
+        Some(hasher.finalize().into())
+    }
+
     /// Where earlier attempts left what they had. A forced one does everything again, but what was paid for is not paid for
     /// again.
     fn earlier(&self, recipe: &Recipe, store: &Store) -> anyhow::Result<Earlier> {
@@ -155,7 +172,8 @@ impl Running {
             return Ok(Earlier { ledger, ..Earlier::default() });
         }
         let unfinished = recipe.goes_on().then(|| absolute(store.unfinished(&self.document.key()))).transpose()?;
-        let rows = recipe.rows_role().map(|role| absolute(store.rows(&self.document.scope(role)))).transpose()?;
+        let scope = |role| self.document.scope(role, recipe.settings_about_rows());
+        let rows = recipe.rows_role().map(|role| absolute(store.rows(&scope(role)))).transpose()?;
         Ok(Earlier { unfinished, rows, ledger })
     }
 
@@ -306,6 +324,10 @@ fn lay_out(materials: &[Material], folder: &Path, store: &Store) -> anyhow::Resu
     };
     let link = |file: &FileEntry, folder: &Path| {
         let path = folder.join(&file.path);
+        // A part of a model has a folder of its own.
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).with_context(|| format!("creating `{}`", parent.display()))?;
+        }
         let object = std::path::absolute(store.path(&file.digest))?;
         std::os::unix::fs::symlink(object, &path).with_context(|| format!("creating `{}`", path.display()))?;
         anyhow::Ok(path)

@@ -4,12 +4,28 @@
 //! where a metric is one of all rows together (a corpus BLEU), it says what each row adds to it. It knows nothing of files
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
+pub mod bertscore;
+pub mod bleu;
+pub mod chrf;
+mod cut;
 pub mod exact_match;
+mod grams;
+pub mod meteor;
+mod models;
+mod overlap;
 mod porter;
 mod python_regex;
+pub mod reward;
 pub mod rouge;
+pub mod sacrebleu;
+pub mod sbert;
+mod signature;
+#[cfg(feature = "candle")]
+mod taken;
+pub mod ter;
 mod text;
 pub mod token_f1;
+mod unicode;
 
 use crate::diagnostic::Problems;
 use crate::row::Row;
@@ -19,7 +35,19 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// Every scorer, in the order in which messages list them.
-pub const ALL: &[Definition] = &[exact_match::DEFINITION, rouge::DEFINITION, token_f1::DEFINITION];
+pub const ALL: &[Definition] = &[
+    bertscore::DEFINITION,
+    bleu::DEFINITION,
+    chrf::DEFINITION,
+    exact_match::DEFINITION,
+    meteor::DEFINITION,
+    reward::DEFINITION,
+    rouge::DEFINITION,
+    sacrebleu::DEFINITION,
+    sbert::DEFINITION,
+    ter::DEFINITION,
+    token_f1::DEFINITION,
+];
 
 /// What can be said of a scorer before it is given its parameters.
 #[derive(Debug)]
@@ -51,6 +79,8 @@ pub struct Definition {
 pub enum Work {
     /// It looks at one row after the other, and at nothing else.
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
+    /// It reads texts by a model, many at a time.
+    Model(ByModel),
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -158,6 +188,8 @@ pub trait Scorer {
     }
 }
 
+pub use models::{ByModel, Files, ModelScorer, Values};
+
 /// The scorer of that name.
 pub fn find(name: &str) -> Option<&'static Definition> {
     ALL.iter().find(|definition| definition.name == name)
@@ -172,6 +204,14 @@ impl Definition {
     /// What its parameters are.
     pub fn settings(&self) -> Vec<Setting> {
         (self.settings)()
+    }
+
+    /// What it needs of models, if it reads texts by one.
+    pub fn by_model(&self) -> Option<&ByModel> {
+        match &self.work {
+            Work::Model(by_model) => Some(by_model),
+            Work::Rows(_) => None,
+        }
     }
 }
 
@@ -197,13 +237,13 @@ impl Group for NoParams {
 }
 
 /// [`Definition::read`] of a scorer whose parameters are `P`.
-fn read<P: Params>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
+fn read<P: Group + Serialize>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = P::read(fields, problems)?;
     serde_json::to_value(params).ok()
 }
 
 /// [`Definition::settings`] of a scorer whose parameters are `P`.
-fn settings<P: Params>() -> Vec<Setting> {
+fn settings<P: Group>() -> Vec<Setting> {
     P::settings()
 }
 

@@ -1,5 +1,7 @@
 //! Values of the reference programs, row by row. `tests/golden/scorers/README.md` says how they were made.
 
+mod overlap;
+
 use super::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -7,7 +9,7 @@ use std::path::PathBuf;
 
 /// The lines of a file of reference values: of the folder that `TITER_GOLDEN_SCORERS` names, so that other rows of the
 /// same kind can be run through the tests, else of those that lie here.
-fn golden(name: &str) -> Vec<Value> {
+pub(super) fn golden(name: &str) -> Vec<Value> {
     let here = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/scorers");
     let folder = std::env::var_os("TITER_GOLDEN_SCORERS").map_or_else(here, PathBuf::from);
     let path = folder.join(name);
@@ -17,7 +19,7 @@ fn golden(name: &str) -> Vec<Value> {
 
 /// A scorer that looks at rows, ready.
 fn rows_scorer(name: &str, params: Value) -> Box<dyn Scorer> {
-    let Work::Rows(build) = find(name).unwrap().work;
+    let Work::Rows(build) = find(name).unwrap().work else { panic!("{name} reads by a model") };
     build(params).unwrap()
 }
 
@@ -132,16 +134,27 @@ fn token_f1_equals_squad_s() {
     });
 }
 
+/// The parameters that a scorer has when a manifest gives none.
+fn default_params(definition: &Definition) -> Value {
+    let (table, span) = (crate::settings::Table::default(), crate::diagnostic::Span { file: 0, start: 0, end: 0 });
+    definition.read_params(&mut Fields::of_table(&table, span), &mut Problems::default()).unwrap()
+}
+
+/// A scorer that looks at rows, with those parameters.
+fn default_scorer(name: &str) -> Box<dyn Scorer> {
+    rows_scorer(name, default_params(find(name).unwrap()))
+}
+
+#[cfg(feature = "candle")]
+mod models;
+
 #[test]
 fn names_are_unique_and_values_match_the_metrics() {
     for (number, definition) in ALL.iter().enumerate() {
         assert!(ALL[..number].iter().all(|other| other.name != definition.name));
-        let table = crate::settings::Table::default();
-        let mut problems = Problems::default();
-        let span = crate::diagnostic::Span { file: 0, start: 0, end: 0 };
-        let params = definition.read_params(&mut Fields::of_table(&table, span), &mut problems).unwrap();
-        let Work::Rows(build) = definition.work;
-        let mut scorer = build(params).unwrap();
+        // Those by models are beside their references, and judges have none.
+        let Work::Rows(build) = definition.work else { continue };
+        let mut scorer = build(default_params(definition)).unwrap();
         let scored = score(&mut *scorer, "a b", "a c");
         assert_eq!(scored.values.len(), definition.metrics.len(), "{}", definition.name);
         let mut sums = Vec::new();

@@ -58,13 +58,30 @@ impl Kind {
                 ("test", "test.jsonl"),
                 ("stats", "stats.json"),
             ],
-            Kind::Train => &[("model", "model/"), ("metrics", "metrics.jsonl"), ("summary", "summary.json")],
+            Kind::Train => &[
+                ("model", "model/"),
+                ("metrics", "metrics.jsonl"),
+                ("summary", "summary.json"),
+                ("checkpoint-1", "checkpoint-1/"),
+                ("checkpoint-2", "checkpoint-2/"),
+                ("checkpoint-3", "checkpoint-3/"),
+                ("checkpoint-4", "checkpoint-4/"),
+                ("checkpoint-5", "checkpoint-5/"),
+                ("checkpoint-6", "checkpoint-6/"),
+                ("checkpoint-7", "checkpoint-7/"),
+                ("checkpoint-8", "checkpoint-8/"),
+            ],
             Kind::Predict => &[("predictions", "predictions.jsonl"), ("summary", "summary.json")],
             Kind::Score => &[("scores", "scores.jsonl"), ("summary", "summary.json")],
             Kind::Aggregate => {
                 &[("table", "table.json"), ("csv", "table.csv"), ("markdown", "table.md"), ("figures", "figures/")]
             }
         }
+    }
+
+    /// The number of an output that is one of a training's checkpoints, counted back from the last.
+    pub fn checkpoint(output: &str) -> Option<u32> {
+        output.strip_prefix("checkpoint-")?.parse().ok()
     }
 
     /// Paths of the settings that may hold a reference to a stage; `*` stands for every item of a list or table.
@@ -74,7 +91,7 @@ impl Kind {
             Kind::Mix => &["sources.*.from", "tokenizer", "inputs.*"],
             Kind::Train => &["data", "data.train", "data.validation", "validation", "base", "inputs.*"],
             Kind::Predict => &["model", "data", "inputs.*"],
-            Kind::Score => &["predictions", "inputs.*"],
+            Kind::Score => &["predictions", "scorers.*.model", "scorers.*.baseline", "inputs.*"],
             Kind::Aggregate => &["from", "from.*", "inputs.*"],
         }
     }

@@ -1,13 +1,27 @@
 //! What can be seen of a model before anything runs: its shape, the headers of its files, its tokenizer, and whether the
 //! adapters on it fit.
 
+use super::train::BasePrecision;
 use super::{Dtype, Input};
 use crate::diagnostic::Diagnostic;
+use crate::engine::held::Precision;
 use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
 use candle_core::DType;
+
+/// As the engine has it.
+impl From<BasePrecision> for Precision {
+    fn from(precision: BasePrecision) -> Self {
+        match precision {
+            BasePrecision::F32 => Self::F32,
+            BasePrecision::Bf16 => Self::Bf16,
+            BasePrecision::Int8 => Self::Int8,
+            BasePrecision::Nf4 => Self::Nf4,
+        }
+    }
+}
 
 /// Problems of the layers `role.0`, `role.1`, …, as far as they exist. `new` are the settings of an adapter
 /// that is to stand on them.
@@ -33,14 +47,28 @@ pub(super) fn check(role: &str, new: Option<&AdapterConfig>, inputs: &[Input]) -
     Vec::new()
 }
 
-/// A job that would need more memory than there is; `need` says of a model how much that is.
-pub(super) fn check_memory(role: &str, inputs: &[Input], need: impl Fn(&Config) -> Need) -> Option<Diagnostic> {
+/// A job that would need more memory than there is; `need` says of a model how much that is. `may_hold`: fewer bits of the
+/// weights could be held than are.
+pub(super) fn check_memory(
+    role: &str,
+    inputs: &[Input],
+    may_hold: bool,
+    need: impl Fn(&Config) -> Need,
+) -> Option<Diagnostic> {
     let base = inputs.iter().find(|input| input.role == format!("{role}.0"))?;
     // What cannot be read is said elsewhere.
-    let problem = need(&Config::read(&base.path).ok()?).too_much(memory::of_machine())?;
-    let hint = match role {
-        "base" => "a smaller base fits, or a machine with more memory; `lora` trains few weights instead of all",
-        _ => "a smaller model fits, or a machine with more memory",
+    let need = need(&Config::read(&base.path).ok()?);
+    let memory = memory::of_machine();
+    let problem = need.too_much(memory)?;
+    // The most bits that fit.
+    let mut all = [BasePrecision::Bf16, BasePrecision::Int8, BasePrecision::Nf4].into_iter().filter(|_| may_hold);
+    let fits = all.find(|precision| need.held_in(precision.bits()).too_much(memory).is_none());
+    let hint = match (fits, role) {
+        (Some(precision), _) => format!("with `base_precision = \"{}\"` it would fit", precision.name()),
+        (None, "base") => {
+            "a smaller base fits, or a machine with more memory; `lora` trains few weights instead of all".to_string()
+        }
+        (None, _) => "a smaller model fits, or a machine with more memory".to_string(),
     };
     Some(Diagnostic::new(format!("{role} `{}` {problem}", base.name)).hint(hint))
 }

@@ -5,7 +5,6 @@
 //! `execute` (recipe + inputs → files in a folder). Knows nothing of graphs, caches or processes.
 
 pub mod aggregate;
-pub mod chat;
 pub mod command;
 pub mod demands;
 mod dtype;
@@ -13,14 +12,15 @@ mod earlier;
 #[cfg(test)]
 mod heard;
 pub mod import;
+mod kept;
 mod kind;
 #[cfg(feature = "candle")]
 mod layers;
 pub mod mix;
 mod pins;
 pub mod predict;
-pub mod prompt;
 mod reference;
+mod rows;
 pub mod score;
 pub mod train;
 
@@ -28,6 +28,7 @@ pub use command::CommandRecipe;
 pub use demands::{Cause, Demands, Device, Require, Retry};
 pub use dtype::Dtype;
 pub use earlier::{Answers, Earlier};
+pub use kept::Kept;
 pub use kind::Kind;
 pub use pins::{Pins, quoted};
 pub use reference::{Expression, InputSource, Reference, is_name};
@@ -88,6 +89,7 @@ impl Recipe {
     pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
         match self {
             Recipe::Command(recipe) => recipe.outputs(),
+            Recipe::Train(recipe) => recipe.outputs(),
             _ => self.kind().outputs().to_vec(),
         }
     }
@@ -117,7 +119,25 @@ impl Recipe {
 
     /// The role of the rows of which each is worked on by itself, at a price that is worth keeping the answer.
     pub fn rows_role(&self) -> Option<&'static str> {
-        matches!(self, Recipe::Predict(_)).then_some("data")
+        match self {
+            Recipe::Predict(_) => Some("data"),
+            Recipe::Score(recipe) if recipe.is_by_model() => Some("predictions"),
+            _ => None,
+        }
+    }
+
+    /// Settings that say which of those rows are worked on, not what becomes of one.
+    pub fn settings_about_rows(&self) -> &'static [&'static str] {
+        if matches!(self, Recipe::Score(_)) { score::ABOUT_ROWS } else { &[] }
+    }
+
+    /// The role of the model that is held as it is, with an adapter beside it, and how: jobs that differ in the adapter
+    /// alone can hold it together.
+    pub fn holds(&self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Recipe::Predict(recipe) => Some(("model", recipe.base_precision?.name())),
+            _ => None,
+        }
     }
 
     /// Whether the work is done elsewhere, for money.
@@ -128,7 +148,11 @@ impl Recipe {
     /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
     /// holds a secret.
     pub fn is_heavy(&self) -> bool {
-        matches!(self, Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_))
+        match self {
+            Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_) => true,
+            Recipe::Score(recipe) => recipe.is_by_model(),
+            _ => false,
+        }
     }
 }
 
@@ -177,7 +201,7 @@ impl Stage {
 }
 
 /// What a stage reads, as the manifest says it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct InputSpec {
     /// What the stage calls it: `data`, `source.0`, `model`, … Unique within a stage. Part of the key.
     pub role: String,
@@ -343,6 +367,10 @@ pub struct Means {
     pub secrets: Secrets,
     /// Requests to APIs that the job may send, as its share of what all may.
     pub requests_per_second: Option<f64>,
+    /// What all jobs of the run may spend on APIs, and the file where it is counted.
+    pub max_cost: Option<(f64, PathBuf)>,
+    /// What earlier jobs of the process left.
+    pub kept: Kept,
 }
 
 /// Names only.

@@ -8,6 +8,7 @@ use super::{Store, file};
 use crate::key::Digest;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where the work of keys stands.
 pub(super) const UNFINISHED: &str = "unfinished";
@@ -31,6 +32,14 @@ impl Store {
     /// The folder of the replies that were paid for, of all work in the cache. It may not exist.
     pub fn ledger(&self) -> PathBuf {
         self.root.join(LEDGER)
+    }
+
+    /// A file where a run counts what it spends on APIs; nobody else has the name. It does not exist.
+    pub fn till(&self) -> PathBuf {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let started = jiff::Timestamp::now().as_nanosecond();
+        self.ledger().join("tills").join(format!("{started}-{}-{number}", std::process::id()))
     }
 
     /// The work of a key is done.

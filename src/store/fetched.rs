@@ -15,7 +15,7 @@ use super::durable::Wait;
 use super::error::{At, Result};
 use super::object::Put;
 use super::{Store, file, make_folder};
-use crate::address::{Address, Extent};
+use crate::address::{Address, Extent, is_part};
 use crate::key::Digest;
 use crate::record::{FileEntry, folder_digest, read_format};
 use serde::{Deserialize, Serialize};
@@ -129,7 +129,13 @@ impl Store {
         for entry in &fetched.files {
             let link = files.join(&entry.path);
             let object = self.path(&entry.digest);
-            let target = Path::new("../../..").join(object.strip_prefix(&self.root).unwrap_or(&object));
+            // A part of a model has a folder of its own.
+            let deep = entry.path.matches('/').count();
+            if let Some(parent) = link.parent().filter(|_| deep > 0) {
+                std::fs::create_dir_all(parent).at("write", parent)?;
+            }
+            let up = "../".repeat(3 + deep);
+            let target = Path::new(&up).join(object.strip_prefix(&self.root).unwrap_or(&object));
             std::os::unix::fs::symlink(target, &link).at("write", &link)?;
         }
         let mut text = serde_json::to_vec_pretty(fetched).map_err(io::Error::other).at("write", &place)?;
@@ -177,7 +183,8 @@ impl Store {
 
 fn read_fetched(bytes: &[u8]) -> std::result::Result<Fetched, String> {
     let fetched: Fetched = read_format(bytes, FORMAT)?;
-    match fetched.files.iter().find(|file| Path::new(&file.path).file_name() != Some(file.path.as_ref())) {
+    let is_name = |name: &str| Path::new(name).file_name() == Some(name.as_ref());
+    match fetched.files.iter().find(|file| !is_name(&file.path) && !is_part(&file.path)) {
         Some(file) => Err(format!("it names the file `{}`", file.path)),
         None if fetched.files.is_empty() => Err("it names no file".to_string()),
         None => Ok(fetched),
@@ -199,14 +206,16 @@ mod tests {
         let entry = store.keep_file(&partial, "config.json").unwrap();
         assert_eq!((entry.digest, entry.size), (Digest::of(b"{}"), 2));
         assert!(!partial.exists(), "it was moved");
-        let fetched = Fetched::new(&address, Extent::Model, vec![entry.clone()]);
+        let part = FileEntry { path: "1_Pooling/config.json".to_string(), ..entry.clone() };
+        let fetched = Fetched::new(&address, Extent::Model, vec![entry.clone(), part]);
         store.keep_fetched(&address, &fetched).unwrap();
         store.keep_fetched(&address, &fetched).unwrap();
         let pinned = Address { digest: Some(Digest::of(b"any")), ..address.clone() };
         assert_eq!(store.fetched(&pinned, Extent::Model).unwrap(), Some(fetched.clone()), "known without the digest");
         assert_eq!(store.fetched(&address, Extent::File).unwrap(), None);
-        let shown = store.fetched_folder(&address, Extent::Model).join("config.json");
-        assert_eq!(fs::read_to_string(shown).unwrap(), "{}");
+        let shown = store.fetched_folder(&address, Extent::Model);
+        assert_eq!(fs::read_to_string(shown.join("config.json")).unwrap(), "{}");
+        assert_eq!(fs::read_to_string(shown.join("1_Pooling/config.json")).unwrap(), "{}", "a part of a model");
         assert_eq!(store.all_fetched().unwrap().len(), 1);
         assert!(store.has_fetched(&fetched));
         fs::remove_file(store.path(&entry.digest)).unwrap();
@@ -220,7 +229,7 @@ mod tests {
         let address = Address::parse("https://lab.org/rows.jsonl").unwrap();
         let path = store.fetched_record(&address, Extent::File);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        for name in ["../../VERSION", "..", ""] {
+        for name in ["../../VERSION", "..", "", "../config.json", "1_x/../config.json"] {
             let entry = FileEntry { path: name.to_string(), digest: Digest::of(b""), size: 0 };
             let fetched = Fetched::new(&address, Extent::File, vec![entry]);
             fs::write(&path, serde_json::to_vec(&fetched).unwrap()).unwrap();

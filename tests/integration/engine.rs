@@ -345,3 +345,50 @@ fn a_model_may_be_a_list_of_layers() {
     project.write("pipelines/p.toml", &with("[\"models/wide\", \"models/adapter\"]"));
     project.refuses(&run, 2, &["model `models/adapter`", "linear layer `model.layers.0", "the adapter's"]);
 }
+
+/// Adapters that stand beside the same base are answered with by one process, which loads it once.
+#[test]
+fn a_held_base_is_loaded_once_for_all_adapters() {
+    let project = project();
+    project.edit("pipelines/p.toml", "n = [0, 6]", "n = [0, 3, 6]");
+    let held = "max_new_tokens = 4\nbase_precision = \"int8\"\nthreads = 1";
+    project.edit("pipelines/p.toml", "max_new_tokens = 4", held);
+    project.run_with(&["-j", "1", "-t", "train.adapter"]);
+    project.run_with(&["-j", "1", "-t", "predict.answers"]);
+    let loaded = |log: &Vec<u8>| String::from_utf8_lossy(log).matches("the model was loaded").count();
+    let logs: Vec<Vec<u8>> = tree(&project.path("cache/logs")).into_iter().map(|(_, log)| log).collect();
+    let there = |log: &Vec<u8>| String::from_utf8_lossy(log).matches("the model was there").count();
+    assert_eq!((logs.iter().map(loaded).sum::<usize>(), logs.iter().map(there).sum::<usize>()), (1, 2));
+    // Each in a process of its own gives the same bytes.
+    let apart = self::project();
+    apart.edit("pipelines/p.toml", "n = [0, 6]", "n = [0, 3, 6]");
+    apart.edit("pipelines/p.toml", "max_new_tokens = 4", held);
+    for n in [0, 3, 6] {
+        apart.run_with(&["-j", "1", "-t", &format!("predict.answers[n={n}]")]);
+        let name = format!("out/tiny/predict.answers/n={n}/predictions.jsonl");
+        assert_eq!(apart.read(&name), project.read(&name));
+    }
+}
+
+#[test]
+fn a_checkpoint_is_a_model_that_later_stages_can_name() {
+    let project = project();
+    project.edit("pipelines/p.toml", "[train.adapter]", "[train.adapter]\ncheckpoints = 2\nkeep = \"last\"");
+    project.edit("pipelines/p.toml", "n = [0, 6]", "n = [6]\nback = [1, 2]");
+    project.edit("pipelines/p.toml", "model = \"train.adapter\"", "model = \"train.adapter.checkpoint-{back}\"");
+    project.edit("pipelines/p.toml", "by = [\"n\"]", "by = [\"back\"]");
+    let ran = project.run();
+    assert_eq!(ran.iter().filter(|name| name.starts_with("train.adapter")).count(), 1, "{ran:?}");
+    assert_eq!(ran.iter().filter(|name| name.starts_with("predict.answers")).count(), 2, "{ran:?}");
+    let weights = |place: &str| {
+        let file = format!("out/tiny/train.adapter/n=6/{place}/adapter_model.safetensors");
+        std::fs::read(project.path(&file)).unwrap()
+    };
+    assert_eq!(weights("checkpoint-1"), weights("model"));
+    assert_ne!(weights("checkpoint-2"), weights("model"));
+    assert!(project.run().is_empty());
+
+    project.edit("pipelines/p.toml", "back = [1, 2]", "back = [1, 3]");
+    let expected = ["`train.adapter` keeps no `checkpoint-3`", "give `train.adapter` the setting `checkpoints = 3`"];
+    project.refuses(&["check", "pipelines/p.toml"], 2, &expected);
+}

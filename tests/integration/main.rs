@@ -17,6 +17,8 @@ mod history;
 #[cfg(feature = "hub")]
 mod hub;
 mod incremental;
+#[cfg(feature = "candle")]
+mod judged;
 mod language;
 mod lease;
 mod lock;

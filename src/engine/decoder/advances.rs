@@ -15,6 +15,9 @@ pub trait Advances: Debug + Sync {
     /// Numbers in a row of logits.
     fn vocab_size(&self) -> usize;
 
+    /// Rows of the embedding.
+    fn embedding_rows(&self) -> usize;
+
     /// Bytes of a cache of so many positions.
     fn cache_bytes(&self, positions: usize) -> usize;
 
@@ -35,6 +38,10 @@ impl Advances for Decoder {
 
     fn vocab_size(&self) -> usize {
         Self::vocab_size(self)
+    }
+
+    fn embedding_rows(&self) -> usize {
+        Self::embedding_rows(self)
     }
 
     fn cache_bytes(&self, positions: usize) -> usize {

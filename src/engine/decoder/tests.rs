@@ -3,7 +3,12 @@
 
 use super::*;
 use crate::engine::generate::{Answer, Request, Room, Settings, StopReason, generate};
+use crate::engine::held::Precision;
+use crate::engine::model::{AdapterConfig, Targets};
 use crate::engine::tokenizer::Tokenizer;
+use crate::engine::train::{Batch, Example, Graph, Trained};
+use crate::random::Random;
+use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use std::path::{Path, PathBuf};
 
@@ -155,4 +160,71 @@ fn a_sliding_window_bounds_the_cache() {
     assert!(decoder.cache_bytes(1000) == decoder.cache_bytes(32) && decoder.cache_bytes(32) > decoder.cache_bytes(16));
     let full = tiny(&["engine/llama"]);
     assert_eq!(full.cache_bytes(64), 4 * full.cache_bytes(16));
+}
+
+/// The logits after every token of a text.
+fn logits(decoder: &Decoder) -> Vec<f32> {
+    let tokens: Vec<u32> = (5..45).collect();
+    decoder.advance_all(&mut [Advance { cache: &mut Cache::default(), tokens: &tokens }])
+}
+
+#[test]
+fn an_adapter_beside_its_base_does_what_a_merged_one_does() {
+    let families =
+        ["llama", "bloom", "falcon", "falcon_new", "gemma3", "gpt2", "gpt_neox", "olmo2", "opt_350m", "phi3"];
+    let own = families.map(|family| (family, format!("{family}/adapter")));
+    let others =
+        ["dora", "rslora", "saved", "bias_all", "bias_lora_only"].map(|name| ("llama", format!("adapters/{name}")));
+    for (family, adapter) in own.into_iter().chain(others) {
+        let [base, adapter] = [family.to_string(), adapter].map(|name| golden(&format!("engine/{name}")));
+        let merged = logits(&Decoder::new(Model::load(&[&base, &adapter]).unwrap()));
+        let held = Model::load_held(&[&base], Precision::F32).unwrap();
+        let beside = logits(&Decoder::new(held.with_adapter(Some(&adapter)).unwrap()));
+        let difference = largest_difference(&beside, &merged);
+        assert!(difference <= TOLERANCE, "{}: {difference}", adapter.display());
+        let alone = logits(&Decoder::new(held.with_adapter(None).unwrap()));
+        assert!(largest_difference(&alone, &merged) > 10.0 * TOLERANCE, "{}: it adds nothing", adapter.display());
+        assert_eq!(alone, logits(&Decoder::new(Model::load(&[&base]).unwrap())));
+    }
+}
+
+/// On a base of few bits an adapter answers as it learned.
+#[test]
+fn what_is_predicted_is_what_was_trained() {
+    for (family, precision, dora) in [
+        ("llama", Precision::Nf4, true),
+        ("gpt_neox", Precision::Int8, false),
+        ("falcon_new", Precision::Nf4, false),
+        ("gpt2", Precision::Bf16, true),
+    ] {
+        let base = Model::load_held(&[&golden(&format!("engine/{family}"))], precision).unwrap();
+        let settings = AdapterConfig { dora, targets: Targets::AllLinear, ..AdapterConfig::default() };
+        let graph = Graph::adapter(base.clone(), settings, 3).unwrap();
+        let random = Random::new(7, "an adapter that has learned");
+        for parameter in graph.parameters() {
+            let numbers = parameter.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let moved = numbers.iter().zip(0..).map(|(number, index)| number + 0.05 * random.normal(index) as f32);
+            let moved = Tensor::from_vec(moved.collect::<Vec<f32>>(), parameter.var.shape(), &Device::Cpu).unwrap();
+            parameter.var.set(&moved).unwrap();
+        }
+        let tokens: Vec<u32> = (5..45).collect();
+        let example = Example::new(tokens.clone(), 1..tokens.len());
+        let loss = graph.loss(&Batch::new([(0, &example)]), 1.0, None).unwrap().to_scalar::<f32>().unwrap();
+
+        let numbers =
+            |parameter: &crate::engine::train::Parameter| parameter.var.flatten_all().unwrap().to_vec1().unwrap();
+        let values = graph.parameters().iter().map(numbers).collect();
+        let Trained::Adapter(adapter) = graph.finish(values).unwrap() else { panic!("no adapter") };
+        let folder = tempfile::tempdir().unwrap();
+        adapter.save(folder.path()).unwrap();
+        let decoder = Decoder::new(base.with_adapter(Some(folder.path())).unwrap());
+        let (mut cache, next) = (Cache::default(), &tokens[1..]);
+        let mut sequence = [Advance { cache: &mut cache, tokens: &tokens[..tokens.len() - 1] }];
+        let sum: f32 = decoder.advance_towards(&mut sequence, &[next])[0].iter().sum();
+        assert!((loss + sum).abs() < 1e-4 * loss, "{family}: {loss} in training, {} in prediction", -sum);
+        let plain = Decoder::new(base.with_adapter(None).unwrap());
+        let mut sequence = [Advance { cache: &mut Cache::default(), tokens: &tokens[..tokens.len() - 1] }];
+        let plain: f32 = plain.advance_towards(&mut sequence, &[next])[0].iter().sum();
+        assert!((plain - sum).abs() > 1e-3 * loss, "{family}: the adapter adds nothing");
+    }
 }

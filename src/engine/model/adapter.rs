@@ -230,12 +230,11 @@ impl Adapter {
     /// was saved in its place. `conv1d`: files have its matrix as it is in memory.
     pub(super) fn merge_linear(&self, linear: &mut Linear, conv1d: bool) -> Result<()> {
         let (inputs, outputs) = (linear.inputs, linear.outputs);
-        if let Some(saved) = self.saved.get(&format!("{}.weight", linear.name)) {
-            let as_is = |values: &Vec<f32>| if conv1d { values.clone() } else { transpose(values, outputs, inputs) };
-            linear.weight = Arc::new(as_is(&saved.values));
+        if let Some(weight) = self.saved_weight(&linear.name, (inputs, outputs), conv1d) {
+            linear.weight = Arc::new(weight);
         }
-        if let Some(saved) = self.saved.get(&format!("{}.bias", linear.name)) {
-            linear.bias = Some(Arc::new(saved.values.clone()));
+        if let Some(bias) = self.saved_bias(&linear.name) {
+            linear.bias = Some(Arc::new(bias));
         }
         let Some(pair) = self.pairs.get(&linear.name) else { return Ok(()) };
         let (r, scale) = (pair.r(), self.config.selector()?.scale(&linear.name));
@@ -253,6 +252,18 @@ impl Adapter {
             }
         }
         Ok(())
+    }
+
+    /// What was saved in the place of a linear layer's matrix, as it is in memory.
+    pub(super) fn saved_weight(&self, name: &str, widths: (usize, usize), conv1d: bool) -> Option<Vec<f32>> {
+        let values = &self.saved.get(&format!("{name}.weight"))?.values;
+        let (inputs, outputs) = widths;
+        Some(if conv1d { values.clone() } else { transpose(values, outputs, inputs) })
+    }
+
+    /// What was saved in the place of a linear layer's bias.
+    pub(super) fn saved_bias(&self, name: &str) -> Option<Vec<f32>> {
+        self.saved.get(&format!("{name}.bias")).map(|saved| saved.values.clone())
     }
 
     /// Puts what was saved in the place of embeddings and norms.

@@ -1,6 +1,6 @@
 //! How a model is made: of the files of a base and of the adapters on it, of random numbers, of another's numbers.
 
-use super::block::{Block, NormPlace, Place, Walk};
+use super::block::{NormPlace, Place, Walk};
 use super::config::{LinearName, Projections, Shape};
 use super::network::{HeldLinear, Linear, Model, Norm};
 use super::{Adapter, Config, UNCHANGED};
@@ -8,7 +8,7 @@ use crate::engine::held::Precision;
 use crate::engine::kernels::NormKind;
 use crate::engine::weights::{Weights, transpose};
 use crate::random::Random;
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -53,32 +53,24 @@ impl Model<HeldLinear> {
 /// The same numbers, shared.
 impl From<&Model> for Model<HeldLinear> {
     fn from(model: &Model) -> Self {
-        struct Share;
-        impl Walk<&Norm, &Linear> for Share {
-            type Norm = Norm;
-            type Linear = HeldLinear;
-            fn norm(&mut self, norm: &Norm, _: NormPlace) -> Result<Norm> {
-                Ok(norm.clone())
-            }
-            fn linear(&mut self, linear: &Linear, _: Place) -> Result<HeldLinear> {
-                Ok(HeldLinear::new(linear.clone(), Precision::F32))
-            }
-        }
-        let share = |block: &Block<Norm, Linear>| block.as_ref().walk(&mut Share).expect("sharing cannot fail");
-        Self {
-            config: model.config.clone(),
-            embedding: model.embedding.clone(),
-            positions: model.positions.clone(),
-            embedding_norm: model.embedding_norm.clone(),
-            projections: model.projections.as_ref().map(|Projections { input, output }| Projections {
-                input: HeldLinear::new(input.clone(), Precision::F32),
-                output: HeldLinear::new(output.clone(), Precision::F32),
-            }),
-            blocks: model.blocks.iter().map(share).collect(),
-            norm: model.norm.clone(),
-            head: HeldLinear::new(model.head.clone(), Precision::F32),
-        }
+        let share = model.clone().map(|linear, _| Ok(HeldLinear::new(linear, Precision::F32)));
+        share.expect("sharing cannot fail")
     }
+}
+
+/// Reads an adapter for a model; none where a training left its base unchanged.
+pub(super) fn read_adapter(folder: &Path, config: &Config) -> Result<Option<Adapter>> {
+    if !folder.join("adapter_config.json").exists() {
+        ensure!(
+            folder.join(UNCHANGED).exists(),
+            "`{}` is no adapter: it has no `adapter_config.json`",
+            folder.display()
+        );
+        return Ok(None);
+    }
+    let adapter = Adapter::read(folder)?;
+    adapter.check_fits(config).with_context(|| format!("adapter `{}` does not fit its base", folder.display()))?;
+    Ok(Some(adapter))
 }
 
 impl<L> Model<L> {
@@ -89,15 +81,7 @@ impl<L> Model<L> {
         let config = Config::read(base)?;
         let mut adapters = Vec::new();
         for folder in folders {
-            if folder.join("adapter_config.json").exists() {
-                let adapter = Adapter::read(folder)?;
-                adapter.check_fits(&config).with_context(|| {
-                    format!("adapter `{}` does not fit its base `{}`", folder.display(), base.display())
-                })?;
-                adapters.push(adapter);
-            } else if !folder.join(UNCHANGED).exists() {
-                bail!("`{}` is no adapter: it has no `adapter_config.json`", folder.display());
-            }
+            adapters.extend(read_adapter(folder, &config)?);
         }
         let conv1d = config.layout.conv1d;
         let mut model = Self::load_base(base, config, |mut linear, inner| {

@@ -1,7 +1,7 @@
 //! What a model is in memory, and its weights one by one: as files have them, and to be changed.
 
 use super::Config;
-use super::block::{Block, Part};
+use super::block::{Block, NormPlace, Part, Place, Walk};
 use super::config::{Projections, Shape};
 use crate::engine::held::{Held, Precision};
 use crate::engine::weights::{NamedTensor, transpose};
@@ -125,6 +125,22 @@ pub struct Model<L = Linear> {
     pub head: L,
 }
 
+/// Makes something of linear layers, and leaves norms alone.
+struct Each<F>(F);
+
+impl<L, M, F: FnMut(L) -> Result<M>> Walk<Norm, L> for Each<F> {
+    type Norm = Norm;
+    type Linear = M;
+
+    fn norm(&mut self, norm: Norm, _: NormPlace) -> Result<Norm> {
+        Ok(norm)
+    }
+
+    fn linear(&mut self, linear: L, _: Place) -> Result<M> {
+        (self.0)(linear)
+    }
+}
+
 impl Model {
     /// The tensors as files have them, in order.
     pub fn tensors(&self) -> Vec<NamedTensor> {
@@ -184,6 +200,22 @@ impl Model {
 }
 
 impl<L> Model<L> {
+    /// The same model with something made of every linear layer; `make` is told whether it can carry an adapter: all but
+    /// the output layer can.
+    pub(super) fn map<M>(self, mut make: impl FnMut(L, bool) -> Result<M>) -> Result<Model<M>> {
+        let Self { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = self;
+        let projections = match projections {
+            None => None,
+            Some(Projections { input, output }) => {
+                Some(Projections { input: make(input, true)?, output: make(output, true)? })
+            }
+        };
+        let mut each = Each(|linear| make(linear, true));
+        let blocks = blocks.into_iter().map(|block| block.walk(&mut each)).collect::<Result<_>>()?;
+        let head = make(head, false)?;
+        Ok(Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head })
+    }
+
     /// The linear layers between embedding and output layer, in order: those that can carry an adapter.
     pub fn linears(&self) -> impl Iterator<Item = &L> {
         let (input, output) = self.projections.as_ref().map(|around| (&around.input, &around.output)).unzip();

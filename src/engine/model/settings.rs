@@ -8,7 +8,7 @@ const LARGEST: u64 = 1 << 24;
 
 /// A `config.json`, or a table in it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Settings<'a>(pub &'a Value);
+pub(in crate::engine) struct Settings<'a>(pub &'a Value);
 
 impl<'a> Settings<'a> {
     /// A setting as it stands; `null` where it is missing.

@@ -5,7 +5,7 @@ use super::attention::{Scores, apart, mask_row};
 use super::cache::{PAGE, Pages, Places, Pool};
 use super::pointwise::log_sum_exp;
 use crate::engine::decoder::{Advance, Advances};
-use crate::engine::model::{HeldLinear, Model, Shape};
+use crate::engine::model::{Adapter, HeldLinear, Model, Shape};
 use crate::engine::train::{Graph, Heads};
 use anyhow::Result;
 use candle_core::{DType, Tensor};
@@ -46,9 +46,9 @@ struct Part {
 }
 
 impl DeviceDecoder {
-    /// Makes a model ready to run.
-    pub fn new(model: impl Into<Model<HeldLinear>>, plain: Plain) -> Result<Self> {
-        let graph = Graph::frozen_by(plain.clone(), model)?;
+    /// Makes a model ready to run, with an adapter beside it, if there is one.
+    pub fn new(model: impl Into<Model<HeldLinear>>, adapter: Option<Adapter>, plain: Plain) -> Result<Self> {
+        let graph = Graph::frozen_by(plain.clone(), model, adapter)?;
         let config = graph.config();
         let pool = Mutex::new(Pool::new(config.layers.len(), config.kv_width(), &plain)?);
         Ok(Self { graph, plain, pool })
@@ -202,6 +202,10 @@ impl Advances for DeviceDecoder {
     fn vocab_size(&self) -> usize {
         let Shape { vocab_size, .. } = self.graph.config().shape;
         vocab_size
+    }
+
+    fn embedding_rows(&self) -> usize {
+        self.vocab_size()
     }
 
     fn cache_bytes(&self, positions: usize) -> usize {

@@ -61,6 +61,7 @@ fn value(f: Activation, x: &Tensor) -> candle_core::Result<Tensor> {
         Activation::Gelu => x.gelu_erf(),
         Activation::GeluTanh => x.gelu(),
         Activation::Relu => x.relu(),
+        Activation::Tanh => x.tanh(),
     }
 }
 
@@ -92,6 +93,7 @@ fn slope(f: Activation, x: &Tensor) -> candle_core::Result<Tensor> {
             &share + ((x * &share)? * (rest * inner)?)?
         }
         Activation::Relu => x.gt(0f32)?.to_dtype(x.dtype()),
+        Activation::Tanh => 1.0 - x.tanh()?.sqr()?,
     }
 }
 

@@ -28,6 +28,17 @@ pub struct State {
     pub(super) best: Option<Best>,
     /// Evaluations in a row that failed to improve on it.
     pub(super) failures: u32,
+    /// The weights that are kept besides, the last first.
+    pub(super) recent: Vec<Recent>,
+}
+
+/// The parameters after a step; 0: before the first.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recent {
+    /// The step.
+    pub step: u64,
+    /// Their numbers, in their order.
+    pub values: Vec<Vec<f32>>,
 }
 
 /// The best evaluation so far.
@@ -47,6 +58,9 @@ struct Counts {
     /// The bits of the loss: a text of decimal digits would have to be read with care.
     best: Option<(u64, u64)>,
     keeps_best: bool,
+    /// The steps of what is kept besides.
+    #[serde(default)]
+    recent: Vec<u64>,
 }
 
 /// Name of the tensor that holds the caller's notes.
@@ -59,7 +73,7 @@ impl State {
     pub(super) fn first<S: Arithmetic>(graph: &Graph<S>) -> Result<Self> {
         let values: Vec<Numbers> = graph.values()?;
         let moments = values.iter().map(Moments::of).collect::<Result<_>>()?;
-        Ok(Self { step: 0, values, moments, best: None, failures: 0 })
+        Ok(Self { step: 0, values, moments, best: None, failures: 0, recent: Vec::new() })
     }
 
     /// At the place where the graph's optimiser works, and the parameters' numbers in the graph.
@@ -88,6 +102,7 @@ impl State {
             failures: self.failures,
             best: best.map(|best| (best.loss.to_bits(), best.step)),
             keeps_best,
+            recent: self.recent.iter().map(|recent| recent.step).collect(),
         };
         let mut tensors = vec![(NOTES.to_string(), Part::bytes(notes))];
         for (index, parameter) in graph.parameters().iter().enumerate() {
@@ -97,6 +112,9 @@ impl State {
             add("second moment", Part::numbers(&self.moments[index].second));
             if let Some(best) = best.filter(|_| keeps_best) {
                 add("best value", Part::values(&best.values[index]));
+            }
+            for recent in &self.recent {
+                add(&value_after(recent.step), Part::values(&recent.values[index]));
             }
         }
         let metadata = Some([(COUNTS.to_string(), serde_json::to_string(&counts)?)].into());
@@ -127,7 +145,9 @@ impl State {
         let numbers = |what: &str| Ok::<_, anyhow::Error>(take(what)?.into_iter().map(Numbers::Host));
         let moments = numbers("first moment")?.zip(numbers("second moment")?);
         let best_values = if counts.keeps_best { take("best value")? } else { Vec::new() };
+        let recent = counts.recent.iter().map(|step| Ok(Recent { step: *step, values: take(&value_after(*step))? }));
         let state = Self {
+            recent: recent.collect::<Result<_>>()?,
             step: counts.step,
             values: numbers("value")?.collect(),
             moments: moments.map(|(first, second)| Moments { first, second }).collect(),
@@ -136,6 +156,11 @@ impl State {
         };
         Ok((state, tensors.get(NOTES).copied().unwrap_or_default().to_vec()))
     }
+}
+
+/// What a tensor of the parameters after an earlier step is called, before its name.
+fn value_after(step: u64) -> String {
+    format!("value after {step}")
 }
 
 /// A tensor on its way into the file: one is copied at a time, not all of them together.

@@ -346,8 +346,8 @@ impl<S: Arithmetic> Graph<S> {
         self.arithmetic.device()
     }
 
-    /// What the model is made of.
-    pub(in crate::engine) fn config(&self) -> &Config {
+    /// The shape of the model.
+    pub fn config(&self) -> &Config {
         &self.config
     }
 

@@ -11,7 +11,7 @@ mod optimizer;
 mod order;
 
 pub use batch::{Batch, Example};
-pub use checkpoint::State;
+pub use checkpoint::{Recent, State};
 pub use graph::{Arithmetic, Fused, Graph, Parameter, Trained};
 pub(in crate::engine) use graph::{Heads, Sight, parts};
 pub use numbers::Numbers;
@@ -50,6 +50,9 @@ pub struct TrainConfig {
     pub patience: Option<u32>,
     /// Whether the weights of the best evaluation are kept, not those of the last step.
     pub keep_best: bool,
+    /// How many of the last checkpoints are kept besides, one at every evaluation, whether or not there is something to
+    /// evaluate on.
+    pub keep_last: usize,
 }
 
 /// What happens in a training, as it happens.
@@ -96,6 +99,8 @@ pub struct Outcome {
     pub best: Option<(f64, u64)>,
     /// Whether patience ran out before the last step.
     pub stopped_early: bool,
+    /// The checkpoints that are kept besides, the last first; behind them the beginning, where they are fewer than asked.
+    pub recent: Vec<Recent>,
 }
 
 /// Number of steps of one pass over so many sequences.
@@ -156,7 +161,11 @@ pub fn train<S: Arithmetic>(
         let learning_rate = config.rate.at(step);
         watcher.saw(&Moment::Step { step: done, epoch, loss, learning_rate, grad_norm, tokens })?;
         let last = done == config.rate.steps;
-        if !validation.is_empty() && (last || done % config.evaluate_every.max(1) == 0) {
+        let is_time = last || done % config.evaluate_every.max(1) == 0;
+        if is_time {
+            learner.remember()?;
+        }
+        if !validation.is_empty() && is_time {
             let loss = evaluate(graph, validation, config.micro_batch_size)?;
             let best = learner.judge(loss)?;
             watcher.saw(&Moment::Evaluation { step: done, epoch, loss, best })?;
@@ -196,7 +205,12 @@ struct Learner<'a, S: Arithmetic> {
 impl<'a, S: Arithmetic> Learner<'a, S> {
     fn new(graph: &'a Graph<S>, config: &'a TrainConfig, state: Option<State>) -> Result<Self> {
         let state = match state {
-            None => State::first(graph)?,
+            None => {
+                let first = State::first(graph)?;
+                // The beginning is a checkpoint, until others take its place.
+                let begins = (config.keep_last > 0).then(|| Ok(Recent { step: 0, values: in_memory(&first.values)? }));
+                State { recent: begins.into_iter().collect::<Result<_>>()?, ..first }
+            }
             Some(state) => state.placed(graph)?,
         };
         Ok(Self { graph, config, state })
@@ -276,6 +290,17 @@ impl<'a, S: Arithmetic> Learner<'a, S> {
         Ok(())
     }
 
+    /// Keeps the weights as they are now, where the last are to be kept.
+    fn remember(&mut self) -> Result<()> {
+        let State { step, values, recent, .. } = &mut self.state;
+        recent.insert(0, Recent { step: *step, values: Vec::new() });
+        recent.truncate(self.config.keep_last);
+        if let Some(now) = recent.first_mut() {
+            now.values = in_memory(values)?;
+        }
+        Ok(())
+    }
+
     /// Takes note of an evaluation; returns whether it is the best so far.
     fn judge(&mut self, loss: f64) -> Result<bool> {
         let improved = self.state.best.as_ref().is_none_or(|best| loss < best.loss);
@@ -290,13 +315,13 @@ impl<'a, S: Arithmetic> Learner<'a, S> {
     }
 
     fn outcome(self, stopped_early: bool) -> Result<Outcome> {
-        let State { step: steps, values, best, .. } = self.state;
+        let State { step: steps, values, best, recent, .. } = self.state;
         let lowest = best.as_ref().map(|best| (best.loss, best.step));
         let (values, kept_step) = match best {
             Some(best) if self.config.keep_best => (best.values, best.step),
             _ => (in_memory(&values)?, steps),
         };
-        Ok(Outcome { values, steps, kept_step, best: lowest, stopped_early })
+        Ok(Outcome { values, steps, kept_step, best: lowest, stopped_early, recent })
     }
 }
 

@@ -40,6 +40,7 @@ fn config(steps: u64) -> TrainConfig {
         evaluate_every: 5,
         patience: None,
         keep_best: true,
+        keep_last: 0,
     }
 }
 

@@ -66,7 +66,7 @@ impl<'a> Preparation<'a> {
                 return Ok(None);
             }
         }
-        crate::stage::chat::fill_in(&mut row, self.source.instruction.is_none()).map_err(|error| error.to_string())?;
+        crate::prompt::chat::fill_in(&mut row, self.source.instruction.is_none()).map_err(|error| error.to_string())?;
         let instruction = self.instruction(&original, &row)?;
         let output = need(&row, OUTPUT)?;
         let input = row::text(&row, INPUT).unwrap_or_default().into_owned();

@@ -10,19 +10,21 @@ use crate::engine::generate::{
 };
 use crate::engine::held::Precision;
 use crate::engine::memory;
-use crate::engine::model::{Config, HeldLinear, Model};
+use crate::engine::model::{Adapter, HeldLinear, Model, UNCHANGED};
 use crate::engine::plain::{DeviceDecoder, Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
 use crate::key::Digest;
 use crate::row::{self, Row};
+use crate::settings::Bytes;
 use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
 use candle_core::DType;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Rows that are generated together, unless a hint says otherwise.
@@ -98,24 +100,15 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let check = |config: &Config| {
-        let fits = tokenizer.check_fits(config.shape.vocab_size);
-        fits.with_context(|| format!("model `{}` cannot be used", base.name))
-    };
     let stored = Weights::open_model(&base.path)?.matrix_type();
     let Some(plain) = Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored) else {
-        let model = Model::load(&paths)?;
-        check(&model.config)?;
-        return answer(recipe, context, base, tokenizer, Decoder::new(model), memory::available());
+        let decoder = load(recipe, context, &paths)?;
+        return answer(recipe, context, base, tokenizer, decoder, memory::available());
     };
     context.events.computes_on(device::name(&plain.device));
-    // What a card computes in bf16 need not be f32 in memory before.
-    let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-    let model = Model::<HeldLinear>::load_held(&paths, precision)?;
-    check(&model.config)?;
-    let decoder = DeviceDecoder::new(model, plain.clone())?;
-    let free = device::free_memory(&plain.device);
-    answer(recipe, context, base, tokenizer, decoder, free)
+    let card = plain.device.clone();
+    let decoder = load_on_card(recipe, context, &paths, plain)?;
+    answer(recipe, context, base, tokenizer, decoder, device::free_memory(&card))
         .map_err(|error| device::advised(error, "a smaller `batch_size` or `cache_memory` takes less"))
 }
 
@@ -128,6 +121,7 @@ fn answer<D: Advances>(
     decoder: D,
     free: Option<u64>,
 ) -> anyhow::Result<()> {
+    tokenizer.check_fits(decoder.embedding_rows()).with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
     }
@@ -139,6 +133,7 @@ fn answer<D: Advances>(
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
         cache_bytes: usize::try_from(context.hints.cache_memory.map_or_else(|| half_of(free), |memory| memory.0))?,
     };
+    warn_of_little_room(recipe, context, &questions.all, &decoder, &room);
     let earlier = RefCell::new(context.earlier.answers());
     let answerer = Answerer { recipe, context, tokenizer, decoder, room, earlier };
     let found = answerer.find(&questions.all)?;
@@ -154,6 +149,53 @@ fn answer<D: Advances>(
     writer.finish()?;
     summary.warn(context);
     write_json(&context.output.join("summary.json"), &summary)
+}
+
+/// The model with its adapters: merged into its numbers, or, where it is held in a precision, the last beside it. What is
+/// held is there for the next job that begins with the same.
+fn load(recipe: &PredictRecipe, context: &Context<'_>, paths: &[&Path]) -> anyhow::Result<Decoder> {
+    let Some(precision) = recipe.base_precision else { return Ok(Decoder::new(Model::load(paths)?)) };
+    let (below, adapter) = apart(paths);
+    Ok(Decoder::new(held(context, below, precision.into())?.with_adapter(adapter)?))
+}
+
+/// The same for a card.
+fn load_on_card(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    paths: &[&Path],
+    plain: Plain,
+) -> anyhow::Result<DeviceDecoder> {
+    let Some(precision) = recipe.base_precision else {
+        // What a card computes in bf16 need not be f32 in memory before.
+        let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
+        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, precision)?, None, plain);
+    };
+    let (below, adapter) = apart(paths);
+    let adapter = adapter.filter(|folder| !folder.join(UNCHANGED).exists()).map(Adapter::read).transpose()?;
+    DeviceDecoder::new(Model::clone(&*held(context, below, precision.into())?), adapter, plain)
+}
+
+/// What is held, and the adapter that stands beside it.
+fn apart<'a, 'b>(paths: &'a [&'b Path]) -> (&'a [&'b Path], Option<&'b Path>) {
+    match paths {
+        [below @ .., last] if !below.is_empty() => (below, Some(*last)),
+        _ => (paths, None),
+    }
+}
+
+/// A model whose linear layers are held in a precision, if no earlier job left it.
+fn held(context: &Context<'_>, paths: &[&Path], precision: Precision) -> anyhow::Result<Rc<Model<HeldLinear>>> {
+    let (started, mut is_new) = (Instant::now(), false);
+    let base = context.means.kept.get_or(|| {
+        is_new = true;
+        Model::load_held(paths, precision)
+    })?;
+    context.events.log(match is_new {
+        true => format!("the model was loaded in {:.1} s", started.elapsed().as_secs_f64()),
+        false => "the model was there: an earlier job loaded it".to_string(),
+    });
+    Ok(base)
 }
 
 impl<D: Advances> Answerer<'_, D> {
@@ -327,6 +369,28 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
         with_reference(row)
     });
     answered.collect()
+}
+
+/// A row whose keys and values alone take more than is set aside for all: it is answered by itself, and may need more than
+/// there is.
+fn warn_of_little_room<D: Advances>(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    questions: &[Question],
+    decoder: &D,
+    room: &Room,
+) {
+    let longest = questions.iter().map(|question| question.prompt.ids.len()).max().unwrap_or(0);
+    let beams = recipe.beams.as_ref().map_or(1, |Beams(beams)| beams.width);
+    let together = beams.max(recipe.samples.unwrap_or(1)) as usize;
+    let need = together * decoder.cache_bytes(longest + recipe.max_new_tokens as usize);
+    if need > room.cache_bytes {
+        let [need, there] = [need, room.cache_bytes].map(|bytes| Bytes(bytes as u64));
+        context.events.warn(format!(
+            "keys and values of one row may take {need} of memory, and {there} is set aside: rows are answered one by \
+             one; fewer `max_new_tokens` or `beams` take less"
+        ));
+    }
 }
 
 /// Half of the memory that is free.

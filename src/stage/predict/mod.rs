@@ -20,9 +20,11 @@ pub use settings::{
     StopTexts, Token, TooLong,
 };
 
-use super::prompt::{Needed, Template, check_rows};
+use super::rows::{Needed, check_rows};
+use super::train::BasePrecision;
 use super::{Context, Dtype, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::prompt::Template;
 use crate::row;
 use crate::settings::{At, Bytes, Decode, Schema, Value, schema};
 
@@ -37,6 +39,9 @@ crate::settings! {
         max_prompt_tokens: u32 = 512 => 1..=1_048_576,
         /// What becomes of a longer prompt. By default the *input* is cut from its end, so that the response marker stays.
         too_long: Option<TooLong> = None,
+        /// How the linear layers of a model are held; they are multiplied as f32. An adapter then stands beside them, as it
+        /// learned where its training had the same `base_precision`, and is not merged; those below it are.
+        base_precision: Option<BasePrecision> = None,
         /// The prompt around a row; must be the one that the model was trained with.
         template: Template = Template::default(),
         /// What the model's weights are held in, and goes through it, on a graphics card. By default the type that its own
@@ -139,6 +144,7 @@ pub(super) fn stage(form: PredictForm, stop_is_set: bool, span: Span, problems: 
     recipe.seed = recipe.seed.filter(|_| recipe.sample.is_some());
     recipe.too_long = recipe.too_long.filter(|too_long| *too_long != TooLong::Cut);
     recipe.samples = recipe.samples.filter(|samples| *samples > 1);
+    recipe.base_precision = recipe.base_precision.filter(|precision| *precision != BasePrecision::F32);
     let data = InputSpec::new("data", Form::Rows, data);
     let inputs = model.0.inputs("model").into_iter().chain([data]).collect();
     let hints = Hints { batch_size, cache_memory, ..Hints::default() };
@@ -193,7 +199,11 @@ pub fn check(recipe: &PredictRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let problems = rows.filter_map(|input| check_rows(&recipe.template, model, input, Needed::Columns(&needed)));
     #[cfg(feature = "candle")]
     let problems = {
-        let memory = super::layers::check_memory("model", inputs, crate::engine::memory::Need::to_answer);
+        use crate::engine::memory::Need;
+        let bits = recipe.base_precision.map_or(32, BasePrecision::bits);
+        let memory = super::layers::check_memory("model", inputs, recipe.base_precision.is_none(), |config| {
+            Need::to_answer(config).held_in(bits)
+        });
         let model = super::layers::check("model", None, inputs);
         problems.chain(model).chain(memory).chain(answer::check(recipe, inputs))
     };

@@ -53,7 +53,10 @@ fn all_mistakes_are_reported_at_once() {
 #[test]
 fn settings_that_say_nothing_new_change_no_key() {
     let default = recipe("");
-    assert_eq!(recipe("seed = 7\ntoo_long = \"cut\"\nsamples = 1"), default);
+    assert_eq!(recipe("seed = 7\ntoo_long = \"cut\"\nsamples = 1\nbase_precision = \"f32\""), default);
+    assert_eq!(Recipe::Predict(Box::new(default.clone())).holds(), None);
+    let held = Recipe::Predict(Box::new(recipe("base_precision = \"int8\"")));
+    assert_eq!(held.holds(), Some(("model", "int8")));
     let json = serde_json::to_value(&default).unwrap();
     let set: Vec<&String> =
         json.as_object().unwrap().iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name).collect();
@@ -144,12 +147,23 @@ mod with_engine {
         rows: &str,
         batch_size: u32,
     ) -> (String, serde_json::Value, Heard) {
+        let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
+        run_of(&model, &Means::default(), earlier, recipe, rows, batch_size)
+    }
+
+    fn run_of(
+        model: &Path,
+        means: &Means,
+        earlier: &Earlier,
+        recipe: &PredictRecipe,
+        rows: &str,
+        batch_size: u32,
+    ) -> (String, serde_json::Value, Heard) {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("exam.jsonl");
         fs::write(&data, rows).unwrap();
         let output = folder.path().join("out");
         fs::create_dir(&output).unwrap();
-        let model = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
         let input = |role: &str, path: &Path| Input {
             role: role.to_string(),
             labels: BTreeMap::new(),
@@ -157,11 +171,9 @@ mod with_engine {
             path: path.to_path_buf(),
         };
         // Out of order, as any map of inputs may give them.
-        let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", &model)];
+        let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
-        let means = Means::default();
-        let context =
-            Context { inputs: &inputs, output: &output, hints: &hints, earlier, means: &means, events: &events };
+        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier, means, events: &events };
         crate::stage::execute(&Recipe::Predict(Box::new(recipe.clone())), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)
@@ -227,6 +239,51 @@ mod with_engine {
         for batch_size in [3, 16] {
             assert_eq!(run(&recipe, &rows(20), batch_size).0, expected);
         }
+    }
+
+    #[test]
+    fn what_is_held_answers_the_same_alone_and_among_others_and_not_as_what_is_not() {
+        let plain = run(&recipe("max_new_tokens = 20\nlog_probabilities = \"sum\""), &rows(20), 1).0;
+        for precision in ["bf16", "int8", "nf4"] {
+            let settings =
+                format!("max_new_tokens = 20\nlog_probabilities = \"sum\"\nbase_precision = \"{precision}\"");
+            let (expected, ..) = run(&recipe(&settings), &rows(20), 1);
+            assert_ne!(expected, plain, "{precision}");
+            for batch_size in [3, 16] {
+                assert_eq!(run(&recipe(&settings), &rows(20), batch_size).0, expected, "{precision}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_held_base_is_there_for_the_next_job_that_begins_with_it() {
+        let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/engine/llama");
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("adapter")).unwrap();
+        for place in ["", "adapter"] {
+            for entry in fs::read_dir(golden.join(place)).unwrap().map(Result::unwrap) {
+                let to = folder.path().join(place).join(entry.file_name());
+                if entry.path().is_file() {
+                    fs::copy(entry.path(), to).unwrap();
+                }
+            }
+        }
+        let kept = crate::stage::Kept::default();
+        let answers = |key: &[u8], settings: &str| {
+            let means = Means { kept: kept.under(Some(crate::key::Digest::of(key))), ..Means::default() };
+            run_of(folder.path(), &means, &Earlier::default(), &recipe(settings), &rows(5), 4)
+        };
+        let (first, _, heard) = answers(b"int8", "base_precision = \"int8\"");
+        assert!(heard.log.borrow()[0].starts_with("the model was loaded in"), "{:?}", heard.log);
+        fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+        let (again, _, heard) = answers(b"int8", "base_precision = \"int8\"");
+        assert_eq!(*heard.log.borrow(), ["the model was there: an earlier job loaded it"]);
+        assert_eq!(again, first);
+        assert_eq!(run(&recipe("base_precision = \"int8\""), &rows(5), 4).0, first);
+        // Without its adapter it answers otherwise: the base itself was not changed by the adapter before.
+        fs::remove_file(folder.path().join("adapter/adapter_config.json")).unwrap();
+        fs::write(folder.path().join("adapter/unchanged.json"), "{}").unwrap();
+        assert_ne!(answers(b"int8", "base_precision = \"int8\"").0, first);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A score stage of the manifest falls apart into one instance per scorer, so that adding a scorer runs no other again.
 //! The name that the manifest gives a scorer is not in the recipe: renaming it changes no key.
 
+mod models;
 mod results;
 mod rows;
 mod scope;
@@ -10,7 +11,7 @@ mod scorers;
 mod summary;
 
 pub use scope::Scope;
-use scorers::Scorers;
+use scorers::{Named, Scorers};
 
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
@@ -49,10 +50,23 @@ crate::form! {
 
 /// What a score stage says → one [`Stage`] per scorer.
 pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
-    let input = InputSpec::new("predictions", Form::Rows, form.predictions);
-    let stage = |(name, recipe)| Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), vec![input.clone()]) };
+    let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
+    let stage = |Named { name, recipe, inputs }| {
+        let inputs = [input.clone()].into_iter().chain(inputs).collect();
+        Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), inputs) }
+    };
     form.scorers.0.into_iter().map(stage).collect()
 }
+
+impl ScoreRecipe {
+    /// Whether the scorer reads texts by a model: a work of its own, whose answer to each row is worth keeping.
+    pub fn is_by_model(&self) -> bool {
+        scorer::find(&self.scorer).is_some_and(|definition| definition.by_model().is_some())
+    }
+}
+
+/// Settings that say which rows are scored, not what is said of one.
+pub const ABOUT_ROWS: &[&str] = &["scope"];
 
 /// How many rows of a file [`check`] looks at.
 const CHECKED_ROWS: usize = 1000;
@@ -60,7 +74,9 @@ const CHECKED_ROWS: usize = 1000;
 /// Mistakes that would show themselves late: files of answers whose rows lack what is compared.
 pub fn check(recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let Some(definition) = scorer::find(&recipe.scorer) else { return Vec::new() };
-    inputs.iter().filter_map(|input| check_rows(recipe, definition, input).err()).collect()
+    let rows = inputs.iter().filter(|input| input.role == PREDICTIONS);
+    let problems = rows.filter_map(|input| check_rows(recipe, definition, input).err());
+    problems.chain(models::check(recipe, definition, inputs)).collect()
 }
 
 fn check_rows(recipe: &ScoreRecipe, definition: &scorer::Definition, input: &Input) -> Result<(), Diagnostic> {
@@ -69,7 +85,10 @@ fn check_rows(recipe: &ScoreRecipe, definition: &scorer::Definition, input: &Inp
     for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
         let (line, row) = item?;
         let checked = chooser.takes(&row).and_then(|takes| match takes {
-            true => recipe.scope.check(&row, definition.references),
+            true => {
+                recipe.scope.check(&row, definition.references)?;
+                models::check_row(&row, definition)
+            }
             false => Ok(()),
         });
         checked.map_err(|message| Diagnostic::in_file(&input.name, Some(line), message))?;
@@ -84,8 +103,12 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
         .with_context(|| format!("this program has no scorer `{}` of version {}", recipe.scorer, recipe.version))?;
     match definition.work {
         Work::Rows(build) => rows::execute(recipe, definition, build(recipe.params.clone())?, context),
+        Work::Model(by_model) => models::execute(recipe, definition, &by_model, context),
     }
 }
+
+/// The role of the answers.
+const PREDICTIONS: &str = "predictions";
 
 /// Where a row's values stand in `scores.jsonl`.
 pub(super) const SCORES: &str = "scores";

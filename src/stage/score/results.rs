@@ -69,8 +69,8 @@ impl<'a> Results<'a> {
         !is_long(value)
     }
 
-    /// Ends `scores.jsonl` and writes `summary.json`.
-    pub(super) fn finish(self, scorer: &dyn Scorer) -> anyhow::Result<()> {
+    /// Ends `scores.jsonl` and writes `summary.json`, with the metrics of all rows together that the scorer has.
+    pub(super) fn finish(self, scorer: Option<&dyn Scorer>) -> anyhow::Result<()> {
         if self.rows == 0 {
             self.context.events.warn("`predictions` has no row: there is nothing to score".to_string());
         }

@@ -1,7 +1,7 @@
 //! Scorers that look at one row after the other: rows are read, scored and written in one pass.
 
 use super::scope::{Chooser, environment};
-use super::{Results, ScoreRecipe};
+use super::{PREDICTIONS, Results, ScoreRecipe};
 use crate::row;
 use crate::scorer::{Answer, Definition, Scorer};
 use crate::stage::Context;
@@ -17,7 +17,7 @@ pub(super) fn execute(
     let mut results = Results::create(context, definition, &recipe.scope)?;
     let environment = environment();
     let mut chooser = Chooser::new(&recipe.scope, &environment);
-    for input in context.role("predictions") {
+    for input in context.role(PREDICTIONS) {
         for item in row::read(&input.path, &input.name)? {
             let (line, row) = item?;
             let place = || format!("{}:{line}", input.name);
@@ -33,5 +33,5 @@ pub(super) fn execute(
             results.add(row, scored.as_ref()).with_context(place)?;
         }
     }
-    results.finish(&*scorer)
+    results.finish(Some(&*scorer))
 }

@@ -1,13 +1,25 @@
 //! The scorers of a stage, as a manifest says them: a list, or a table of names of one's own.
 
+use super::models::MODEL;
 use super::{Scope, ScoreRecipe};
+use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::scorer;
 use crate::settings::{At, Decode, Fields, Group as _, Schema, Setting, Value, ValueKind, schema};
+use crate::stage::{Form, InputSource, InputSpec};
 
 /// Scorers by name: at least one.
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::stage) struct Scorers(pub(super) Vec<(String, ScoreRecipe)>);
+pub(in crate::stage) struct Scorers(pub(super) Vec<Named>);
+
+/// A scorer and what it is called.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) recipe: ScoreRecipe,
+    /// What it reads besides the answers: a model, perhaps a file.
+    pub(super) inputs: Vec<InputSpec>,
+}
 
 impl Decode for Scorers {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
@@ -32,19 +44,19 @@ impl Decode for Scorers {
                 clean = false;
             }
         }
-        let mut scorers: Vec<(String, ScoreRecipe)> = Vec::new();
+        let mut scorers: Vec<Named> = Vec::new();
         for (name, value) in named {
-            let Some(recipe) = decode_scorer(value, problems) else {
+            let Some((recipe, inputs)) = decode_scorer(value, problems) else {
                 clean = false;
                 continue;
             };
             let name = name.map_or_else(|| recipe.scorer.clone(), str::to_string);
-            if scorers.iter().any(|(other, _)| *other == name) {
+            if scorers.iter().any(|other| other.name == name) {
                 let problem = Diagnostic::at(value.span, format!("scorer `{name}` is listed twice"));
                 problems.push(problem.hint("give them names of their own in a `scorers` table"));
                 clean = false;
             }
-            scorers.push((name, recipe));
+            scorers.push(Named { name, recipe, inputs });
         }
         clean.then_some(Self(scorers))
     }
@@ -56,7 +68,9 @@ impl Decode for Scorers {
         let with_params = scorer::ALL.iter().map(|scorer| {
             let kind = schema::words(&[(scorer.name, &[scorer.summary])]);
             let kind = Setting { name: KIND, schema: kind, required: true };
-            schema::table([kind].into_iter().chain(scorer.settings()).chain(Scope::settings()).collect())
+            schema::table(
+                [kind].into_iter().chain(inputs(scorer)).chain(scorer.settings()).chain(Scope::settings()).collect(),
+            )
         });
         let scorer = schema::any_of([schema::words(&names)].into_iter().chain(with_params));
         let mut table = schema::map(&scorer);
@@ -69,7 +83,7 @@ impl Decode for Scorers {
 const KIND: &str = "kind";
 
 /// One scorer: its name, or a table with `kind` and parameters.
-fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> {
+fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe, Vec<InputSpec>)> {
     let empty = crate::settings::Table::default();
     let (kind, span, mut fields) = match &value.kind {
         ValueKind::String(name) => (name.clone(), value.span, Fields::of_table(&empty, value.span)),
@@ -80,6 +94,12 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> 
         }
     };
     let definition = find(&kind, span, problems)?;
+    if definition.by_model().is_some() && value.as_table().is_none() {
+        let problem = Diagnostic::at(span, format!("`{kind}` reads texts by a model, and none is named"));
+        problems.push(problem.hint(format!("{{ kind = \"{kind}\", {MODEL} = \"models/…\" }}")));
+        return None;
+    }
+    let inputs = read_inputs(definition, &mut fields, problems);
     let params = definition.read_params(&mut fields, problems);
     let scope = Scope::read(&mut fields, problems);
     fields.finish(problems)?;
@@ -88,8 +108,54 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<ScoreRecipe> 
         problems.push(problem.hint("say how many rows of each value: `first = 100`"));
         return None;
     }
+    let (mut params, inputs) = (params?, inputs?);
+    if let (Some(by_model), [model, ..]) = (definition.by_model(), inputs.as_slice())
+        && let Err(message) = (by_model.complete)(&mut params, &name_of(&model.source))
+    {
+        problems.at(value.span, message);
+        return None;
+    }
     let (scorer, version) = (definition.name.to_string(), definition.version);
-    Some(ScoreRecipe { scorer, version, params: params?, scope: scope? })
+    Some((ScoreRecipe { scorer, version, params, scope: scope? }, inputs))
+}
+
+/// What a scorer reads besides the answers.
+fn read_inputs(
+    definition: &scorer::Definition,
+    fields: &mut Fields<'_>,
+    problems: &mut Problems,
+) -> Option<Vec<InputSpec>> {
+    let Some(by_model) = definition.by_model() else { return Some(Vec::new()) };
+    let model = fields.required(MODEL, problems).map(|model| InputSpec::new(MODEL, Form::Model, model));
+    let file = by_model.file.map(|(name, _)| {
+        let file: Option<At<InputSource>> = fields.or(name, || None, problems)?;
+        Some(file.map(|file| InputSpec::new(name, Form::File, file)))
+    });
+    Some([model?].into_iter().chain(file.unwrap_or(Some(None))?).collect())
+}
+
+/// The settings that name what it reads.
+fn inputs(definition: &scorer::Definition) -> Vec<Setting> {
+    let Some(by_model) = definition.by_model() else { return Vec::new() };
+    let about = "The model: a folder, an address of a hub, or a stage that makes one.";
+    let setting = |name, about: &str, required| Setting {
+        name,
+        schema: schema::described(InputSource::schema(), &[about]),
+        required,
+    };
+    let file = by_model.file.map(|(name, about)| setting(name, about, false));
+    [setting(MODEL, about, true)].into_iter().chain(file).collect()
+}
+
+/// What a model is called: the last part of its path, or of its repository's name.
+fn name_of(source: &InputSource) -> String {
+    match source {
+        InputSource::Stage(reference) => reference.stage(),
+        InputSource::Path(path) => match Address::parse(path) {
+            Ok(address) if Address::is_meant(path) => address.name().to_string(),
+            _ => path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_string(),
+        },
+    }
 }
 
 fn find(kind: &str, span: Span, problems: &mut Problems) -> Option<&'static scorer::Definition> {

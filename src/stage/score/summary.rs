@@ -44,7 +44,7 @@ impl Sums {
     pub(super) fn summary(
         &self,
         definition: &Definition,
-        scorer: &dyn Scorer,
+        scorer: Option<&dyn Scorer>,
         rows: usize,
         unit: Option<&str>,
     ) -> Value {
@@ -64,6 +64,7 @@ impl Sums {
             },
             "metrics": metrics,
         });
+        let Some(scorer) = scorer else { return summary };
         if !definition.pooled.is_empty() {
             summary["pooled"] = self.pooled(definition.pooled, scorer, draws).into();
         }

@@ -8,6 +8,8 @@ mod checkpoint;
 mod pace;
 mod recipe;
 #[cfg(feature = "candle")]
+mod room;
+#[cfg(feature = "candle")]
 mod run;
 
 pub use recipe::{
@@ -15,10 +17,11 @@ pub use recipe::{
     Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
 
-use super::chat::ChatSettings;
-use super::prompt::{Needed, Template, check_rows};
+use super::rows::{Needed, check_rows};
 use super::{Context, Form, Hints, Input, InputSource, InputSpec, Kind, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::prompt::Template;
+use crate::prompt::chat::ChatSettings;
 use crate::settings::{At, Decode, Schema, Seconds, Value, ValueKind, schema};
 
 crate::form! {
@@ -204,7 +207,8 @@ pub fn check(recipe: &TrainRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
         let adapter = recipe.lora.as_ref().map(run::adapter_config);
         let bits = recipe.base_precision.map_or(32, BasePrecision::bits);
         let need = |config: &_| Need::to_train(config, adapter.as_ref()).held_in(bits);
-        let memory = super::layers::check_memory("base", inputs, need);
+        let held = recipe.base_precision.is_none() && recipe.lora.is_some();
+        let memory = super::layers::check_memory("base", inputs, held, need);
         problems.chain(super::layers::check("base", adapter.as_ref(), inputs)).chain(memory)
     };
     problems.collect()

@@ -3,9 +3,9 @@
 //! Defaults are those of the paper's LoRA runs (arXiv 2310.14103), with one exception that is said where it stands.
 
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::prompt::Template;
 use crate::settings::{Decode, Schema, Value, ValueKind, schema};
-use crate::stage::Dtype;
-use crate::stage::prompt::Template;
+use crate::stage::{Dtype, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -72,6 +72,9 @@ crate::settings! {
         early_stopping: Option<EarlyStopping> = None,
         /// Which weights are kept in the end.
         keep: Keep = Keep::Best,
+        /// How many checkpoints are kept besides: the weights at the last multiples of `evaluate_every`, and at the end. They
+        /// are outputs, counted back: `train.NAME.checkpoint-1` is the last, `.checkpoint-2` the one before.
+        checkpoints: Option<u32> = None => 1..=8,
         /// What to do when there is no row.
         when_empty: WhenEmpty = WhenEmpty::Error,
     }
@@ -81,6 +84,12 @@ impl TrainRecipe {
     /// Whether the output is a model of its own, not an adapter that needs its base.
     pub fn is_whole(&self) -> bool {
         self.lora.is_none()
+    }
+
+    /// The kind's outputs without the checkpoints that are not kept.
+    pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
+        let kept = |output: &str| Kind::checkpoint(output).is_none_or(|number| number <= self.checkpoints.unwrap_or(0));
+        Kind::Train.outputs().iter().copied().filter(|(output, _)| kept(output)).collect()
     }
 }
 
@@ -248,6 +257,16 @@ crate::words! {
 }
 
 impl BasePrecision {
+    /// Its word in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Nf4 => "nf4",
+        }
+    }
+
     /// Bits of a weight.
     pub fn bits(self) -> u64 {
         match self {

@@ -2,10 +2,12 @@
 
 use super::checkpoint::{Keeper, Notes};
 use super::pace::Pace;
+use super::room::Room;
 use super::{
     BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
 use crate::engine::held::Precision;
+use crate::engine::memory;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
 use crate::engine::plain::{Plain, device};
 use crate::engine::prompt::PromptEncoder;
@@ -15,10 +17,10 @@ use crate::engine::train::{
     Watcher, sequences, steps_per_epoch, train,
 };
 use crate::engine::weights::{Weights, write};
+use crate::prompt::{Prompter, Template};
 use crate::row::{self, Row};
-use crate::stage::prompt::{Prompter, Template};
 use crate::stage::train::{Architecture, Keep};
-use crate::stage::{Context, Progress, write_json};
+use crate::stage::{Context, Kind, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
 use candle_core::DType;
 use serde_json::{Value, json};
@@ -106,11 +108,21 @@ fn learn<S: Arithmetic>(
     let trained = graph.parameters().iter().map(|parameter| parameter.var.elem_count()).sum();
     let held = graph.frozen_bytes() >> 20;
     context.events.log(format!("{weights} weights, {trained} learn; frozen linear layers take {held} MiB"));
+    let learning_sequences = sequences(examples, packing);
+    let room = Room {
+        config: graph.config(),
+        sequences: &learning_sequences,
+        micro_batch: config.micro_batch_size,
+        again: context.hints.checkpoint_blocks,
+        trained,
+    };
+    let memory = if graph.device().is_cpu() { memory::available() } else { device::free_memory(graph.device()) };
+    room.warning(memory).into_iter().for_each(|warning| context.events.warn(warning));
     let keeper = Keeper::new(context);
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
     let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;
     let mut watcher = Companion { graph: &graph, keeper, diary };
-    let mut outcome = train(&graph, examples, validation, &config, state, &mut watcher).map_err(|error| {
+    let outcome = train(&graph, examples, validation, &config, state, &mut watcher).map_err(|error| {
         let advice =
             "a smaller `micro_batch_size`, `checkpoint_blocks = true` or a `base_precision` of fewer bits take less";
         device::advised(error, advice)
@@ -118,10 +130,34 @@ fn learn<S: Arithmetic>(
     watcher.diary.finish()?;
     let sizes = Sizes { weights, trained, rows: learning };
     write_summary(context, &summary(&outcome, &sizes, examples, validation))?;
-    match graph.finish(std::mem::take(&mut outcome.values))? {
+    let save = |values, folder: &Path| match graph.finish(values)? {
         Trained::Adapter(adapter) => adapter.save(folder),
         Trained::Model(model) => save_whole(recipe, folder, &model, &tokenizer),
+    };
+    save(outcome.values, folder)?;
+    let mut recent = outcome.recent.into_iter().peekable();
+    for (number, folder) in checkpoints(recipe, context)? {
+        if recent.peek().is_some_and(|recent| recent.step == 0) {
+            let few = "the training had no more checkpoints";
+            context.events.warn(format!("`checkpoint-{number}` is what it began with: {few}"));
+        }
+        // The beginning stands for all that was before it.
+        let values = recent.next_if(|recent| recent.step > 0).or_else(|| recent.peek().cloned());
+        save(values.context("a checkpoint is missing")?.values, &folder)?;
     }
+    Ok(())
+}
+
+/// The folders of the checkpoints, made, each with its number.
+fn checkpoints(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Result<Vec<(u32, PathBuf)>> {
+    let outputs = recipe.outputs();
+    let numbered = outputs.iter().filter_map(|(output, path)| Some((Kind::checkpoint(output)?, path)));
+    let make = |(number, path): (u32, &&str)| {
+        let folder = context.output.join(path);
+        fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+        Ok((number, folder))
+    };
+    numbered.map(make).collect()
 }
 
 /// The settings of a new adapter.
@@ -171,9 +207,7 @@ impl Base {
         let precision = match recipe.base_precision {
             None if is_bf16 => Precision::Bf16,
             None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
-            Some(BasePrecision::Bf16) => Precision::Bf16,
-            Some(BasePrecision::Int8) => Precision::Int8,
-            Some(BasePrecision::Nf4) => Precision::Nf4,
+            Some(precision) => precision.into(),
         };
         Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
     }
@@ -347,6 +381,7 @@ fn train_config(recipe: &TrainRecipe, packing: Option<usize>, sequences: usize) 
         evaluate_every: recipe.evaluate_every.steps(per_epoch),
         patience: recipe.early_stopping.as_ref().map(|stopping| stopping.patience),
         keep_best: recipe.keep == Keep::Best,
+        keep_last: recipe.checkpoints.unwrap_or(0) as usize,
     }
 }
 
@@ -446,7 +481,7 @@ struct Sizes {
 }
 
 fn summary(outcome: &Outcome, sizes: &Sizes, examples: &[Example], validation: &[Example]) -> Value {
-    json!({
+    let mut summary = json!({
         "rows": sizes.rows,
         "validation_rows": validation.len(),
         "tokens": examples.iter().map(|example| example.ids.len()).sum::<usize>(),
@@ -458,7 +493,11 @@ fn summary(outcome: &Outcome, sizes: &Sizes, examples: &[Example], validation: &
         "stopped_early": outcome.stopped_early,
         "best_validation_loss": outcome.best.map(|(loss, _)| loss),
         "best_step": outcome.best.map(|(_, step)| step),
-    })
+    });
+    if !outcome.recent.is_empty() {
+        summary["checkpoint_steps"] = outcome.recent.iter().map(|recent| recent.step).collect();
+    }
+    summary
 }
 
 fn write_summary(context: &Context<'_>, summary: &Value) -> anyhow::Result<()> {
@@ -473,10 +512,14 @@ fn leave_unchanged(recipe: &TrainRecipe, context: &Context<'_>, start: &Start, f
     );
     create_metrics(context)?;
     write_summary(context, &json!({ "rows": 0, "steps": 0 }))?;
-    if let (true, Base::Learns(model)) = (recipe.is_whole(), &start.base) {
-        return save_whole(recipe, folder, model, &start.tokenizer);
+    let beside = checkpoints(recipe, context)?;
+    for folder in beside.iter().map(|(_, folder)| folder.as_path()).chain([folder]) {
+        match (recipe.is_whole(), &start.base) {
+            (true, Base::Learns(model)) => save_whole(recipe, folder, model, &start.tokenizer)?,
+            _ => write_json(&folder.join(UNCHANGED), &json!({ "reason": "there were no rows to train on" }))?,
+        }
     }
-    write_json(&folder.join(UNCHANGED), &json!({ "reason": "there were no rows to train on" }))
+    Ok(())
 }
 
 /// Writes a model of its own in HF layout.

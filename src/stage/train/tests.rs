@@ -107,7 +107,9 @@ fn settings_at_their_defaults_are_in_no_key() {
         entries.map(|(name, _)| name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(set(&recipe["lora"]), ["r", "alpha", "dropout", "targets"]);
-    for new in ["packing", "group_by_length", "base_precision", "learning_rate_floor", "validation_first"] {
+    for new in
+        ["packing", "group_by_length", "base_precision", "learning_rate_floor", "validation_first", "checkpoints"]
+    {
         assert!(!set(&recipe).contains(&new.to_string()), "{new}");
     }
 }

@@ -53,6 +53,11 @@ pub(super) fn find(name: &str) -> Result<Read> {
     })
 }
 
+/// Whether a `model_type` is one of these.
+pub(in crate::engine) fn is_decoder(name: &str) -> bool {
+    FAMILIES.iter().any(|(family, _)| *family == name)
+}
+
 /// A linear layer without a bias.
 const fn linear(name: &'static str) -> LinearName {
     LinearName { name, bias: false }

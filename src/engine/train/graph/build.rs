@@ -85,6 +85,8 @@ struct AdapterLearns<'a, S> {
     adapter: &'a mut Adapter,
     settings: AdapterConfig,
     seed: u64,
+    /// Whether what it gives is followed for its gradient.
+    learns: bool,
     parameters: Vec<Parameter>,
     slots: Vec<Slot>,
 }
@@ -98,7 +100,8 @@ impl<S: Arithmetic> AdapterLearns<'_, S> {
             _ => values,
         };
         let parameter = Parameter::new(name, shape, values, decays, self.arithmetic.device())?;
-        let tensor = parameter.var.as_tensor().clone();
+        let var = &parameter.var;
+        let tensor = if self.learns { var.as_tensor().clone() } else { var.as_detached_tensor() };
         self.parameters.push(parameter);
         self.slots.push(slot);
         Ok(Some(tensor))
@@ -261,23 +264,40 @@ impl<S: Arithmetic> Graph<S> {
     ) -> Result<Self> {
         let model = model.into();
         adapter.check_fits(&model.config)?;
-        let (mut graph, slots) = Self::under(arithmetic, model, &mut adapter, seed)?;
+        let (mut graph, slots) = Self::under(arithmetic, model, &mut adapter, seed, true)?;
         graph.goal = Goal::Adapter(Box::new(adapter), slots);
         Ok(graph)
     }
 
-    /// Nothing learns.
-    pub fn frozen_by(arithmetic: S, model: impl Into<Model<HeldLinear>>) -> Result<Self> {
-        Ok(Self::under(arithmetic, model.into(), &mut Adapter::none(), 0)?.0)
+    /// Nothing learns, not even the adapter, if there is one.
+    pub fn frozen_by(arithmetic: S, model: impl Into<Model<HeldLinear>>, adapter: Option<Adapter>) -> Result<Self> {
+        let model = model.into();
+        let mut adapter = adapter.unwrap_or_else(Adapter::none);
+        adapter.check_fits(&model.config)?;
+        Ok(Self::under(arithmetic, model, &mut adapter, 0, false)?.0)
     }
 
     /// A model under an adapter, whose numbers are taken out.
-    fn under(arithmetic: S, model: Model<HeldLinear>, adapter: &mut Adapter, seed: u64) -> Result<(Self, Vec<Slot>)> {
+    fn under(
+        arithmetic: S,
+        model: Model<HeldLinear>,
+        adapter: &mut Adapter,
+        seed: u64,
+        learns: bool,
+    ) -> Result<(Self, Vec<Slot>)> {
         let Model { config, embedding, positions, embedding_norm, projections, blocks, norm, head } = model;
         let settings = adapter.config.clone();
         let (parameters, slots) = (Vec::new(), Vec::new());
-        let mut learn =
-            AdapterLearns { arithmetic: &arithmetic, config: &config, adapter, settings, seed, parameters, slots };
+        let mut learn = AdapterLearns {
+            arithmetic: &arithmetic,
+            config: &config,
+            adapter,
+            settings,
+            seed,
+            learns,
+            parameters,
+            slots,
+        };
         let embedding = learn.table(config.layout.embedding, &embedding, config.shape.embedding_size)?;
         let positions = match (config.layout.positions, &positions) {
             (Some((name, _)), Some(table)) => Some(learn.table(name, table, config.shape.hidden_size)?),
@@ -311,10 +331,11 @@ impl<S: Arithmetic> Graph<S> {
     }
 
     /// The result with these numbers for the parameters, in their order.
-    pub fn finish(self, values: Vec<Vec<f32>>) -> Result<Trained> {
-        Ok(match self.goal {
+    pub fn finish(&self, values: Vec<Vec<f32>>) -> Result<Trained> {
+        Ok(match &self.goal {
             Goal::None => bail!("a graph in which nothing learns makes nothing"),
-            Goal::Model(mut model) => {
+            Goal::Model(model) => {
+                let mut model = model.clone();
                 for (weight, values) in model.parameters_mut().into_iter().zip(values) {
                     *weight.values = Arc::new(values);
                 }
@@ -324,7 +345,8 @@ impl<S: Arithmetic> Graph<S> {
                 }
                 Trained::Model(model)
             }
-            Goal::Adapter(mut adapter, slots) => {
+            Goal::Adapter(adapter, slots) => {
+                let mut adapter = adapter.clone();
                 for (slot, values) in slots.iter().zip(values) {
                     let values = match slot {
                         Slot::Saved(_, Some((inputs, outputs))) => transpose(&values, *inputs, *outputs),

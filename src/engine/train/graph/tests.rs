@@ -10,7 +10,7 @@ use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
 use crate::engine::weights::transpose;
-use crate::stage::prompt::Template;
+use crate::prompt::Template;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
 
@@ -148,6 +148,7 @@ fn steady(steps: u64, batch_size: usize) -> TrainConfig {
         evaluate_every: 1,
         patience: None,
         keep_best: false,
+        keep_last: 0,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Messages → what is sent to the API.
 
 use super::{ApiRecipe, Limit, Omitted};
-use crate::stage::chat::Message;
+use crate::prompt::chat::Message;
 use serde_json::{Map, Value, json};
 
 /// The body of the call for the so-manieth answer.

@@ -22,9 +22,10 @@ pub use model::{ApiHints, Limit, Omitted, Price};
 
 use super::{PredictForm, Sample, StopTexts};
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::prompt::Template;
+use crate::prompt::chat::ChatSettings;
 use crate::settings::{At, Fields, Group as _, Setting, Table};
-use crate::stage::chat::ChatSettings;
-use crate::stage::prompt::{Template, check_each};
+use crate::stage::rows::check_each;
 use crate::stage::{Context, Form, Hints, Input, InputSource, InputSpec, Recipe, Stage};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;

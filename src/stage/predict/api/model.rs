@@ -31,9 +31,9 @@ crate::settings! {
     pub struct ApiHints {
         /// Questions that are on their way at once.
         concurrency: u32 = 8 => 1..=1024,
-        /// Questions per minute, of each prediction; for all together there is `requests_per_second` in `[limits]`.
+        /// Questions per minute to this address, of all predictions of the project together.
         requests_per_minute: Option<f64> = None => 0.001..=1e9,
-        /// Tokens of questions and answers per minute, of each prediction.
+        /// Tokens of questions and answers per minute, likewise.
         tokens_per_minute: Option<f64> = None => 0.001..=1e12,
         /// A question that is not answered within this time is asked again.
         timeout: Seconds = Seconds(120.0),

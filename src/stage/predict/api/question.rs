@@ -1,9 +1,9 @@
 //! A row → the messages of a question.
 
 use super::ApiRecipe;
+use crate::prompt::chat::{Dialect, Message, messages, put_first};
+use crate::prompt::{Prompter, Template};
 use crate::row::Row;
-use crate::stage::chat::{Dialect, Message, messages, put_first};
-use crate::stage::prompt::{Prompter, Template};
 use anyhow::ensure;
 
 /// Makes questions of rows.

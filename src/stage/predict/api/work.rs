@@ -3,7 +3,7 @@
 use super::body::body;
 use super::question::Asker;
 use super::{ApiHints, ApiRecipe, KEY};
-use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Tokens, Told};
+use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Till, Tokens, Told};
 use crate::row::{self, Row};
 use crate::settings::Seconds;
 use crate::stage::{Context, Progress, write_json};
@@ -98,19 +98,19 @@ fn settings(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<Setting
         let value = context.means.secrets.get(name).with_context(|| format!("the secret `{name}` has not come"))?;
         key.0.insert(name.clone(), value.clone());
     }
-    // The slower of what the API allows and of what all jobs may.
-    let rates = [requests_per_minute.map(|rate| rate / 60.0), context.means.requests_per_second];
     let Seconds(timeout) = *timeout;
     Ok(Settings {
         endpoint: recipe.api.clone(),
         model: recipe.model.clone(),
         key,
         concurrency: *concurrency as usize,
-        requests_per_second: rates.into_iter().flatten().reduce(f64::min),
+        requests_per_second: context.means.requests_per_second,
+        requests_per_minute: *requests_per_minute,
         tokens_per_minute: *tokens_per_minute,
         timeout: Duration::from_secs_f64(timeout.max(0.001)),
         price: price.as_ref().map(|price| Price { input: price.input, output: price.output }),
         max_cost: *max_cost,
+        till: context.means.max_cost.clone().map(|(most, file)| Till { file, most }),
         pause: PAUSE,
     })
 }

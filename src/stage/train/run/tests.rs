@@ -171,6 +171,71 @@ fn a_chain_of_a_new_model_and_two_adapters() {
     assert_ne!(files["metrics.jsonl"], second["metrics.jsonl"], "the first adapter is not under the second");
 }
 
+#[test]
+fn the_last_checkpoints_are_kept_and_survive_a_break() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&new_model(), &[input("data", rows(folder.path(), 10))], &folder.path().join("base")).unwrap();
+    let base = folder.path().join("base/model");
+    let inputs = [
+        input("data", rows(folder.path(), 20)),
+        input("validation", rows(folder.path(), 9)),
+        input("base.0", base.clone()),
+    ];
+    let with = |steps: u64, more: &str| {
+        recipe(&format!(
+            "data = {{ train = 'a', validation = 'b' }}\nbase = 'b'\nmax_steps = {steps}\nbatch_size = 2\nlora = {{}}\n\
+             schedule = 'constant'\nkeep = 'last'\nevaluate_every = {{ epochs = 0, min = 2 }}\nwhen_empty = 'base'\n{more}"
+        ))
+    };
+    let weights = |name: &str, at: &str| fs::read(folder.path().join(name).join(at).join("adapter_model.safetensors"));
+    let (files, _) = run(&with(7, "checkpoints = 3"), &inputs, &folder.path().join("seven")).unwrap();
+    let summary: Value = serde_json::from_slice(&files["summary.json"]).unwrap();
+    assert_eq!(summary["checkpoint_steps"], json!([7, 6, 4]));
+    // What is kept beside the model changes nothing of it.
+    let (plain, _) = run(&with(7, ""), &inputs, &folder.path().join("plain")).unwrap();
+    assert_eq!(files["model/adapter_model.safetensors"], plain["model/adapter_model.safetensors"]);
+    assert!(!folder.path().join("plain/checkpoint-1").exists());
+    assert_eq!(weights("seven", "checkpoint-1").unwrap(), files["model/adapter_model.safetensors"]);
+    for (steps, checkpoint) in [(6, "checkpoint-2"), (4, "checkpoint-3")] {
+        let name = format!("{steps} steps");
+        run(&with(steps, ""), &inputs, &folder.path().join(&name)).unwrap();
+        assert_eq!(weights("seven", checkpoint).unwrap(), weights(&name, "model").unwrap(), "{checkpoint}");
+        Model::load(&[&base, &folder.path().join("seven").join(checkpoint)]).unwrap();
+    }
+    // Stopped after step five, and gone on.
+    let earlier = Earlier { unfinished: Some(folder.path().join("unfinished")), ..Earlier::default() };
+    let attempt = |name: &str, patience: u32| {
+        let (output, events, hints, means) =
+            (folder.path().join(name), Heard::default(), Hints::default(), Means::default());
+        fs::create_dir(&output).unwrap();
+        events.patience.set(patience);
+        let context = Context {
+            inputs: &inputs,
+            output: &output,
+            hints: &hints,
+            earlier: &earlier,
+            means: &means,
+            events: &events,
+        };
+        execute(&with(7, "checkpoints = 3"), &context)
+    };
+    assert!(attempt("stopped", 5).is_err());
+    attempt("resumed", 0).unwrap();
+    for checkpoint in ["checkpoint-1", "checkpoint-2", "checkpoint-3"] {
+        assert_eq!(weights("resumed", checkpoint).unwrap(), weights("seven", checkpoint).unwrap(), "{checkpoint}");
+    }
+    // Before the first there is the beginning, which is the base.
+    let (_, heard) = run(&with(2, "checkpoints = 3"), &inputs, &folder.path().join("two")).unwrap();
+    assert_eq!(heard.warnings.borrow().len(), 2, "{:?}", heard.warnings);
+    assert!(heard.warnings.borrow()[0].contains("`checkpoint-2` is what it began with"), "{:?}", heard.warnings);
+    assert_eq!(weights("two", "checkpoint-2").unwrap(), weights("two", "checkpoint-3").unwrap());
+    let began = Model::load(&[&base, &folder.path().join("two/checkpoint-3")]).unwrap();
+    assert_eq!(began.tensors(), Model::load(&[&base]).unwrap().tensors());
+    let none = [input("data", rows(folder.path(), 0)), inputs[2].clone()];
+    run(&with(7, "checkpoints = 2"), &none, &folder.path().join("none")).unwrap();
+    assert!(folder.path().join("none/checkpoint-2/unchanged.json").exists());
+}
+
 /// A training of every setting goes through its files, and `checkpoint_blocks` changes no byte.
 #[test]
 fn trainings_with_other_settings_write_what_can_be_read() {

@@ -102,7 +102,7 @@ fn answers_are_those_of_transformers() {
 #[test]
 fn answers_of_devices_are_those_of_transformers() {
     finish(all().iter().map(|golden| {
-        let decoder = DeviceDecoder::new(&golden.model(), super::plain::plain(DType::F32)).unwrap();
+        let decoder = DeviceDecoder::new(&golden.model(), None, super::plain::plain(DType::F32)).unwrap();
         check_answers(golden, &decoder, false)
     }));
 }
@@ -153,7 +153,7 @@ fn check_answers<D: AllLogits>(golden: &Golden, decoder: &D, exact: bool) -> Rep
 #[test]
 fn pieces_and_steps_of_devices_give_the_same() {
     for golden in all() {
-        let decoder = DeviceDecoder::new(&golden.model(), super::plain::plain(DType::F32)).unwrap();
+        let decoder = DeviceDecoder::new(&golden.model(), None, super::plain::plain(DType::F32)).unwrap();
         let rows = golden.rows_from_starts();
         let rows = [&rows[0], &rows[1]];
         let whole = rows.map(|row| all_logits(&decoder, std::slice::from_ref(row)));
