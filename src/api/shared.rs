@@ -33,7 +33,10 @@ impl SharedPace {
     /// Begins a call of so many tokens, if it is time for it; else says how long to wait.
     pub(super) fn begin(&self, tokens: u64) -> Result<(), Duration> {
         self.change(|times, now| match self.pace.delay(times, now) {
-            Duration::ZERO => Ok(self.pace.begin(times, now, tokens)),
+            Duration::ZERO => {
+                self.pace.begin(times, now, tokens);
+                Ok(())
+            }
             delay => Err(delay),
         })
     }

@@ -35,6 +35,11 @@ pub(super) enum Command {
     },
     /// Print the JSON Schema of manifests, for editors: begin a manifest with `#:schema FILE`
     Schema,
+    /// List the scorers; or show the metrics and settings of one
+    Scorers {
+        /// Which
+        name: Option<String>,
+    },
     /// Check a manifest and its data; run nothing
     Check(Manifest),
     /// Show what a run would do, why, and how long it may take

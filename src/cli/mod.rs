@@ -25,6 +25,7 @@ mod project;
 mod root;
 mod run;
 mod runs;
+mod scorers;
 mod set;
 mod share;
 mod snapshot;
@@ -122,6 +123,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             out::json(&crate::manifest::schema());
             Ok(Exit::Done)
         }
+        Command::Scorers { name } => scorers::show(name.as_deref(), json),
         Command::Check(manifest) => overview::check(&load(&manifest)?, json),
         Command::Plan { manifest, wanted, check } => overview::plan(&load(&manifest)?, &wanted, check, json),
         Command::Fetch(what) => hub::fetch(&what, &caching, &hub, json),

@@ -8,7 +8,6 @@ use crate::key::Digest;
 use crate::plan::{self, Cost, Estimate, History, Plan, Status};
 use crate::record::moment;
 use crate::settings::Bytes;
-use crate::stage::Recipe;
 use crate::store::Worker;
 use jiff::Timestamp;
 use serde_json::json;
@@ -270,7 +269,7 @@ fn describe(project: &Project, status: &Status) -> String {
 
 /// What would be paid for.
 fn asks(project: &Project, node: usize, status: &Status, plan: &Plan) -> String {
-    let Recipe::Api(recipe) = &project.pipeline.instances[node].recipe else { return String::new() };
+    let Some(recipe) = project.pipeline.instances[node].recipe.api() else { return String::new() };
     match calls(project, node, status, plan) {
         Some(number) => format!(
             "; asks `{}` up to {}",

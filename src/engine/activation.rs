@@ -32,7 +32,9 @@ impl Activation {
     }
 
     /// `out = f(x)`.
+    #[inline(always)]
     pub fn apply(self, out: &mut [f32], x: &[f32]) {
+        #[inline(always)]
         fn each(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
             for (out, x) in out.iter_mut().zip(x) {
                 *out = f(*x);
@@ -105,7 +107,7 @@ impl Activation {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
@@ -118,7 +120,7 @@ fn silu_slope(x: f32) -> (f32, f32) {
 }
 
 /// The error function to about 1 unit in the last place, without branches (N. Juffa's polynomials).
-#[inline]
+#[inline(always)]
 fn erf(x: f32) -> f32 {
     let (t, s) = (x.abs(), x * x);
     let r = -1.728_534_7e-5 * t + 3.831_971_3e-4;
@@ -131,12 +133,12 @@ fn erf(x: f32) -> f32 {
 }
 
 /// Φ of the normal distribution.
-#[inline]
+#[inline(always)]
 fn normal(x: f32) -> f32 {
     0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-#[inline]
+#[inline(always)]
 fn gelu(x: f32) -> f32 {
     x * normal(x)
 }
@@ -153,7 +155,7 @@ fn gelu_slope(x: f32) -> (f32, f32) {
 const TWICE_ROOT: f32 = 2.0 * 0.797_884_6;
 const CUBE: f32 = 0.044_715;
 
-#[inline]
+#[inline(always)]
 fn gelu_tanh(x: f32) -> f32 {
     x * sigmoid(TWICE_ROOT * (x + CUBE * x * x * x))
 }
@@ -165,7 +167,7 @@ fn gelu_tanh_slope(x: f32) -> (f32, f32) {
     (value, share + value * (1.0 - share) * TWICE_ROOT * (1.0 + 3.0 * CUBE * x * x))
 }
 
-#[inline]
+#[inline(always)]
 fn relu(x: f32) -> f32 {
     x.max(0.0)
 }
@@ -175,7 +177,7 @@ fn relu_slope(x: f32) -> (f32, f32) {
     (x.max(0.0), if x > 0.0 { 1.0 } else { 0.0 })
 }
 
-#[inline]
+#[inline(always)]
 fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }

@@ -24,7 +24,7 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
 
 /// `e^x` to about 2 units in the last place, without branches (the polynomial of Cephes' `expf`). The same bits on every
 /// machine, which the C library's `expf` does not promise.
-#[inline]
+#[inline(always)]
 pub fn exp(x: f32) -> f32 {
     // ln 2 in two parts, the first with few enough bits that its products are exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -46,7 +46,7 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// `1 / (1 + e^-x)`.
-#[inline]
+#[inline(always)]
 pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
@@ -63,7 +63,10 @@ pub fn soft_cap_slope(y: f32, cap: f32) -> f32 {
     1.0 - tanh * tanh
 }
 
+// What is inlined always becomes part of functions that are compiled for wider registers.
+
 /// Replaces scores by their softmax; returns the logarithm of the sum of their exponentials.
+#[inline(always)]
 pub fn softmax(row: &mut [f32]) -> f32 {
     let max = row.iter().fold(f32::NEG_INFINITY, |max, value| max.max(*value));
     let mut lanes = [0.0f32; LANES];
@@ -150,7 +153,7 @@ impl NormKind {
     }
 
     /// The norm of one row, without the bias; `factors` are those of [`Self::factors`].
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, out: &mut [f32], x: &[f32], factors: &[f32], eps: f32) {
         match self {
             NormKind::Rms | NormKind::RmsPlusOne => rms_norm(out, x, factors, eps),
@@ -178,6 +181,7 @@ impl NormKind {
 }
 
 /// Mean, and `1 / sqrt(variance + eps)`.
+#[inline(always)]
 #[expect(clippy::cast_precision_loss, reason = "widths are far below 2^24")]
 fn moments(x: &[f32], eps: f32) -> (f32, f32) {
     let width = x.len() as f32;
@@ -197,6 +201,7 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (squares.iter().sum::<f32>() / width + eps).sqrt())
 }
 
+#[inline(always)]
 fn layer_norm(out: &mut [f32], x: &[f32], weight: &[f32], eps: f32) {
     let (mean, scale) = moments(x, eps);
     for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
@@ -226,6 +231,7 @@ fn layer_norm_weight_backward(dweight: &mut [f32], x: &[f32], grad: &[f32], eps:
 }
 
 /// `row += bias` for every row.
+#[inline(always)]
 pub fn add_to_rows(rows: &mut [f32], bias: &[f32]) {
     for row in rows.chunks_exact_mut(bias.len()) {
         row.iter_mut().zip(bias).for_each(|(value, bias)| *value += bias);

@@ -119,8 +119,8 @@ fn shortened(text: &str, longest: usize) -> String {
 impl Job {
     /// Does the job in this process.
     fn execute(&self, means: &Means, events: &dyn crate::stage::Events) -> anyhow::Result<()> {
-        let Self { inputs, output, hints, earlier, .. } = self;
-        let context = Context { inputs, output, hints, earlier, means, events };
+        let Self { inputs, output, hints, earlier, root, .. } = self;
+        let context = Context { inputs, output, hints, earlier, means, root, events };
         crate::stage::execute(&self.recipe, &context)
     }
 }

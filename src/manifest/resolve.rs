@@ -56,8 +56,14 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
         let root = Value { kind: ValueKind::Table(stage.table.clone()), span: stage.span };
         visit(&root, &parts, None, &mut |value, gather| {
             let Some(text) = value.as_str() else { return };
-            // What cannot be read as a reference is reported when the settings are decoded.
-            if let Ok(Some(reference)) = Reference::parse(text)
+            let read = Reference::parse(text);
+            // What cannot be read as a reference is reported when the settings are decoded; but then it could be one.
+            if read.is_err() && text.contains('{') {
+                let message = format!("`{text}`: which stage is meant cannot depend on a placeholder");
+                let hint = "an axis picks the instances of a stage by itself; a placeholder may name the output";
+                problems.push(Diagnostic::at(value.span, message).hint(hint));
+            }
+            if let Ok(Some(reference)) = read
                 && let Some(stage) = find(document, &reference, value.span, problems)
             {
                 found.push(Written { stage, reference, gather, span: value.span });

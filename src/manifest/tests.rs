@@ -138,6 +138,20 @@ fn references_meet_on_equal_values() {
 }
 
 #[test]
+fn a_placeholder_may_name_an_output_but_no_stage() {
+    let text = "titer = 1\n[axes]\nback = [1, 2]\n[mix.a]\nsources = [{ path = \"a.jsonl\" }]\n\
+                [train.t1]\ndata = \"mix.a\"\nbase = \"m\"\nlora = {}\ncheckpoints = 2\n\
+                [predict.p]\nmodel = \"train.t1.checkpoint-{back}\"\ndata = \"mix.a\"\n";
+    let pipeline = load(text).unwrap();
+    assert_eq!(sources_of(&pipeline, "predict.p[back=2]")[1], "model.1 = train.t1.checkpoint-2");
+    let error = load(&text.replace("train.t1.checkpoint-{back}", "train.t{back}")).unwrap_err();
+    assert!(error.contains("which stage is meant cannot depend on a placeholder"), "{error}");
+    let error = load(&text.replace("checkpoints = 2\n", "checkpoints = 1\n")).unwrap_err();
+    assert!(error.contains("`train.t1` keeps no `checkpoint-2`"), "{error}");
+    assert!(error.contains("give `train.t1` the setting `checkpoints = 2`"), "{error}");
+}
+
+#[test]
 fn only_narrows_a_stage_and_what_reads_it() {
     let text = manifest().replace("[train.second]\n", "[train.second]\nonly = { n = 20 }\n");
     let pipeline = load(&text).unwrap();

@@ -3,17 +3,17 @@
 use super::rows::file_of;
 use super::{Known, Resolver};
 use crate::row;
-use crate::stage::Recipe;
 
 /// The most calls that an instance makes when it runs: one for each answer. Those whose replies are in the ledger are not
 /// made. `known` are the records of what it reads; none, if it asks no API or its rows are not known yet.
 pub fn calls(resolver: &Resolver<'_>, node: usize, known: &Known) -> Option<u64> {
-    let Recipe::Api(recipe) = &resolver.pipeline.instances[node].recipe else { return None };
+    let recipe = &resolver.pipeline.instances[node].recipe;
+    recipe.api()?;
     let materials = resolver.materials(node, known).ok()?;
-    let mut rows = 0;
-    for material in materials.iter().filter(|material| material.role == "data") {
+    let mut rows = Vec::new();
+    for material in materials.iter().filter(|material| ["data", "predictions"].contains(&material.role.as_str())) {
         let (path, like) = file_of(resolver.store, material)?;
-        rows += row::read_as(&path, &like, &material.name).ok()?.count() as u64;
+        rows.push(row::read_as(&path, &like, &material.name).ok()?);
     }
-    Some(rows * u64::from(recipe.samples.unwrap_or(1)))
+    recipe.calls(rows.into_iter().flatten().filter_map(|item| item.ok().map(|(_, row)| row)))
 }

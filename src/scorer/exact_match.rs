@@ -1,11 +1,9 @@
 //! Exact match, with the options of HF evaluate's metric of that name.
 
+use super::python_regex::{self, Pattern};
 use super::text::is_space;
-use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, python_regex};
-use crate::diagnostic::Problems;
-use crate::settings::{Decode, Schema, Value};
+use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use fancy_regex::Regex;
-use serde::{Deserialize, Serialize};
 
 /// The line in the table.
 pub const DEFINITION: Definition = Definition {
@@ -37,34 +35,11 @@ crate::settings! {
     }
 }
 
-/// A regular expression in Python's syntax that is known to compile.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Pattern(String);
-
-impl Decode for Pattern {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let text = String::decode(value, problems)?;
-        match python_regex::compile(&text) {
-            Ok(_) => Some(Self(text)),
-            Err(error) => {
-                problems.at(value.span, format!("{error:#}"));
-                None
-            }
-        }
-    }
-
-    fn schema() -> Schema {
-        String::schema()
-    }
-}
-
 impl Params for ExactMatchParams {
     type Scorer = ExactMatch;
 
     fn scorer(self) -> anyhow::Result<ExactMatch> {
-        let compile = |pattern: &Pattern| python_regex::compile(&pattern.0);
-        let regexes = self.regexes_to_ignore.iter().map(compile).collect::<anyhow::Result<_>>()?;
+        let regexes = self.regexes_to_ignore.iter().map(Pattern::compile).collect::<anyhow::Result<_>>()?;
         Ok(ExactMatch { regexes, params: self })
     }
 }

@@ -4,28 +4,42 @@
 //! where a metric is one of all rows together (a corpus BLEU), it says what each row adds to it. It knows nothing of files
 //! or stages; that is what makes its numbers comparable with those of the reference programs.
 
+mod answer_words;
 pub mod bertscore;
 pub mod bleu;
+pub mod cer;
 pub mod chrf;
+pub mod command;
 mod cut;
+mod edits;
 pub mod exact_match;
 mod grams;
+pub mod judge;
+pub mod labels;
 pub mod meteor;
 mod models;
 mod overlap;
+pub mod paper;
 mod porter;
+mod python_literal;
 mod python_regex;
 pub mod reward;
 pub mod rouge;
+pub mod rules;
 pub mod sacrebleu;
 pub mod sbert;
 mod signature;
+pub mod squad;
+pub mod squad_v2;
+mod subsequence;
 #[cfg(feature = "candle")]
 mod taken;
 pub mod ter;
 mod text;
 pub mod token_f1;
 mod unicode;
+pub mod wer;
+mod words;
 
 use crate::diagnostic::Problems;
 use crate::row::Row;
@@ -33,20 +47,31 @@ use crate::settings::{Fields, Group, Setting};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::marker::PhantomData;
+use std::path::Path;
 
 /// Every scorer, in the order in which messages list them.
 pub const ALL: &[Definition] = &[
     bertscore::DEFINITION,
     bleu::DEFINITION,
+    cer::DEFINITION,
     chrf::DEFINITION,
+    command::DEFINITION,
     exact_match::DEFINITION,
+    judge::DEFINITION,
+    labels::DEFINITION,
     meteor::DEFINITION,
+    paper::DEFINITION,
     reward::DEFINITION,
     rouge::DEFINITION,
+    rules::DEFINITION,
     sacrebleu::DEFINITION,
     sbert::DEFINITION,
+    squad::DEFINITION,
+    squad_v2::DEFINITION,
     ter::DEFINITION,
     token_f1::DEFINITION,
+    wer::DEFINITION,
 ];
 
 /// What can be said of a scorer before it is given its parameters.
@@ -60,7 +85,7 @@ pub struct Definition {
     pub summary: &'static str,
     /// Where the definition comes from, and what its values are equal to.
     pub source: &'static str,
-    /// What it yields for each row, in the order of [`Scored::values`].
+    /// What it yields for each row, in the order of [`Scored::values`]. None: its parameter `metrics` names them.
     pub metrics: &'static [Metric],
     /// What it yields for all rows together, in the order of [`Scorer::pool`].
     pub pooled: &'static [Metric],
@@ -81,6 +106,8 @@ pub enum Work {
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
     /// It reads texts by a model, many at a time.
     Model(ByModel),
+    /// It asks another model, behind an API.
+    Judge,
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -161,11 +188,22 @@ impl Scored {
 /// It may keep what helps it from row to row (buffers, labels that it has met), but what it says of a row does not depend
 /// on the rows before.
 pub trait Scorer {
+    /// Told before the first row: where the project's files lie.
+    fn settle(&mut self, _root: &Path) {}
+
     /// What it says of a row.
     ///
     /// # Errors
     /// If the texts are more than the scorer can take, or a column that it looks at is missing.
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored>;
+
+    /// Told behind the last row.
+    ///
+    /// # Errors
+    /// If something was wrong that shows itself now only.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
 
     /// Adds what a row counts to the sums over rows, `times` times (a bootstrap draws rows several times, or never). `sums`
     /// is empty before the first.
@@ -206,11 +244,20 @@ impl Definition {
         (self.settings)()
     }
 
+    /// The names of what it yields for each row with these parameters.
+    pub fn metric_names(&self, params: &serde_json::Value) -> Vec<String> {
+        if !self.metrics.is_empty() {
+            return self.metrics.iter().map(|metric| metric.name.to_string()).collect();
+        }
+        let named = params.get("metrics").and_then(serde_json::Value::as_array);
+        named.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)).collect()
+    }
+
     /// What it needs of models, if it reads texts by one.
     pub fn by_model(&self) -> Option<&ByModel> {
         match &self.work {
             Work::Model(by_model) => Some(by_model),
-            Work::Rows(_) => None,
+            Work::Rows(_) | Work::Judge => None,
         }
     }
 }
@@ -221,18 +268,34 @@ trait Params: Group + Serialize + DeserializeOwned {
     fn scorer(self) -> anyhow::Result<Self::Scorer>;
 }
 
-/// The parameters of a scorer that has none.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct NoParams {}
+/// A scorer without parameters.
+trait Plain: Scorer + Sized + 'static {
+    fn new() -> anyhow::Result<Self>;
+}
 
-impl Group for NoParams {
+/// The parameters of a [`Plain`] scorer.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields, bound = "")]
+struct NoParams<S> {
+    #[serde(skip)]
+    scorer: PhantomData<S>,
+}
+
+impl<S> Group for NoParams<S> {
     fn read(_: &mut Fields<'_>, _: &mut Problems) -> Option<Self> {
-        Some(Self {})
+        Some(Self { scorer: PhantomData })
     }
 
     fn settings() -> Vec<Setting> {
         Vec::new()
+    }
+}
+
+impl<S: Plain> Params for NoParams<S> {
+    type Scorer = S;
+
+    fn scorer(self) -> anyhow::Result<S> {
+        S::new()
     }
 }
 

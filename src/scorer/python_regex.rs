@@ -4,12 +4,43 @@
 //! more, its word characters are letters and numbers of Unicode and `_`, `$` also stands before a last line break, and
 //! a `[` within a class is nothing special. What cannot be compiled is an error, never something else in silence.
 
+use crate::diagnostic::Problems;
+use crate::settings::{Decode, Schema, Value};
 use anyhow::Context as _;
-use fancy_regex::Regex;
+use fancy_regex::{Captures, Regex};
+use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 
 const SPACE: &str = r"\s\x1C-\x1F";
 const WORD: &str = r"\p{L}\p{N}_";
+
+/// A regular expression in Python's syntax that is known to compile.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Pattern(String);
+
+impl Pattern {
+    pub(super) fn compile(&self) -> anyhow::Result<Regex> {
+        compile(&self.0)
+    }
+}
+
+impl Decode for Pattern {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let text = String::decode(value, problems)?;
+        match compile(&text) {
+            Ok(_) => Some(Self(text)),
+            Err(error) => {
+                problems.at(value.span, format!("{error:#}"));
+                None
+            }
+        }
+    }
+
+    fn schema() -> Schema {
+        String::schema()
+    }
+}
 
 /// The expression `pattern` of Python's.
 pub(super) fn compile(pattern: &str) -> anyhow::Result<Regex> {
@@ -25,6 +56,26 @@ pub(super) fn remove(regex: &Regex, text: &str) -> anyhow::Result<String> {
 pub(super) fn replace(regex: &Regex, text: &str, replacement: &str) -> anyhow::Result<String> {
     let replaced = regex.try_replacen(text, 0, fancy_regex::NoExpand(replacement));
     Ok(replaced.with_context(|| format!("pattern `{}`", regex.as_str()))?.into_owned())
+}
+
+/// What the first match in `text` captures: its first group, or all of it if the expression has none. `None` without a
+/// match, or if the group took no part in it.
+pub(super) fn capture<'a>(regex: &Regex, text: &'a str) -> anyhow::Result<Option<&'a str>> {
+    let captures = regex.captures(text).with_context(|| format!("pattern `{}`", regex.as_str()))?;
+    Ok(captures.and_then(|captures| group(&captures)))
+}
+
+/// What the last match in `text` captures.
+pub(super) fn last_capture<'a>(regex: &Regex, text: &'a str) -> anyhow::Result<Option<&'a str>> {
+    let mut last = None;
+    for captures in regex.captures_iter(text) {
+        last = Some(captures.with_context(|| format!("pattern `{}`", regex.as_str()))?);
+    }
+    Ok(last.and_then(|captures| group(&captures)))
+}
+
+fn group<'a>(captures: &Captures<'a>) -> Option<&'a str> {
+    captures.get(captures.len().min(2) - 1).map(|group| group.as_str())
 }
 
 fn translate(pattern: &str) -> String {

@@ -1,5 +1,8 @@
 //! Values of the reference programs, row by row. `tests/golden/scorers/README.md` says how they were made.
 
+mod answers;
+mod heuristics;
+mod labels;
 mod overlap;
 
 use super::*;
@@ -134,10 +137,19 @@ fn token_f1_equals_squad_s() {
     });
 }
 
-/// The parameters that a scorer has when a manifest gives none.
+/// The parameters of a scorer that a manifest gives no more of than it must.
 fn default_params(definition: &Definition) -> Value {
-    let (table, span) = (crate::settings::Table::default(), crate::diagnostic::Span { file: 0, start: 0, end: 0 });
-    definition.read_params(&mut Fields::of_table(&table, span), &mut Problems::default()).unwrap()
+    let mut problems = Problems::default();
+    let settings = match definition.name {
+        "command" => {
+            r#"command = ["sh", "-c", "while read -r line; do echo '{\"a\": 1, \"b\": 2}'; done"]
+            metrics = ["a", "b"]"#
+        }
+        "rules" => "steps = [{ equal = \"text\" }]",
+        _ => "",
+    };
+    let settings = crate::settings::parse(settings, 0, &mut problems).unwrap();
+    definition.read_params(&mut Fields::of(&settings, &mut problems).unwrap(), &mut problems).unwrap()
 }
 
 /// A scorer that looks at rows, with those parameters.
@@ -154,9 +166,11 @@ fn names_are_unique_and_values_match_the_metrics() {
         assert!(ALL[..number].iter().all(|other| other.name != definition.name));
         // Those by models are beside their references, and judges have none.
         let Work::Rows(build) = definition.work else { continue };
-        let mut scorer = build(default_params(definition)).unwrap();
+        let params = default_params(definition);
+        let names = definition.metric_names(&params);
+        let mut scorer = build(params).unwrap();
         let scored = score(&mut *scorer, "a b", "a c");
-        assert_eq!(scored.values.len(), definition.metrics.len(), "{}", definition.name);
+        assert_eq!(scored.values.len(), names.len(), "{}", definition.name);
         let mut sums = Vec::new();
         scorer.add(&mut sums, &scored.counts, 1.0);
         assert_eq!(scorer.pool(&sums).len(), definition.pooled.len(), "{}", definition.name);

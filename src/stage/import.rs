@@ -52,9 +52,9 @@ fn check_rows(recipe: &Recipe, given: &Given, axes: &BTreeSet<&str>) -> Result<(
 }
 
 /// The metrics that the scorer of a score stage gives.
-fn metrics(recipe: &Recipe) -> Option<Vec<&'static str>> {
+fn metrics(recipe: &Recipe) -> Option<Vec<String>> {
     let Recipe::Score(recipe) = recipe else { return None };
-    scorer::find(&recipe.scorer).map(|scorer| scorer.metrics.iter().map(|metric| metric.name).collect())
+    scorer::find(&recipe.scorer).map(|scorer| scorer.metric_names(&recipe.params))
 }
 
 /// What a command writes is the person's own; what titer's work writes has a known form.
@@ -62,7 +62,7 @@ fn check_row(
     recipe: &Recipe,
     output: &str,
     row: &Row,
-    metrics: Option<&[&str]>,
+    metrics: Option<&[String]>,
     axes: &BTreeSet<&str>,
 ) -> Result<(), String> {
     let needed: &[&str] = match recipe {
@@ -82,12 +82,12 @@ fn check_row(
     }
 }
 
-fn check_scores(row: &Row, metrics: &[&str]) -> Result<(), String> {
+fn check_scores(row: &Row, metrics: &[String]) -> Result<(), String> {
     let name = score::SCORES;
     let Some(Json::Object(scores)) = row.get(name) else {
         return Err(format!("the column `{name}` is missing: an object with a number (or null) per metric"));
     };
-    if let Some(metric) = metrics.iter().find(|metric| !scores.contains_key(**metric)) {
+    if let Some(metric) = metrics.iter().find(|metric| !scores.contains_key(*metric)) {
         let known: Vec<&str> = scores.keys().map(String::as_str).collect();
         return Err(format!("`{name}` has no `{metric}`: it has {}", known.join(", ")));
     }

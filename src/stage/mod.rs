@@ -140,9 +140,27 @@ impl Recipe {
         }
     }
 
+    /// Who is asked, if the work is done by a model behind an API.
+    pub fn api(&self) -> Option<&predict::ApiRecipe> {
+        match self {
+            Recipe::Api(recipe) => Some(recipe),
+            Recipe::Score(recipe) => recipe.api.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// How often an API is asked for these rows, at most; `None`: it asks none.
+    pub fn calls(&self, rows: impl Iterator<Item = crate::row::Row>) -> Option<u64> {
+        match self {
+            Recipe::Api(recipe) => Some(rows.count() as u64 * u64::from(recipe.samples.unwrap_or(1))),
+            Recipe::Score(recipe) => recipe.calls(rows),
+            _ => None,
+        }
+    }
+
     /// Whether the work is done elsewhere, for money.
     pub fn asks_an_api(&self) -> bool {
-        matches!(self, Recipe::Api(_))
+        self.api().is_some()
     }
 
     /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
@@ -150,7 +168,7 @@ impl Recipe {
     pub fn is_heavy(&self) -> bool {
         match self {
             Recipe::Train(_) | Recipe::Predict(_) | Recipe::Api(_) => true,
-            Recipe::Score(recipe) => recipe.is_by_model(),
+            Recipe::Score(recipe) => recipe.is_by_model() || recipe.api.is_some(),
             _ => false,
         }
     }
@@ -333,6 +351,8 @@ pub struct Context<'a> {
     pub earlier: &'a Earlier,
     /// What was given to the process besides the job.
     pub means: &'a Means,
+    /// The project's root.
+    pub root: &'a Path,
     /// Where progress and warnings go.
     pub events: &'a dyn Events,
 }
@@ -427,10 +447,10 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
 /// manifest. `None`: another program makes them.
 pub fn metrics(recipe: &Recipe, scorer: &str) -> Option<Vec<String>> {
     let Recipe::Score(recipe) = recipe else { return None };
-    let metrics = crate::scorer::find(&recipe.scorer)?.metrics;
-    Some(match metrics {
+    let metrics = crate::scorer::find(&recipe.scorer)?.metric_names(&recipe.params);
+    Some(match &metrics[..] {
         [_] => vec![scorer.to_string()],
-        _ => metrics.iter().map(|metric| format!("{scorer}.{}", metric.name)).collect(),
+        _ => metrics.iter().map(|metric| format!("{scorer}.{metric}")).collect(),
     })
 }
 

@@ -57,7 +57,9 @@ impl Reference {
         if !is_name(name) {
             return Err(format!("`{name}` is no name of a stage: letters, digits, `_` and `-`"));
         }
+        // Which it is may stand there only when placeholders are filled in: `train.a.checkpoint-{back}`.
         if let Some(output) = &output
+            && !output.contains('{')
             && !kind.outputs().iter().any(|(known, _)| known == output)
         {
             let known: Vec<&str> = kind.outputs().iter().map(|(known, _)| *known).collect();
@@ -197,6 +199,9 @@ mod tests {
         assert_eq!(full.output.as_deref(), Some("validation"));
         assert!(Reference::parse("mix.train.valid").unwrap_err().contains("train, validation, test, stats"));
         assert!(Reference::parse("mix.train[n=320").is_err());
+        let open = Reference::parse("train.a.checkpoint-{back}").unwrap().unwrap();
+        assert_eq!((open.stage().as_str(), open.output.as_deref()), ("train.a", Some("checkpoint-{back}")));
+        assert!(Reference::parse("train.a.checkpoint-9").unwrap_err().contains("it has model, metrics, summary"));
     }
 
     #[test]

@@ -248,3 +248,75 @@ fn a_row_that_asks_nothing_is_found_before_anything_is_paid() {
     project.edit(M, "max_new_tokens = 10", "max_new_tokens = 10\nbeams = 4");
     project.refuses(&["check", M], 2, &["pipelines/p.toml:6:1", "`beams` is for models that titer runs itself"]);
 }
+
+/// Five answers that exist, judged.
+fn judged(server: &Server, settings: &str) -> Project {
+    let project = Project::empty();
+    let row = |n: usize| {
+        format!(
+            "{{\"id\":{n},\"instruction\":\"Say {n}.\",\"output\":\"right\",\"prediction\":\"p{n}\",\"task\":\"t{}\"}}\n",
+            n % 2
+        )
+    };
+    project.write("data/answers.jsonl", &(0..5).map(row).collect::<String>());
+    project.write(
+        M,
+        &format!(
+            "titer = 1\nname = \"p\"\n[score.s]\npredictions = \"data/answers.jsonl\"\n[score.s.scorers]\n\
+             gpt = {{ kind = \"judge\", model = {{ api = \"{}\", model = \"m-1\", key = \"{{env:LAB_KEY}}\" }}, {settings} }}\n",
+            server.url
+        ),
+    );
+    project
+}
+
+fn scores(project: &Project) -> Vec<Value> {
+    let text = project.read("out/p/score.s[scorer=gpt]/scores.jsonl");
+    text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["scores"].clone()).collect()
+}
+
+#[test]
+fn a_judge_is_paid_for_once_however_its_replies_are_read() {
+    let server = Server::start(Duration::ZERO);
+    // The server says what it is asked to: the last line of the prompt.
+    let prompt = "prompt = \"{% if id == 3 %}none{% else %}{{ 10 - id }},{{ id + 1 }}{% endif %}\"";
+    let project = judged(&server, &format!("{prompt}, first = 2, first_per = \"task\""));
+    let plan = project.titer(&["plan", M]);
+    assert!(plan.out.contains("asks `m-1` up to 4 times"), "{plan:?}");
+    let output = titer(&project, &["run", M], SECRET);
+    assert_eq!((output.code, server.count()), (0, 4), "{output:?}");
+    assert!(output.err.contains("1 of 4 replies of the judge cannot be read"), "{output:?}");
+    let found = scores(&project);
+    assert_eq!(
+        (&found[0]["score"], &found[0]["other_score"], &found[0]["win"]),
+        (&json!(10.0), &json!(1.0), &json!(1.0))
+    );
+    assert_eq!((&found[3]["score"], &found[3]["unreadable"]), (&Value::Null, &json!(1.0)));
+    assert_eq!((&found[4]["score"], &found[4]["unreadable"]), (&Value::Null, &Value::Null), "not asked about");
+    let summary: Value = serde_json::from_str(&project.read("out/p/score.s[scorer=gpt]/summary.json")).unwrap();
+    assert_eq!(summary["details"]["unreadable_replies"], json!([{ "id": "3", "reply": "none" }]));
+    assert_eq!((&summary["scored"], &summary["metrics"]["score"]["count"]), (&json!(4), &json!(3)));
+    is_nowhere(&project, &output, SECRET);
+    // Another way to read, and more rows: only those are asked about.
+    project.edit(M, ", first = 2, first_per = \"task\"", ", most = 9.0");
+    let output = titer(&project, &["run", M], SECRET);
+    assert_eq!((output.code, server.count()), (0, 5), "{output:?}");
+    assert_eq!(scores(&project)[0]["score"], Value::Null, "10 is off the scale");
+}
+
+#[test]
+fn a_judge_s_mistakes_are_found_before_anything_is_paid() {
+    let server = Server::start(Duration::ZERO);
+    let refused = |settings: &str, expected: &str| {
+        let project = judged(&server, settings);
+        let output = titer(&project, &["run", M], SECRET);
+        assert!(output.code == 2 && output.err.contains(expected), "{output:?}");
+    };
+    refused("prompt = \"{{ question }}\"", "`prompt` names `question`, which the row has not");
+    refused("against = \"baseline\"", "no `baseline`, which `against` names");
+    refused("form = \"rating\", order = \"both\"", "a `rating` shows one response");
+    refused("samples = 3", "the likeliest answer is always the same");
+    refused("prompt = \"{{ a \"", "the template cannot be read");
+    refused("ordr = \"both\"", "did you mean `order`?");
+    assert_eq!(server.count(), 0);
+}

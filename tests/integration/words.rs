@@ -231,3 +231,23 @@ fn small_words() {
     project.write("data/none.jsonl", "{}\n");
     project.refuses(&["check", "pipelines/empty.toml"], 2, &["is missing; there are no columns"]);
 }
+
+#[test]
+fn scorers_are_listed_and_described() {
+    let project = Project::empty();
+    let said = |args: &[&str]| project.titer(args);
+    let list = said(&["scorers"]);
+    assert!(list.code == 0 && list.out.lines().any(|line| line.starts_with("rouge ")), "{list:?}");
+    let one = said(&["scorers", "judge"]).out;
+    for expected in [
+        "settings of every scorer:",
+        "  model (must be set): ",
+        "  order = \"given\": ",
+        "unreadable: 0 and more, the lower",
+    ] {
+        assert!(one.contains(expected), "{expected}: {one}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&said(&["scorers", "rouge", "--json"]).out).unwrap();
+    assert_eq!(json["scorers"][0]["metrics"][0]["range"], serde_json::json!([0.0, 1.0]));
+    project.refuses(&["scorers", "ruge"], 2, &["did you mean `rouge`?"]);
+}

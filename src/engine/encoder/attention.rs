@@ -15,6 +15,10 @@ pub(super) struct Attention<'a> {
     /// Which rows of tables distances have.
     rows: Rows,
     lengths: &'a [usize],
+    /// Queries, keys and values; what the heads see, head by head, and side by side. Kept from block to block.
+    qkv: Vec<f32>,
+    apart: Vec<f32>,
+    mixed: Vec<f32>,
 }
 
 /// What a thread needs besides, kept from text to text.
@@ -34,17 +38,20 @@ impl<'a> Attention<'a> {
             Relative::Bias { .. } => Rows::of_bias(longest),
             Relative::Disentangled(table) => Rows::of_table(longest, table),
         };
-        Self { config: &encoder.config, bias: &encoder.bias, rows, lengths }
+        let (qkv, apart, mixed) = Default::default();
+        Self { config: &encoder.config, bias: &encoder.bias, rows, lengths, qkv, apart, mixed }
     }
 
     /// What the heads see at each position of tokens' vectors, side by side.
-    pub(super) fn mix(&self, heard: &Heard, x: &[f32]) -> Vec<f32> {
-        let mut qkv = heard.qkv.product(x);
+    pub(super) fn mix(&mut self, heard: &Heard, x: &[f32]) -> &[f32] {
+        let mut qkv = std::mem::take(&mut self.qkv);
+        heard.qkv.product_into(&mut qkv, x);
         each(&mut qkv, heard.qkv.outputs, |rows| rows::add(rows, &heard.qkv.bias));
         let (heads, width) = (self.config.shape.heads, self.config.shape.head_dim);
         let all = heads * width;
         // Head by head of each text, so that each is a piece of its own.
-        let mut apart = vec![0.0; qkv.len() / 3];
+        let mut apart = std::mem::take(&mut self.apart);
+        apart.resize(qkv.len() / 3, 0.0);
         let (mut rest_in, mut rest_out) = (qkv.as_slice(), apart.as_mut_slice());
         let mut work = Vec::with_capacity(self.lengths.len() * heads);
         for length in self.lengths.iter().filter(|length| **length > 0) {
@@ -56,7 +63,9 @@ impl<'a> Attention<'a> {
         work.into_par_iter().for_each_init(Scratch::default, |scratch, (text, head, out)| {
             self.head(text, head, heard.sides.as_ref(), scratch, out);
         });
-        self.side_by_side(&apart)
+        self.side_by_side(&apart);
+        (self.qkv, self.apart) = (qkv, apart);
+        &self.mixed
     }
 
     /// One head of one text: queries, keys and values stand side by side in the rows of `text`.
@@ -107,9 +116,10 @@ impl<'a> Attention<'a> {
     }
 
     /// The heads of each token, side by side.
-    fn side_by_side(&self, apart: &[f32]) -> Vec<f32> {
+    fn side_by_side(&mut self, apart: &[f32]) {
         let (heads, width) = (self.config.shape.heads, self.config.shape.head_dim);
-        let mut out = Vec::with_capacity(apart.len());
+        let out = &mut self.mixed;
+        out.clear();
         let mut rest = apart;
         for length in self.lengths {
             let (text, tail) = rest.split_at(length * heads * width);
@@ -120,6 +130,5 @@ impl<'a> Attention<'a> {
                 }
             }
         }
-        out
     }
 }

@@ -107,14 +107,16 @@ impl Encoder {
         rayon::scope(|_| {
             let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
             let mut x = self.embedded(texts);
-            let attention = Attention::new(self, &lengths);
+            let mut attention = Attention::new(self, &lengths);
+            // Kept from block to block: fresh memory costs more than what is written to it.
+            let mut inner = Vec::new();
             seen(&x);
             for (index, block) in self.blocks.iter().enumerate() {
                 let convolved = self.convolution.as_ref().filter(|_| index == 0).map(|layer| (layer, x.clone()));
                 let mixed = attention.mix(&block.heard, &x);
-                block.o.add_to(&mut x, &mixed);
+                block.o.add_to(&mut x, mixed);
                 normalize(&mut x, &block.o.bias, &block.attention_norm);
-                let mut inner = block.up.product(&x);
+                block.up.product_into(&mut inner, &x);
                 let activation = self.config.activation;
                 each(&mut inner, block.up.outputs, |rows| rows::activate(rows, &block.up.bias, activation));
                 block.down.add_to(&mut x, &inner);
@@ -231,9 +233,15 @@ impl Encoder {
 impl Layer {
     /// `x · weight`: without the bias, which the next step over the rows adds.
     pub(super) fn product(&self, x: &[f32]) -> Vec<f32> {
-        let mut out = vec![0.0; x.len() / self.inputs * self.outputs];
-        self.multiply(&mut out, x, Write::Set);
+        let mut out = Vec::new();
+        self.product_into(&mut out, x);
         out
+    }
+
+    /// The same into a buffer, of which all is overwritten.
+    pub(super) fn product_into(&self, out: &mut Vec<f32>, x: &[f32]) {
+        out.resize(x.len() / self.inputs * self.outputs, 0.0);
+        self.multiply(out, x, Write::Set);
     }
 
     /// `out += x · weight`.

@@ -56,6 +56,7 @@ fn aggregate(settings: &str, inputs: &Json) -> anyhow::Result<TempDir> {
             hints: &hints,
             earlier: &Earlier::default(),
             means: &Means::default(),
+            root: std::path::Path::new("."),
             events: &Heard::default(),
         },
     )?;

@@ -333,7 +333,7 @@ fn check_placeholders(words: &[String], span: Span, inputs: &[InputSpec], proble
 }
 
 /// Arguments that may name files of the project. The first is looked up in `PATH` unless it has a `/`.
-fn files_of(words: &[String], span: Span) -> Vec<InputSpec> {
+pub(in crate::stage) fn files_of(words: &[String], span: Span) -> Vec<InputSpec> {
     let may = |(number, word): &(usize, &String)| {
         let is_plain = matches!(pieces(word).as_slice(), [Piece::Text(_)]);
         is_plain && !word.is_empty() && !word.starts_with(['-', '/']) && (*number > 0 || word.contains('/'))

@@ -31,7 +31,7 @@
 mod form;
 
 pub use form::COMMAND;
-pub(super) use form::{read, settings};
+pub(super) use form::{files_of, read, settings};
 
 use super::{Input, Kind};
 use anyhow::Context as _;

@@ -42,6 +42,7 @@ fn mix(text: &str, files: &[(&str, &str)]) -> anyhow::Result<Mix> {
             hints: &hints,
             earlier: &Earlier::default(),
             means: &Means::default(),
+            root: std::path::Path::new("."),
             events: &heard,
         },
     )?;

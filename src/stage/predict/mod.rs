@@ -12,9 +12,10 @@ mod columns;
 mod prompts;
 mod settings;
 
-use api::ApiModel;
-pub(super) use api::read_api;
 pub use api::{ApiHints, ApiRecipe, Limit, Omitted, Price, api_settings, ask, asks_an_api, check_api};
+pub(super) use api::{ApiModel, Drawn, asked, read_api};
+#[cfg(feature = "api")]
+pub(super) use api::{calls, put_questions};
 pub use settings::{
     BeamSettings, Beams, CandidateSettings, Candidates, EarlyStopping, LogProbabilities, Measure, Perplexity, Sample,
     StopTexts, Token, TooLong,

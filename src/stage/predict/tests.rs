@@ -173,7 +173,15 @@ mod with_engine {
         // Out of order, as any map of inputs may give them.
         let inputs = [input("model.1", &model.join("adapter")), input("data", &data), input("model.0", model)];
         let (hints, events) = (Hints { batch_size: Some(batch_size), ..Hints::default() }, Heard::default());
-        let context = Context { inputs: &inputs, output: &output, hints: &hints, earlier, means, events: &events };
+        let context = Context {
+            inputs: &inputs,
+            output: &output,
+            hints: &hints,
+            earlier,
+            means,
+            root: std::path::Path::new("."),
+            events: &events,
+        };
         crate::stage::execute(&Recipe::Predict(Box::new(recipe.clone())), &context).unwrap();
         let summary = serde_json::from_slice(&fs::read(output.join("summary.json")).unwrap()).unwrap();
         (fs::read_to_string(output.join("predictions.jsonl")).unwrap(), summary, events)

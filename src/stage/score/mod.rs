@@ -3,6 +3,7 @@
 //! A score stage of the manifest falls apart into one instance per scorer, so that adding a scorer runs no other again.
 //! The name that the manifest gives a scorer is not in the recipe: renaming it changes no key.
 
+mod judge;
 mod models;
 mod results;
 mod rows;
@@ -11,11 +12,14 @@ mod scorers;
 mod summary;
 
 pub use scope::Scope;
+pub use scorers::settings_of;
 use scorers::{Named, Scorers};
 
+use super::command::files_of;
+use super::predict::ApiRecipe;
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
-use crate::row;
+use crate::row::{self, Row};
 use crate::scorer::{self, Work};
 use crate::settings::At;
 use anyhow::Context as _;
@@ -36,6 +40,9 @@ pub struct ScoreRecipe {
     /// Which rows are scored, and how they are summed up.
     #[serde(default, skip_serializing_if = "Scope::is_everything")]
     pub scope: Scope,
+    /// Who judges, and with what parameters it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<Box<ApiRecipe>>,
 }
 
 crate::form! {
@@ -51,9 +58,14 @@ crate::form! {
 /// What a score stage says → one [`Stage`] per scorer.
 pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
-    let stage = |Named { name, recipe, inputs }| {
-        let inputs = [input.clone()].into_iter().chain(inputs).collect();
-        Stage { scorer: Some(name), ..Stage::new(Recipe::Score(recipe), inputs) }
+    let stage = |Named { name, recipe, inputs, hints }: Named| {
+        // A program's files are inputs, so that another version of it scores anew.
+        let program = recipe.params.get("command").and_then(serde_json::Value::as_array);
+        let words: Vec<String> =
+            program.into_iter().flatten().filter_map(|word| word.as_str()).map(str::to_string).collect();
+        let files = files_of(&words, input.span);
+        let inputs = [input.clone()].into_iter().chain(inputs).chain(files).collect();
+        Stage { scorer: Some(name), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
     };
     form.scorers.0.into_iter().map(stage).collect()
 }
@@ -62,6 +74,17 @@ impl ScoreRecipe {
     /// Whether the scorer reads texts by a model: a work of its own, whose answer to each row is worth keeping.
     pub fn is_by_model(&self) -> bool {
         scorer::find(&self.scorer).is_some_and(|definition| definition.by_model().is_some())
+    }
+}
+
+impl ScoreRecipe {
+    /// How often a judge is asked about these rows at most; `None`: the scorer asks nobody.
+    pub fn calls(&self, rows: impl Iterator<Item = Row>) -> Option<u64> {
+        self.api.as_ref()?;
+        let environment = scope::environment();
+        let mut chooser = Chooser::new(&self.scope, &environment);
+        let scored = rows.filter(|row| chooser.takes(row).unwrap_or(true)).count();
+        Some(scored as u64 * judge::calls_per_row(self))
     }
 }
 
@@ -82,12 +105,14 @@ pub fn check(recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
 fn check_rows(recipe: &ScoreRecipe, definition: &scorer::Definition, input: &Input) -> Result<(), Diagnostic> {
     let environment = scope::environment();
     let mut chooser = Chooser::new(&recipe.scope, &environment);
+    let judge = matches!(definition.work, Work::Judge).then(|| judge::judge(recipe).ok()).flatten();
     for item in row::read(&input.path, &input.name)?.take(CHECKED_ROWS) {
         let (line, row) = item?;
         let checked = chooser.takes(&row).and_then(|takes| match takes {
             true => {
                 recipe.scope.check(&row, definition.references)?;
-                models::check_row(&row, definition)
+                models::check_row(&row, definition)?;
+                judge.as_ref().map_or(Ok(()), |judge| judge::check_row(judge, recipe, &row))
             }
             false => Ok(()),
         });
@@ -104,6 +129,7 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
     match definition.work {
         Work::Rows(build) => rows::execute(recipe, definition, build(recipe.params.clone())?, context),
         Work::Model(by_model) => models::execute(recipe, definition, &by_model, context),
+        Work::Judge => judge::execute(recipe, definition, context),
     }
 }
 

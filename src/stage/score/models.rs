@@ -74,7 +74,7 @@ pub(super) fn execute(
             progress(context, done, keys.len());
         }))
     })?;
-    let mut results = super::Results::create(context, definition, &recipe.scope)?;
+    let mut results = super::Results::create(context, definition, recipe)?;
     let mut values = values.drain(..);
     for (row, is_scored) in rows {
         let scored = if is_scored { values.next() } else { None };

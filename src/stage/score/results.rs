@@ -1,7 +1,7 @@
 //! What a scorer says of the rows: written row by row, and summed up at the end.
 
 use super::summary::Sums;
-use super::{NEVER_CARRIED, SCORES, Scope};
+use super::{NEVER_CARRIED, SCORES, Scope, ScoreRecipe};
 use crate::row::{self, Row};
 use crate::scorer::{Definition, Scored, Scorer};
 use crate::stage::{Context, write_json};
@@ -18,6 +18,8 @@ const LONGEST_COLUMN: usize = 200;
 pub(super) struct Results<'a> {
     context: &'a Context<'a>,
     definition: &'a Definition,
+    /// The names of the scorer's metrics.
+    metrics: Vec<String>,
     scope: &'a Scope,
     writer: row::Writer,
     rows: usize,
@@ -32,11 +34,12 @@ impl<'a> Results<'a> {
     pub(super) fn create(
         context: &'a Context<'a>,
         definition: &'a Definition,
-        scope: &'a Scope,
+        recipe: &'a ScoreRecipe,
     ) -> anyhow::Result<Self> {
         let writer = row::Writer::create(&path(context))?;
-        let (sums, written, long) = (Sums::new(definition), BTreeSet::new(), BTreeSet::new());
-        Ok(Self { context, definition, scope, writer, rows: 0, sums, written, long })
+        let metrics = definition.metric_names(&recipe.params);
+        let (sums, written, long) = (Sums::new(metrics.len()), BTreeSet::new(), BTreeSet::new());
+        Ok(Self { context, definition, metrics, scope: &recipe.scope, writer, rows: 0, sums, written, long })
     }
 
     /// The next row, and what the scorer said of it; `None`: it was not asked.
@@ -50,9 +53,8 @@ impl<'a> Results<'a> {
         out.insert(row::ID.to_string(), row::id(&row).into());
         out.extend(row.into_iter().filter(|(name, value)| self.is_carried(name, value)));
         let value = |number: usize| scored.and_then(|scored| scored.values[number]);
-        let metrics = self.definition.metrics.iter().enumerate();
-        let scores: Map<String, Value> =
-            metrics.map(|(number, metric)| (metric.name.to_string(), json!(value(number)))).collect();
+        let metrics = self.metrics.iter().enumerate();
+        let scores: Map<String, Value> = metrics.map(|(number, name)| (name.clone(), json!(value(number)))).collect();
         out.insert(SCORES.to_string(), Value::Object(scores));
         self.writer.write(&out)
     }
@@ -71,6 +73,16 @@ impl<'a> Results<'a> {
 
     /// Ends `scores.jsonl` and writes `summary.json`, with the metrics of all rows together that the scorer has.
     pub(super) fn finish(self, scorer: Option<&dyn Scorer>) -> anyhow::Result<()> {
+        self.end(scorer, None)
+    }
+
+    /// Ends `scores.jsonl` and writes `summary.json`, with `details` of the scoring.
+    #[cfg(feature = "api")]
+    pub(super) fn finish_with(self, details: Value) -> anyhow::Result<()> {
+        self.end(None, Some(details))
+    }
+
+    fn end(self, scorer: Option<&dyn Scorer>, details: Option<Value>) -> anyhow::Result<()> {
         if self.rows == 0 {
             self.context.events.warn("`predictions` has no row: there is nothing to score".to_string());
         }
@@ -79,7 +91,10 @@ impl<'a> Results<'a> {
             drop_columns(self.context, &self.long)?;
         }
         let unit = self.scope.cluster.as_deref();
-        let summary = self.sums.summary(self.definition, scorer, self.rows, unit);
+        let mut summary = self.sums.summary(&self.metrics, self.definition, scorer, self.rows, unit);
+        if let Some(details) = details {
+            summary["details"] = details;
+        }
         write_json(&self.context.output.join("summary.json"), &summary)
     }
 }

@@ -14,7 +14,8 @@ pub(super) fn execute(
     mut scorer: Box<dyn Scorer>,
     context: &Context<'_>,
 ) -> anyhow::Result<()> {
-    let mut results = Results::create(context, definition, &recipe.scope)?;
+    scorer.settle(context.root);
+    let mut results = Results::create(context, definition, recipe)?;
     let environment = environment();
     let mut chooser = Chooser::new(&recipe.scope, &environment);
     for input in context.role(PREDICTIONS) {
@@ -33,5 +34,6 @@ pub(super) fn execute(
             results.add(row, scored.as_ref()).with_context(place)?;
         }
     }
+    scorer.finish()?;
     results.finish(Some(&*scorer))
 }

@@ -1,12 +1,13 @@
 //! The scorers of a stage, as a manifest says them: a list, or a table of names of one's own.
 
+use super::judge;
 use super::models::MODEL;
 use super::{Scope, ScoreRecipe};
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::scorer;
+use crate::scorer::{self, Work};
 use crate::settings::{At, Decode, Fields, Group as _, Schema, Setting, Value, ValueKind, schema};
-use crate::stage::{Form, InputSource, InputSpec};
+use crate::stage::{Form, Hints, InputSource, InputSpec};
 
 /// Scorers by name: at least one.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +20,8 @@ pub(super) struct Named {
     pub(super) recipe: ScoreRecipe,
     /// What it reads besides the answers: a model, perhaps a file.
     pub(super) inputs: Vec<InputSpec>,
+    /// How a judge is asked.
+    pub(super) hints: Hints,
 }
 
 impl Decode for Scorers {
@@ -46,7 +49,7 @@ impl Decode for Scorers {
         }
         let mut scorers: Vec<Named> = Vec::new();
         for (name, value) in named {
-            let Some((recipe, inputs)) = decode_scorer(value, problems) else {
+            let Some((recipe, inputs, hints)) = decode_scorer(value, problems) else {
                 clean = false;
                 continue;
             };
@@ -56,7 +59,7 @@ impl Decode for Scorers {
                 problems.push(problem.hint("give them names of their own in a `scorers` table"));
                 clean = false;
             }
-            scorers.push(Named { name, recipe, inputs });
+            scorers.push(Named { name, recipe, inputs, hints });
         }
         clean.then_some(Self(scorers))
     }
@@ -68,9 +71,7 @@ impl Decode for Scorers {
         let with_params = scorer::ALL.iter().map(|scorer| {
             let kind = schema::words(&[(scorer.name, &[scorer.summary])]);
             let kind = Setting { name: KIND, schema: kind, required: true };
-            schema::table(
-                [kind].into_iter().chain(inputs(scorer)).chain(scorer.settings()).chain(Scope::settings()).collect(),
-            )
+            schema::table([kind].into_iter().chain(settings_of(scorer)).chain(Scope::settings()).collect())
         });
         let scorer = schema::any_of([schema::words(&names)].into_iter().chain(with_params));
         let mut table = schema::map(&scorer);
@@ -83,7 +84,7 @@ impl Decode for Scorers {
 const KIND: &str = "kind";
 
 /// One scorer: its name, or a table with `kind` and parameters.
-fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe, Vec<InputSpec>)> {
+fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe, Vec<InputSpec>, Hints)> {
     let empty = crate::settings::Table::default();
     let (kind, span, mut fields) = match &value.kind {
         ValueKind::String(name) => (name.clone(), value.span, Fields::of_table(&empty, value.span)),
@@ -100,6 +101,8 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
         return None;
     }
     let inputs = read_inputs(definition, &mut fields, problems);
+    let is_judge = matches!(definition.work, Work::Judge);
+    let asked = is_judge.then(|| judge::read(&mut fields, problems));
     let params = definition.read_params(&mut fields, problems);
     let scope = Scope::read(&mut fields, problems);
     fields.finish(problems)?;
@@ -115,8 +118,17 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
         problems.at(value.span, message);
         return None;
     }
+    let (api, hints) = match asked {
+        None => (None, Hints::default()),
+        Some(asked) => {
+            let before = problems.len();
+            judge::check_params(&params, span, problems);
+            let (api, hints) = asked.filter(|_| problems.len() == before)?;
+            (Some(Box::new(api)), hints)
+        }
+    };
     let (scorer, version) = (definition.name.to_string(), definition.version);
-    Some((ScoreRecipe { scorer, version, params, scope: scope? }, inputs))
+    Some((ScoreRecipe { scorer, version, params, scope: scope?, api }, inputs, hints))
 }
 
 /// What a scorer reads besides the answers.
@@ -134,8 +146,16 @@ fn read_inputs(
     Some([model?].into_iter().chain(file.unwrap_or(Some(None))?).collect())
 }
 
-/// The settings that name what it reads.
+/// The settings of a scorer that are its own.
+pub fn settings_of(definition: &scorer::Definition) -> Vec<Setting> {
+    inputs(definition).into_iter().chain(definition.settings()).collect()
+}
+
+/// The settings that name what it reads, and who is asked.
 fn inputs(definition: &scorer::Definition) -> Vec<Setting> {
+    if matches!(definition.work, Work::Judge) {
+        return judge::settings();
+    }
     let Some(by_model) = definition.by_model() else { return Vec::new() };
     let about = "The model: a folder, an address of a hub, or a stage that makes one.";
     let setting = |name, about: &str, required| Setting {

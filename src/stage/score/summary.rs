@@ -22,8 +22,8 @@ pub(super) struct Sums {
 
 impl Sums {
     /// Of no rows yet.
-    pub(super) fn new(definition: &Definition) -> Self {
-        let values = vec![Vec::new(); definition.metrics.len()];
+    pub(super) fn new(metrics: usize) -> Self {
+        let values = vec![Vec::new(); metrics];
         Self { values, counts: Vec::new(), rows: 0, units: Vec::new(), clusters: BTreeMap::new() }
     }
 
@@ -43,6 +43,7 @@ impl Sums {
     /// The summary. `unit` is the column whose values tell which rows belong together.
     pub(super) fn summary(
         &self,
+        metrics: &[String],
         definition: &Definition,
         scorer: Option<&dyn Scorer>,
         rows: usize,
@@ -50,8 +51,7 @@ impl Sums {
     ) -> Value {
         let units = if unit.is_some() { self.clusters.len() } else { self.rows };
         let draws = Draws::of(units);
-        let metrics = definition.metrics.iter().zip(self.means(draws));
-        let metrics: Map<String, Value> = metrics.map(|(metric, mean)| (metric.name.to_string(), mean)).collect();
+        let metrics: Map<String, Value> = metrics.iter().cloned().zip(self.means(draws)).collect();
         let mut summary = json!({
             "rows": rows,
             "scored": self.rows,

@@ -79,6 +79,7 @@ fn score_by(list: &str, rows: &str) -> anyhow::Result<(String, String)> {
         hints: &Hints::default(),
         earlier: &Earlier::default(),
         means: &Means::default(),
+        root: std::path::Path::new("."),
         events: &Heard::default(),
     };
     let recipes = scorers(&format!("scorers = {list}")).map_err(anyhow::Error::msg)?;

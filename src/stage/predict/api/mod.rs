@@ -17,8 +17,10 @@ mod question;
 #[cfg(feature = "api")]
 mod work;
 
-pub(super) use model::ApiModel;
+pub(in crate::stage) use model::ApiModel;
 pub use model::{ApiHints, Limit, Omitted, Price};
+#[cfg(feature = "api")]
+pub(in crate::stage) use work::{calls, put_questions};
 
 use super::{PredictForm, Sample, StopTexts};
 use crate::diagnostic::{Diagnostic, Problems};
@@ -120,9 +122,10 @@ pub(in crate::stage) fn read_api(fields: &mut Fields<'_>, table: &Table, problem
 }
 
 fn stage(form: ApiForm, problems: &mut Problems) -> Option<Stage> {
-    let ApiForm { model: At { value: model, span }, data, max_new_tokens, mut template, mut system, .. } = form;
+    let ApiForm { model, data, max_new_tokens, mut template, mut system, .. } = form;
+    let span = model.span;
     let before = problems.len();
-    let mut wrong = model.problems();
+    let mut wrong = Vec::new();
     if let Template::Chat(chat) = &mut template {
         if chat.text.is_some() || chat.date.is_some() || !chat.variables.is_empty() {
             let message = "the API has a chat template of its own, and sees no other".to_string();
@@ -135,35 +138,60 @@ fn stage(form: ApiForm, problems: &mut Problems) -> Option<Stage> {
         }
         system = system.or(own);
     }
-    let samples = form.samples.filter(|samples| *samples > 1);
-    if let (Some(samples), None) = (samples, &form.sample) {
+    wrong.into_iter().for_each(|(message, hint)| problems.push(Diagnostic::at(span, message).hint(hint)));
+    let drawn = Drawn { sample: form.sample, seed: form.seed, samples: form.samples };
+    let (asked, hints) = asked(model, max_new_tokens, drawn, problems)?;
+    let recipe = ApiRecipe { template, system, stop: form.stop, strip: form.strip, ..asked };
+    let inputs = vec![InputSpec::new("data", Form::Rows, data)];
+    (problems.len() == before).then_some(Stage { hints, ..Stage::new(Recipe::Api(recipe), inputs) })
+}
+
+/// How answers are drawn.
+#[derive(Debug)]
+pub(in crate::stage) struct Drawn {
+    pub(in crate::stage) sample: Option<Sample>,
+    pub(in crate::stage) seed: Option<u64>,
+    pub(in crate::stage) samples: Option<u32>,
+}
+
+/// Who is asked, with what parameters and how, whatever the question is.
+pub(in crate::stage) fn asked(
+    model: At<ApiModel>,
+    max_new_tokens: u32,
+    drawn: Drawn,
+    problems: &mut Problems,
+) -> Option<(ApiRecipe, Hints)> {
+    let (before, span) = (problems.len(), model.span);
+    let mut wrong = model.value.problems();
+    let samples = drawn.samples.filter(|samples| *samples > 1);
+    if let (Some(samples), None) = (samples, &drawn.sample) {
         let message = format!("`samples` is {samples}, but the likeliest answer is always the same");
         wrong.push((message, "draw with `sample = { temperature = 1.0 }`".to_string()));
     }
     wrong.into_iter().for_each(|(message, hint)| problems.push(Diagnostic::at(span, message).hint(hint)));
-    let ApiModel { hints, api, model, key, body, mut omit, limit } = model;
+    let ApiModel { hints, api, model, key, body, mut omit, limit } = model.value;
     omit.sort_by_key(|omitted| *omitted as u8);
     omit.dedup();
-    let seed = form.seed.filter(|_| form.sample.is_some() && !omit.contains(&Omitted::Seed));
+    let seed = drawn.seed.filter(|_| drawn.sample.is_some() && !omit.contains(&Omitted::Seed));
+    let (template, system, stop) = (Template::Chat(ChatSettings::default()), None, StopTexts(Vec::new()));
+    let (api, sample, strip) = (api.0, drawn.sample, true);
     let recipe = ApiRecipe {
-        api: api.0,
+        api,
         model,
         max_new_tokens,
         limit,
         template,
         system,
-        stop: form.stop,
-        strip: form.strip,
-        sample: form.sample,
+        stop,
+        strip,
+        sample,
         seed,
         samples,
         body,
         omit,
     };
     let secrets = key.into_iter().map(|key| (KEY.to_string(), key.0)).collect();
-    let hints = Hints { secrets, api: Some(hints), ..Hints::default() };
-    let inputs = vec![InputSpec::new("data", Form::Rows, data)];
-    (problems.len() == before).then_some(Stage { hints, ..Stage::new(Recipe::Api(recipe), inputs) })
+    (problems.len() == before).then_some((recipe, Hints { secrets, api: Some(hints), ..Hints::default() }))
 }
 
 /// The first row of a file that cannot be read, or cannot become messages.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 crate::form! {
     /// A model behind an OpenAI-compatible API.
-    pub(in crate::stage::predict) struct ApiModel {
+    pub(in crate::stage) struct ApiModel {
         ..hints: ApiHints,
         /// The API's address, to which `/chat/completions` is added: `https://api.openai.com/v1`.
         api: Address,
@@ -83,7 +83,7 @@ crate::words! {
 
 /// The address of an API.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::stage::predict) struct Address(pub String);
+pub(in crate::stage) struct Address(pub String);
 
 impl Address {
     /// Whether a key may go there: over TLS, or on this machine.
@@ -124,7 +124,7 @@ impl Decode for Address {
 
 /// The name of a variable that holds a secret: `{env:NAME}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::stage::predict) struct Secret(pub String);
+pub(in crate::stage) struct Secret(pub String);
 
 impl Decode for Secret {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {

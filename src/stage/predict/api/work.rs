@@ -4,6 +4,7 @@ use super::body::body;
 use super::question::Asker;
 use super::{ApiHints, ApiRecipe, KEY};
 use crate::api::{Call, Client, Failure, Key, Ledger, Price, Reply, Settings, Till, Tokens, Told};
+use crate::prompt::chat::Message;
 use crate::row::{self, Row};
 use crate::settings::Seconds;
 use crate::stage::{Context, Progress, write_json};
@@ -46,21 +47,11 @@ struct Rows {
 }
 
 pub(super) fn execute(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<()> {
-    let folder = context.earlier.ledger.as_deref().context("the job has no ledger")?;
     let Rows { rows, places, calls } = read(recipe, context)?;
     if rows.is_empty() {
         context.events.warn("`data` has no row: there is nothing to ask".to_string());
     }
-    let client = Client::new(settings(recipe, context)?, Ledger::open(folder)?)?;
-    let samples = samples(recipe);
-    let mut last = Told::default();
-    let result = client.ask(&calls, &mut |told| {
-        last = told;
-        let (done, total) = (told.answered as u64, calls.len() as u64);
-        context.events.progress(Progress { done, total, unit: "answers".to_string(), note: note(told, context) });
-    });
-    let replies = result.map_err(|failure| explain(failure, &places, samples, calls.len()))?;
-    context.events.log(format!("{} answers, {}", last.answered, note(last, context)));
+    let replies = put_questions(recipe, context, &calls, &places, samples(recipe))?;
     write(recipe, context, rows, &replies)
 }
 
@@ -76,18 +67,49 @@ fn read(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<Rows> {
             let (line, row) = item?;
             let place = format!("{}:{line}", input.name);
             let messages = asker.messages(&row).with_context(|| place.clone())?;
-            // A token has at least a byte.
-            let bytes: usize = messages.iter().map(|message| serde_json::json!(message).to_string().len()).sum();
-            let input = bytes as u64 + FRAME * (messages.len() as u64 + 1);
-            let most = Tokens { input, output: recipe.max_new_tokens.into() };
-            for sample in 0..recipe.samples.unwrap_or(1) {
-                all.calls.push(Call { body: body(recipe, &messages, sample).to_string(), sample, most });
-            }
+            all.calls.extend(calls(recipe, &messages));
             all.rows.push(row);
             all.places.push(place);
         }
     }
     Ok(all)
+}
+
+/// The calls of one question: as many as there are to be answers.
+pub(in crate::stage) fn calls(recipe: &ApiRecipe, messages: &[Message]) -> impl Iterator<Item = Call> {
+    // A token has at least a byte.
+    let bytes: usize = messages.iter().map(|message| serde_json::json!(message).to_string().len()).sum();
+    let input = bytes as u64 + FRAME * (messages.len() as u64 + 1);
+    let most = Tokens { input, output: recipe.max_new_tokens.into() };
+    (0..recipe.samples.unwrap_or(1)).map(move |sample| Call {
+        body: body(recipe, messages, sample).to_string(),
+        sample,
+        most,
+    })
+}
+
+/// Asks all calls, of which so many each are one row's, and gives the replies in their order; `places` are the rows'.
+///
+/// # Errors
+/// If a call fails for good; replies that came are in the ledger.
+pub(in crate::stage) fn put_questions(
+    recipe: &ApiRecipe,
+    context: &Context<'_>,
+    calls: &[Call],
+    places: &[String],
+    calls_per_row: usize,
+) -> anyhow::Result<Vec<Reply>> {
+    let folder = context.earlier.ledger.as_deref().context("the job has no ledger")?;
+    let client = Client::new(settings(recipe, context)?, Ledger::open(folder)?)?;
+    let mut last = Told::default();
+    let result = client.ask(calls, &mut |told| {
+        last = told;
+        let (done, total) = (told.answered as u64, calls.len() as u64);
+        context.events.progress(Progress { done, total, unit: "answers".to_string(), note: note(told, context) });
+    });
+    let replies = result.map_err(|failure| explain(failure, places, calls_per_row, calls.len()))?;
+    context.events.log(format!("{} answers, {}", last.answered, note(last, context)));
+    Ok(replies)
 }
 
 fn settings(recipe: &ApiRecipe, context: &Context<'_>) -> anyhow::Result<Settings> {

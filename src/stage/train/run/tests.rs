@@ -59,7 +59,15 @@ fn run_with(
     let events = Heard::default();
     execute(
         recipe,
-        &Context { inputs, output, hints, earlier: &Earlier::default(), means: &Means::default(), events: &events },
+        &Context {
+            inputs,
+            output,
+            hints,
+            earlier: &Earlier::default(),
+            means: &Means::default(),
+            root: std::path::Path::new("."),
+            events: &events,
+        },
     )?;
     Ok((files(output), events))
 }
@@ -94,6 +102,7 @@ fn a_stopped_training_goes_on_where_it_stood_and_writes_the_same_files() {
             hints: &hints,
             earlier: &earlier,
             means: &Means::default(),
+            root: std::path::Path::new("."),
             events: &events,
         };
         (execute(&new_model(), &context).map(|()| files(&output)), events)
@@ -215,6 +224,7 @@ fn the_last_checkpoints_are_kept_and_survive_a_break() {
             hints: &hints,
             earlier: &earlier,
             means: &means,
+            root: std::path::Path::new("."),
             events: &events,
         };
         execute(&with(7, "checkpoints = 3"), &context)
