@@ -41,11 +41,11 @@ pub struct Plain {
 }
 
 impl Plain {
-    /// The card of this process, for a model with matrices of the type `stored`; `wanted` is another type to compute in, if
-    /// one is asked for. `None`: there is no card.
-    pub fn on_card(wanted: Option<DType>, stored: Option<DType>) -> Option<Self> {
+    /// The card of this process; it computes in the type that is `wanted`, or, where none is, in what `usual` says.
+    /// `None`: there is no card.
+    pub fn on_card(wanted: Option<DType>, usual: impl FnOnce() -> Option<DType>) -> Option<Self> {
         let device = device::card()?;
-        Some(Self { device, dtype: wanted.or(stored).unwrap_or(DType::F32) })
+        Some(Self { device, dtype: wanted.or_else(usual).unwrap_or(DType::F32) })
     }
 
     /// Whole numbers on the device.

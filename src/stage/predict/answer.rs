@@ -100,7 +100,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let stored = Weights::open_model(&base.path)?.matrix_type();
+    let stored = || Weights::open_model(&base.path).ok()?.matrix_type();
     let Some(plain) = Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored) else {
         let decoder = load(recipe, context, &paths)?;
         return answer(recipe, context, base, tokenizer, decoder, memory::available());

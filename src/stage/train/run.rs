@@ -65,13 +65,12 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
 
 /// The card of this process, if it has one, for the base as it is stored.
 fn on_card(recipe: &TrainRecipe, context: &Context<'_>) -> Option<Plain> {
-    let base = context.layers("base").first().and_then(|base| Weights::open_model(&base.path).ok());
-    // Gradients of f16 vanish.
-    let stored = base.and_then(|base| base.matrix_type()).map(|dtype| match dtype {
-        DType::F16 | DType::BF16 => DType::BF16,
-        _ => DType::F32,
-    });
-    Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored)
+    let usual = || {
+        let stored = Weights::open_model(&context.layers("base").first()?.path).ok()?.matrix_type()?;
+        // Gradients of f16 vanish.
+        Some(if matches!(stored, DType::F16 | DType::BF16) { DType::BF16 } else { DType::F32 })
+    };
+    Plain::on_card(recipe.dtype.map(super::super::layers::type_of), usual)
 }
 
 /// What a training learns from.
