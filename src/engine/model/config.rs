@@ -410,7 +410,7 @@ mod tests {
             ("model_type", json!("lama"), "unknown `model_type` `lama`: did you mean `llama`?"),
             ("model_type", json!("mamba"), "unknown `model_type` `mamba`: known are "),
             ("attention_bias", json!("yes"), "`attention_bias` is `\"yes\"`"),
-            ("hidden_act", json!("tanh"), "`tanh`"),
+            ("hidden_act", json!("softplus"), "`softplus`"),
             ("rope_parameters", json!({ "rope_type": "spiral" }), "`spiral`"),
             ("hidden_size", json!(-3), "`hidden_size` is `-3`"),
             ("vocab_size", Value::Null, "`vocab_size` is missing"),
