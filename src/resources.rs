@@ -4,7 +4,7 @@
 
 use crate::diagnostic::Problems;
 use crate::settings::{Bytes, Decode, Schema, Value, ValueKind, schema};
-use crate::stage::{Demands, Kind, Recipe};
+use crate::stage::{Demands, Device, Kind, Recipe};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::num::NonZeroU32;
@@ -143,12 +143,17 @@ impl Needs {
     /// What an instance needs on a machine with or without graphics cards.
     pub fn of(recipe: &Recipe, demands: &Demands, has_gpus: bool) -> Self {
         let kind = recipe.kind();
-        let usual = matches!((recipe, kind), (Recipe::Command(_), Kind::Train | Kind::Predict)) && has_gpus;
+        let on_card = match (&demands.require, recipe) {
+            (Some(require), _) => require.device == Device::Cuda,
+            (None, Recipe::Command(_)) => matches!(kind, Kind::Train | Kind::Predict) && has_gpus,
+            (None, Recipe::Train(_) | Recipe::Predict(_)) => cfg!(feature = "cuda") && has_gpus,
+            (None, _) => false,
+        };
         Self {
             kind,
             cpus: demands.threads.map(|threads| threads.get() as usize),
             memory: demands.memory.map_or(0, |memory| memory.0),
-            gpus: demands.gpus.map_or(usize::from(usual), |gpus| gpus as usize),
+            gpus: demands.gpus.map_or(usize::from(on_card), |gpus| gpus as usize),
             network: demands.network.map_or(usize::from(recipe.asks_an_api()), |slots| slots as usize),
         }
     }

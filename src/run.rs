@@ -3,6 +3,7 @@
 //! Everything that a person sees goes through an [`Observer`]; nothing here prints. All changes of state are the
 //! schedule's; all writing to the cache is the store's.
 
+mod accept;
 mod ends;
 mod inputs;
 mod job;
@@ -334,9 +335,9 @@ impl Runner<'_> {
         };
         match running.start(node, instance, self.store, &self.workers, &self.options.root, &placement) {
             Ok(()) => {
+                let device = running.device().to_string();
                 self.schedule.start(node, grant);
-                let cards = placement.gpus.as_deref().unwrap_or_default();
-                self.tell(node, &RunEvent::Started(placement.threads, cards));
+                self.tell(node, &RunEvent::Started(placement.threads, &device));
             }
             Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), false),
         }
@@ -364,17 +365,25 @@ impl Runner<'_> {
                     running.progress(progress);
                 }
             }
-            Event::Warn(message) => {
-                running.warn(&message);
-                self.tell(node, &RunEvent::Warned(&message));
-            }
+            Event::Warn(message) => self.warn(node, &message),
             Event::Log(message) => running.log(&message),
+            Event::Device(device) => {
+                running.computes_on(&device);
+                self.tell(node, &RunEvent::ComputesOn(&device));
+            }
             Event::Done if running.was_asked() => self.end_badly(node, Cause::Timeout, ""),
             Event::Done => self.commit(node),
             Event::Failed { cause, message } => {
                 let cause = if running.was_asked() { Cause::Timeout } else { cause };
                 self.end_badly(node, cause, &message);
             }
+        }
+    }
+
+    fn warn(&mut self, node: usize, message: &str) {
+        if let Some(running) = self.running.get_mut(&node) {
+            running.warn(message);
+            self.tell(node, &RunEvent::Warned(message));
         }
     }
 
@@ -394,6 +403,9 @@ impl Runner<'_> {
                     "this process stood still, and another titer took over: of the two results the first one counts",
                 ),
             );
+        }
+        if self.running.get(&node).is_some_and(Running::wastes_cards) {
+            self.warn(node, "it got graphics cards that titer could not use: the processor did the work");
         }
         if let Some(message) = self.refused(node) {
             return self.fail(node, Cause::Error, &message, true);
@@ -419,29 +431,13 @@ impl Runner<'_> {
         }
     }
 
-    /// What the lock has against outputs that are about to become the result of their key. They are set apart: in the
-    /// cache they would be the result for everybody. What is made beside a result is an observation, and may be kept.
-    fn refused(&mut self, node: usize) -> Option<String> {
-        let instance = &self.pipeline.instances[node];
-        let (held, running) = (self.options.locked.as_ref()?, self.running.get(&node)?);
-        held.outputs(&instance.id.to_string())?;
-        let key = running.document.key();
-        if self.store.get(&key).ok()?.is_some_and(|record| self.store.complete(&record)) {
-            return None;
-        }
-        // What cannot be read is said at the commit.
-        let made = running.weigh(instance, self.store).ok()?;
-        let message = held.refuses_outputs(&instance.id.to_string(), &made)?;
-        Some(match running.set_apart(self.store) {
-            Ok(place) => format!("{message}; what was made is kept in `{}`, and is no result", place.display()),
-            Err(error) => format!("{message}; what was made could not be kept: {error:#}"),
-        })
-    }
-
-    /// The instance is done with this record, unless the lock refuses it: then it has failed. Returns whether it is done.
+    /// The instance is done with this record, unless the lock or the stage refuses it: then it has failed. Returns whether
+    /// it is done.
     fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
         self.keys.insert(node, record.key);
-        if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests())) {
+        let by_lock = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests()));
+        let by_stage = || self.pipeline.instances[node].demands.refuse(&record.run.device);
+        if let Some(message) = by_lock.or_else(by_stage) {
             self.fail(node, Cause::Error, &message, false);
             return false;
         }

@@ -3,9 +3,11 @@
 use super::args::Machine;
 use super::project::{Failure, Project};
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::plan::{Plan, Status};
 use crate::resources::{Cards, Limits, Needs};
 use crate::secrets::Secrets;
 use crate::settings::Bytes;
+use crate::stage::{Device, Recipe, Require};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
@@ -68,11 +70,46 @@ pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) 
     let mut problems = Problems::default();
     let has_gpus = limits.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty());
     for instance in open.iter().map(|node| &project.pipeline.instances[*node]) {
+        let stage = instance.id.stage();
+        let problem = |why: &str| Diagnostic::at(instance.span, format!("`{stage}` {why}"));
         if let Some(why) = Needs::of(&instance.recipe, &instance.demands, has_gpus).too_much(limits) {
-            let stage = instance.id.stage();
-            let problem = Diagnostic::at(instance.span, format!("`{stage}` {why}"));
-            problems
-                .push(problem.hint("ask for less, or change `[limits]`, `--memory`, `--gpus`, `CUDA_VISIBLE_DEVICES`"));
+            let hint = "ask for less, or change `[limits]`, `--memory`, `--gpus`, `CUDA_VISIBLE_DEVICES`";
+            problems.push(problem(&why).hint(hint));
+        } else if let Some(why) = cannot_be_had(&instance.recipe, instance.demands.require.as_ref()) {
+            problems.push(problem(&why));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(project.failure(problems.into_vec())) }
+}
+
+/// Why this program cannot make what is required, if it is the one to do the work.
+fn cannot_be_had(recipe: &Recipe, require: Option<&Require>) -> Option<String> {
+    let device = require?.device;
+    let built_for = match (recipe, device) {
+        (Recipe::Command(_), _) | (_, Device::Cpu) => true,
+        (Recipe::Train(_) | Recipe::Predict(_), Device::Cuda) => cfg!(feature = "cuda"),
+        (Recipe::Train(_) | Recipe::Predict(_), Device::Metal) => cfg!(feature = "metal"),
+        _ => false,
+    };
+    let name = device.name();
+    match recipe {
+        _ if built_for => None,
+        Recipe::Train(_) | Recipe::Predict(_) => {
+            Some(format!("requires the device `{name}`, and this titer was built without the feature `{name}`"))
+        }
+        _ => Some(format!("requires the device `{name}`, and is always done by the processor")),
+    }
+}
+
+/// Refuses results that are there, but were not made on the device that is required.
+pub(super) fn check_made(project: &Project, plan: &Plan) -> Result<(), Failure> {
+    let mut problems = Problems::default();
+    for (node, status) in &plan.entries {
+        let (Status::Cached(record) | Status::Remote(record)) = status else { continue };
+        let instance = &project.pipeline.instances[*node];
+        if let Some(why) = instance.demands.refuse(&record.run.device) {
+            let problem = Diagnostic::at(instance.span, format!("`{}`: {why}", instance.id));
+            problems.push(problem.hint("the first result of a key counts: take another cache, or leave out `require`"));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(project.failure(problems.into_vec())) }

@@ -74,7 +74,7 @@ impl Observer for Progress<'_> {
                 self.running.insert(node, bar);
             }
             RunEvent::Fetched(bytes) => self.ended(node, &format!("{} ({})", styled(GOOD, "fetched"), Bytes(*bytes))),
-            RunEvent::Sent(_) => {}
+            RunEvent::Sent(_) | RunEvent::ComputesOn(_) => {}
             RunEvent::Progress(progress) => {
                 if let Some(bar) = self.running.get(&node) {
                     bar.set_length(progress.total);
@@ -161,6 +161,7 @@ impl Observer for JsonLines<'_> {
             RunEvent::Fetching(bytes) => ("fetching", serde_json::json!({ "bytes": bytes })),
             RunEvent::Fetched(bytes) => ("fetched", serde_json::json!({ "bytes": bytes })),
             RunEvent::Sent(bytes) => ("sent", serde_json::json!({ "bytes": bytes })),
+            RunEvent::ComputesOn(device) => ("computes_on", serde_json::json!({ "device": device })),
             RunEvent::Progress(progress) => ("progress", serde_json::json!({ "progress": progress })),
             RunEvent::Warned(message) => ("warning", serde_json::json!({ "message": message })),
             RunEvent::Ran(seconds) => ("ran", serde_json::json!({ "seconds": seconds })),

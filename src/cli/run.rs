@@ -58,6 +58,7 @@ pub(super) fn run(
     if hub::bring(project, &resolver, open, hub, json, |found| !found.is_here)? {
         (plan, _) = project.plan(&resolver, wanted)?;
     }
+    machine::check_made(project, &plan)?;
     let locked = manner.locked.map(|locked| lock::hold(project, &resolver, &plan, locked)).transpose()?;
     let meant = |is_meant: fn(&Status) -> bool| -> BTreeSet<usize> {
         plan.entries.iter().filter(|(_, status)| is_meant(status)).map(|(node, _)| *node).collect()

@@ -5,9 +5,11 @@
 //! works on one position of one sequence at a time, over its real length. So what a sequence gets does not depend on
 //! which others advance with it, nor on the number of threads. Knows nothing of text or of when to stop.
 
+mod advances;
 mod cache;
 mod product;
 
+pub use advances::Advances;
 pub use cache::Cache;
 
 use super::kernels;
@@ -72,9 +74,9 @@ pub struct Decoder {
 
 /// A sequence and the tokens by which it is to advance (at least one).
 #[derive(Debug)]
-pub struct Advance<'a> {
+pub struct Advance<'a, C = Cache> {
     /// What it has seen.
-    pub cache: &'a mut Cache,
+    pub cache: &'a mut C,
     /// What comes next.
     pub tokens: &'a [u32],
 }

@@ -27,13 +27,13 @@ pub enum Precision {
 }
 
 /// Weights of NF4 that share a scale.
-const NF4_BLOCK: usize = 64;
+pub(super) const NF4_BLOCK: usize = 64;
 
 /// Numbers that are worth a task of their own.
 const TASK: usize = 1 << 14;
 
 /// The levels of NF4: quantiles of the normal distribution, scaled to end at 1.
-const NF4: [f32; 16] = [
+pub(super) const NF4: [f32; 16] = [
     -1.0,
     -0.696_192_8,
     -0.525_073_05,
@@ -60,9 +60,11 @@ pub struct Held {
     numbers: Numbers,
 }
 
+/// How they are held.
 #[derive(Clone, Debug, PartialEq)]
-enum Numbers {
+pub(super) enum Numbers {
     F32(Arc<Vec<f32>>),
+    /// As their bits.
     Bf16(Vec<u16>),
     Int8 {
         codes: Vec<i8>,
@@ -101,6 +103,11 @@ impl Held {
     /// Width of the product.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// Its numbers as they are held.
+    pub(super) fn numbers(&self) -> &Numbers {
+        &self.numbers
     }
 
     /// Bytes of its numbers.

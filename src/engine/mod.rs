@@ -1,8 +1,9 @@
 //! Models that learn and answer: the only room that knows candle and tokenizers (feature `candle`).
 //!
-//! Everything is f32 on the CPU. Rows of a batch stand one after the other, never padded; all matrix products go through
-//! [`matmul`], all row arithmetic through [`kernels`], and both keep a row's bits apart from its neighbours and from the
-//! number of threads. Knows no stages, manifests or caches: plain values in, models and numbers out.
+//! On the processor everything is f32. Rows of a batch stand one after the other, never padded; all matrix products go
+//! through [`matmul`], all row arithmetic through [`kernels`], and both keep a row's bits apart from its neighbours and from
+//! the number of threads. Other devices have [`plain`] operations, over the same description of a model
+//! ([`train::Arithmetic`]). Knows no stages, manifests or caches: plain values in, models and numbers out.
 
 pub mod activation;
 pub mod decoder;
@@ -14,6 +15,7 @@ pub mod matmul;
 pub mod memory;
 pub mod model;
 mod pickle;
+pub mod plain;
 pub mod positions;
 pub mod prompt;
 pub mod tokenizer;

@@ -43,6 +43,11 @@ impl std::fmt::Debug for Pickle {
 }
 
 impl Pickle {
+    /// The type of a tensor's numbers.
+    pub(super) fn type_of(&self, name: &str) -> Option<DType> {
+        self.tensors.tensor_infos().get(name).map(|info| info.dtype)
+    }
+
     /// Opens a file.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display();

@@ -42,6 +42,16 @@ impl Rope {
         Self { pairs: frequencies.len(), head_dim, pairing: *pairing, table }
     }
 
+    /// Pairs that turn, and which numbers they are.
+    pub fn pairs(&self) -> (usize, Pairing) {
+        (self.pairs, self.pairing)
+    }
+
+    /// Cosines, then sines, of every pair, position by position.
+    pub fn table(&self) -> &[f32] {
+        &self.table
+    }
+
     /// Turns every head of a row in place.
     pub fn rotate(&self, row: &mut [f32], position: usize, turn: Turn) {
         let pairs = self.pairs;
@@ -94,6 +104,11 @@ impl Fading {
             (0..positions).map(move |position| round(slope * round(position as f32)) * alibi.scale)
         };
         Self { positions, table: alibi.slopes.iter().flat_map(|slope| of(*slope)).collect() }
+    }
+
+    /// By head and position.
+    pub fn table(&self) -> &[f32] {
+        &self.table
     }
 
     /// Adds it to the scores of a head over the keys from position `first` on.

@@ -5,6 +5,7 @@
 
 use super::pickle::Pickle;
 use anyhow::{Context as _, Result, bail, ensure};
+use candle_core::DType;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
@@ -106,6 +107,16 @@ impl Weights {
                 free.insert(place);
                 Ok(())
             }
+        }
+    }
+
+    /// The type of the first tensor that is no vector: matrices are of one type. `None` where nobody can say.
+    pub fn matrix_type(&self) -> Option<DType> {
+        let (name, place) = self.tensors.iter().find(|(_, place)| place.shape.len() > 1)?;
+        match (&self.files[place.file].1, &place.bytes) {
+            (Source::Safetensors(_), Some((dtype, _))) => DType::try_from(*dtype).ok(),
+            (Source::Pickle(pickle), _) => pickle.type_of(name),
+            (Source::Safetensors(_), None) => None,
         }
     }
 

@@ -89,6 +89,8 @@ pub enum Event {
     Warn(String),
     /// A line for the log.
     Log(String),
+    /// The kind of device that does the arithmetic.
+    Device(String),
     /// All outputs are written.
     Done,
     /// The work failed.

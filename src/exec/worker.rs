@@ -29,7 +29,9 @@ pub fn serve(jobs: impl BufRead, events: impl Write, environment: Environment<'_
         out.send(&match run(&path, &out, environment, &kept) {
             Ok(()) => Event::Done,
             Err(error) => {
-                Event::Failed { cause: Cause::Error, message: shortened(&format!("{error:#}"), LONGEST_MESSAGE) }
+                let message = shortened(&format!("{error:#}"), LONGEST_MESSAGE);
+                // A card without memory is no end of the process, as it is for the machine's own.
+                Event::Failed { cause: Cause::of(Some(1), None, &message), message }
             }
         })?;
     }
@@ -105,6 +107,10 @@ impl<W: Write> Events for Lines<W> {
 
     fn log(&self, message: String) {
         self.say(&Event::Log(message));
+    }
+
+    fn computes_on(&self, device: &str) {
+        self.say(&Event::Device(device.to_string()));
     }
 
     fn is_asked_to_end(&self) -> bool {

@@ -128,8 +128,7 @@ impl Running {
             shares: self.shares(&instance.recipe),
         };
         let info = RunInfo {
-            device: if placement.gpus.as_ref().is_some_and(|gpus| !gpus.is_empty()) { "cuda" } else { "cpu" }
-                .to_string(),
+            device: device_at_first(&instance.recipe, placement.gpus.as_deref().unwrap_or_default()).to_string(),
             threads: u32::try_from(placement.threads).unwrap_or(u32::MAX),
             gpus: placement.gpus.clone().unwrap_or_default(),
             tries: self.tries,
@@ -260,6 +259,22 @@ impl Running {
         };
     }
 
+    /// The kind of device that does the arithmetic, as far as is known.
+    pub(super) fn device(&self) -> &str {
+        self.started.as_ref().map_or("cpu", |started| &started.info.device)
+    }
+
+    /// Cards were set aside for it, and the processor does the work.
+    pub(super) fn wastes_cards(&self) -> bool {
+        self.started.as_ref().is_some_and(|started| !started.info.gpus.is_empty() && started.info.device == "cpu")
+    }
+
+    pub(super) fn computes_on(&mut self, device: &str) {
+        if let Some(started) = &mut self.started {
+            started.info.device = device.to_string();
+        }
+    }
+
     pub(super) fn warn(&mut self, message: &str) {
         self.log(&format!("warning: {message}"));
         self.warnings.push(message.to_string());
@@ -292,6 +307,12 @@ impl Running {
 
 fn output_folder(work: &Path) -> PathBuf {
     work.join("out")
+}
+
+/// The kind of device, as far as can be said before the work begins: a command is taken to use the cards that it gets,
+/// titer's own work says itself what it uses.
+fn device_at_first(recipe: &Recipe, cards: &[String]) -> &'static str {
+    if matches!(recipe, Recipe::Command(_)) && !cards.is_empty() { "cuda" } else { "cpu" }
 }
 
 /// Inputs under the names that readers expect (the store's files have none): links into the store, or the person's paths.

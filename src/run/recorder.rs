@@ -76,12 +76,15 @@ impl<'a> Recorder<'a> {
     fn note(&mut self, node: usize, event: &RunEvent<'_>) {
         let elapsed = self.begun.get(&node).map(|begun| begun.elapsed().as_secs_f64());
         match event {
-            RunEvent::Started(_, cards) => {
+            RunEvent::Started(_, device) => {
                 self.begun.insert(node, Instant::now());
                 let entry = self.entries.entry(node).or_default();
                 entry.started = Some(jiff::Timestamp::now().to_string());
-                entry.device = Some(if cards.is_empty() { "cpu" } else { "cuda" }.to_string());
+                entry.device = Some((*device).to_string());
                 entry.tries += 1;
+            }
+            RunEvent::ComputesOn(device) => {
+                self.entries.entry(node).or_default().device = Some((*device).to_string());
             }
             RunEvent::Warned(message) => {
                 // What has not started and warns, was mostly cached: its results could not be shown.

@@ -21,8 +21,10 @@ pub enum RunEvent<'a> {
     Fetched(u64),
     /// It is in the shared cache now; so many bytes were sent.
     Sent(u64),
-    /// It has started, on that many threads and these graphics cards.
-    Started(usize, &'a [String]),
+    /// It has started, on that many threads and, as far as is known yet, on this kind of device.
+    Started(usize, &'a str),
+    /// The kind of device that does its arithmetic, where it is not the processor.
+    ComputesOn(&'a str),
     /// How far it is.
     Progress(&'a Progress),
     /// Something that the person should know.

@@ -14,15 +14,63 @@ crate::settings! {
         threads: Option<NonZeroU32> = None,
         /// Memory that is set aside for it.
         memory: Option<Bytes> = None,
-        /// Graphics cards that it gets for itself. By default one for a `train` or `predict` with a `command`, where
-        /// the machine has any.
+        /// Graphics cards that it gets for itself. By default one for a `train` or `predict` with a `command`, or by a titer
+        /// that was built for cards, where the machine has any.
         gpus: Option<u32> = None,
+        /// What a result must have been made on; another one is refused, be it in the cache.
+        require: Option<Require> = None,
         /// Network slots, for work that calls an API. By default one where the `model` is an API, else none.
         network: Option<u32> = None,
         /// Work that takes longer is stopped.
         time_limit: Option<Seconds> = None,
         /// What is tried again.
         retry: Option<Retry> = None,
+    }
+}
+
+crate::settings! {
+    /// What a result must have been made on: `{ device = "cuda" }`.
+    pub struct Require {
+        /// The kind of device that did the arithmetic.
+        device: Device,
+    }
+}
+
+crate::words! {
+    /// A kind of device.
+    pub enum Device {
+        /// The processor.
+        Cpu = "cpu",
+        /// A card of NVIDIA.
+        Cuda = "cuda",
+        /// A card of Apple.
+        Metal = "metal",
+    }
+}
+
+impl Device {
+    /// Its name in manifests and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+            Self::Metal => "metal",
+        }
+    }
+}
+
+impl Require {
+    /// What there is against a result that was made on a device.
+    pub fn refuses(&self, device: &str) -> Option<String> {
+        let wanted = self.device.name();
+        (device != wanted).then(|| format!("its result was made on `{device}`, and `require` asks for `{wanted}`"))
+    }
+}
+
+impl Demands {
+    /// What there is against a result that was made on a device.
+    pub fn refuse(&self, device: &str) -> Option<String> {
+        self.require.as_ref()?.refuses(device)
     }
 }
 
@@ -109,6 +157,14 @@ mod tests {
         let pauses = [1, 2, 3, 4].map(|tries| retry.pause(tries, Cause::Oom).map(|pause| pause.as_secs()));
         assert_eq!(pauses, [Some(1500), Some(3000), Some(3600), None]);
         assert_eq!(retry.pause(1, Cause::Error), None);
+    }
+
+    #[test]
+    fn results_of_other_devices_are_refused() {
+        let demands = Demands { require: Some(Require { device: Device::Cuda }), ..Demands::default() };
+        let message = demands.refuse("cpu").unwrap();
+        assert_eq!(message, "its result was made on `cpu`, and `require` asks for `cuda`");
+        assert_eq!((demands.refuse("cuda"), Demands::default().refuse("cpu")), (None, None));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub(crate) struct Heard {
     pub(crate) progress: RefCell<Vec<Progress>>,
     pub(crate) warnings: RefCell<Vec<String>>,
     pub(crate) log: RefCell<Vec<String>>,
+    pub(crate) device: RefCell<Option<String>>,
     /// The work is asked to end when it asks for the so-manieth time; 0: never.
     pub(crate) patience: Cell<u32>,
 }
@@ -23,6 +24,10 @@ impl Events for Heard {
 
     fn log(&self, message: String) {
         self.log.borrow_mut().push(message);
+    }
+
+    fn computes_on(&self, device: &str) {
+        self.device.replace(Some(device.to_string()));
     }
 
     fn is_asked_to_end(&self) -> bool {

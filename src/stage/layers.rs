@@ -1,14 +1,15 @@
 //! What can be seen of a model before anything runs: its shape, the headers of its files, its tokenizer, and whether the
 //! adapters on it fit.
 
-use super::Input;
 use super::train::BasePrecision;
+use super::{Dtype, Input};
 use crate::diagnostic::Diagnostic;
 use crate::engine::held::Precision;
 use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
+use candle_core::DType;
 
 /// As the engine has it.
 impl From<BasePrecision> for Precision {
@@ -70,6 +71,15 @@ pub(super) fn check_memory(
         (None, _) => "a smaller model fits, or a machine with more memory".to_string(),
     };
     Some(Diagnostic::new(format!("{role} `{}` {problem}", base.name)).hint(hint))
+}
+
+/// A type of numbers as the engine calls it.
+pub(super) fn type_of(dtype: Dtype) -> DType {
+    match dtype {
+        Dtype::F32 => DType::F32,
+        Dtype::Bf16 => DType::BF16,
+        Dtype::F16 => DType::F16,
+    }
 }
 
 fn check_model(new: Option<&AdapterConfig>, input: &Input) -> anyhow::Result<Config> {

@@ -7,6 +7,7 @@
 pub mod aggregate;
 pub mod command;
 pub mod demands;
+mod dtype;
 mod earlier;
 #[cfg(test)]
 mod heard;
@@ -24,7 +25,8 @@ pub mod score;
 pub mod train;
 
 pub use command::CommandRecipe;
-pub use demands::{Cause, Demands, Retry};
+pub use demands::{Cause, Demands, Device, Require, Retry};
+pub use dtype::Dtype;
 pub use earlier::{Answers, Earlier};
 pub use kept::Kept;
 pub use kind::Kind;
@@ -406,6 +408,8 @@ pub trait Events: fmt::Debug {
     fn warn(&self, message: String);
     /// A line for the stage's log.
     fn log(&self, message: String);
+    /// The kind of device that does the arithmetic, where it is not the processor.
+    fn computes_on(&self, _device: &str) {}
     /// Whether the work is asked to end: what can go on another time keeps where it stands, and fails.
     fn is_asked_to_end(&self) -> bool {
         false

@@ -9,6 +9,7 @@ mod bad_input;
 #[cfg(feature = "s3")]
 mod bucket;
 mod command;
+mod device;
 #[cfg(feature = "candle")]
 mod engine;
 mod gc;

@@ -220,7 +220,7 @@ fn what_is_predicted_is_what_was_trained() {
         let numbers =
             |parameter: &crate::engine::train::Parameter| parameter.var.flatten_all().unwrap().to_vec1().unwrap();
         let values = graph.parameters().iter().map(numbers).collect();
-        let Trained::Adapter(adapter) = graph.finish(values) else { panic!("no adapter") };
+        let Trained::Adapter(adapter) = graph.finish(values).unwrap() else { panic!("no adapter") };
         let folder = tempfile::tempdir().unwrap();
         adapter.save(folder.path()).unwrap();
         let decoder = Decoder::new(base.with_adapter(Some(folder.path())).unwrap());

@@ -6,6 +6,7 @@
 
 use super::ending::End;
 use super::{Answer, Job, Lane};
+use crate::engine::decoder::Advances;
 use crate::engine::kernels;
 use anyhow::ensure;
 
@@ -60,12 +61,12 @@ pub(super) struct Beams {
 
 impl Beams {
     /// Takes the logits of every beam. Returns whether the search has ended.
-    pub fn step(
+    pub fn step<D: Advances>(
         &mut self,
         search: &BeamSearch,
-        job: &Job<'_>,
+        job: &Job<'_, D>,
         prompt: &[u32],
-        lanes: &mut Vec<Lane>,
+        lanes: &mut Vec<Lane<D::Cache>>,
         logits: &[f32],
     ) -> anyhow::Result<bool> {
         self.totals.resize(lanes.len(), 0.0);
@@ -122,7 +123,7 @@ impl Beams {
     }
 
     /// The best answers, best first.
-    pub fn answers(self, job: &Job<'_>) -> anyhow::Result<Vec<Answer>> {
+    pub fn answers<D>(self, job: &Job<'_, D>) -> anyhow::Result<Vec<Answer>> {
         let best = self.finished.into_iter().take(job.settings.answers);
         best.map(|found| job.endings.answer(found.tokens, found.log_probabilities, found.end)).collect()
     }
@@ -134,7 +135,12 @@ fn length_factor(length: usize, search: &BeamSearch) -> f32 {
 }
 
 /// Log-probabilities of the next token, as the constraints leave them.
-fn scores(job: &Job<'_>, prompt: &[u32], lane: &Lane, logits: &[f32]) -> anyhow::Result<Vec<f32>> {
+fn scores<D: Advances>(
+    job: &Job<'_, D>,
+    prompt: &[u32],
+    lane: &Lane<D::Cache>,
+    logits: &[f32],
+) -> anyhow::Result<Vec<f32>> {
     let all = kernels::log_sum_exp(logits);
     ensure!(all.is_finite(), super::NO_NUMBER);
     let mut scores: Vec<f32> = logits.iter().map(|logit| logit - all).collect();

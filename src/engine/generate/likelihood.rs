@@ -3,7 +3,8 @@
 //! What comes before the texts is worked out once for all of them: they share its cache.
 
 use super::{Room, STEP_TOKENS};
-use crate::engine::decoder::{Advance, Cache, Decoder};
+use crate::engine::decoder::{Advance, Advances};
+use anyhow::Result;
 
 /// A prompt and texts that could follow it.
 #[derive(Clone, Debug)]
@@ -16,12 +17,12 @@ pub struct Texts<'a> {
 
 /// Log-probabilities of every token of every continuation of every prompt. `finished` is called with the number of each
 /// prompt and its values, as soon as it has them.
-pub fn likelihoods(
-    decoder: &Decoder,
+pub fn likelihoods<D: Advances>(
+    decoder: &D,
     questions: &[Texts<'_>],
     room: Room,
     mut finished: impl FnMut(usize, &Vec<Vec<f32>>),
-) -> Vec<Vec<Vec<f32>>> {
+) -> Result<Vec<Vec<Vec<f32>>>> {
     let mut order: Vec<usize> = (0..questions.len()).collect();
     order.sort_by_key(|question| questions[*question].prompt.len());
     let mut answers = vec![Vec::new(); questions.len()];
@@ -30,16 +31,16 @@ pub fn likelihoods(
         let (batch, tail) = rest.split_at(together(decoder, questions, rest, room));
         rest = tail;
         let questions: Vec<&Texts<'_>> = batch.iter().map(|question| &questions[*question]).collect();
-        for (question, values) in batch.iter().zip(batch_likelihoods(decoder, &questions)) {
+        for (question, values) in batch.iter().zip(batch_likelihoods(decoder, &questions)?) {
             finished(*question, &values);
             answers[*question] = values;
         }
     }
-    answers
+    Ok(answers)
 }
 
 /// How many of the questions `order` are asked together: as many as there is room for, but one at least.
-fn together(decoder: &Decoder, questions: &[Texts<'_>], order: &[usize], room: Room) -> usize {
+fn together<D: Advances>(decoder: &D, questions: &[Texts<'_>], order: &[usize], room: Room) -> usize {
     let (mut tokens, mut bytes) = (0, 0);
     let fit = order.iter().take(room.batch_size).take_while(|question| {
         let Texts { prompt, continuations } = &questions[**question];
@@ -52,9 +53,9 @@ fn together(decoder: &Decoder, questions: &[Texts<'_>], order: &[usize], room: R
     fit.count().max(1)
 }
 
-fn batch_likelihoods(decoder: &Decoder, questions: &[&Texts<'_>]) -> Vec<Vec<Vec<f32>>> {
+fn batch_likelihoods<D: Advances>(decoder: &D, questions: &[&Texts<'_>]) -> Result<Vec<Vec<Vec<f32>>>> {
     // The last token of the prompt goes with each continuation: its logits are what the first token is drawn from.
-    let mut caches: Vec<Cache> = vec![Cache::default(); questions.len()];
+    let mut caches: Vec<D::Cache> = vec![D::Cache::default(); questions.len()];
     let begun = |question: &Texts<'_>| question.prompt.len() - 1;
     let longest = questions.iter().map(|question| begun(question)).max().unwrap_or(0);
     for from in (0..longest).step_by(STEP_TOKENS) {
@@ -62,9 +63,9 @@ fn batch_likelihoods(decoder: &Decoder, questions: &[&Texts<'_>]) -> Vec<Vec<Vec
             let tokens = &question.prompt[from.min(begun(question))..begun(question).min(from + STEP_TOKENS)];
             (!tokens.is_empty()).then_some(Advance { cache, tokens })
         });
-        let mut pieces: Vec<Advance<'_>> = pieces.collect();
+        let mut pieces: Vec<Advance<'_, D::Cache>> = pieces.collect();
         let nothing = vec![[].as_slice(); pieces.len()];
-        decoder.advance_towards(&mut pieces, &nothing);
+        decoder.advance_towards(&mut pieces, &nothing)?;
     }
     let texts: Vec<(usize, &[u32])> = (0..)
         .zip(questions)
@@ -80,19 +81,19 @@ fn batch_likelihoods(decoder: &Decoder, questions: &[&Texts<'_>]) -> Vec<Vec<Vec
         });
         let (batch, tail) = rest.split_at(fit.count().max(1));
         rest = tail;
-        let mut copies: Vec<(Cache, Vec<u32>)> = batch
+        let mut copies: Vec<(D::Cache, Vec<u32>)> = batch
             .iter()
             .map(|(number, text)| {
                 let last = questions[*number].prompt.last();
                 (caches[*number].clone(), last.into_iter().chain(&text[..text.len() - 1]).copied().collect())
             })
             .collect();
-        let mut advances: Vec<Advance<'_>> =
+        let mut advances: Vec<Advance<'_, D::Cache>> =
             copies.iter_mut().map(|(cache, tokens)| Advance { cache, tokens }).collect();
         let wanted: Vec<&[u32]> = batch.iter().map(|(_, text)| *text).collect();
-        for ((number, _), values) in batch.iter().zip(decoder.advance_towards(&mut advances, &wanted)) {
+        for ((number, _), values) in batch.iter().zip(decoder.advance_towards(&mut advances, &wanted)?) {
             answers[*number].push(values);
         }
     }
-    answers
+    Ok(answers)
 }

@@ -14,7 +14,7 @@ pub use beam::{BeamSearch, EarlyStopping};
 pub use likelihood::{Texts, likelihoods};
 pub use scores::{Constraints, Sampling};
 
-use super::decoder::{Advance, Cache, Decoder, log_probability};
+use super::decoder::{Advance, Advances, log_probability};
 use super::tokenizer::Tokenizer;
 use crate::random::Random;
 use beam::Beams;
@@ -137,20 +137,20 @@ pub struct Answer {
 
 /// What all groups have in common.
 #[derive(Debug)]
-struct Job<'a> {
-    decoder: &'a Decoder,
+struct Job<'a, D> {
+    decoder: &'a D,
     endings: Endings<'a>,
     settings: &'a Settings<'a>,
 }
 
-impl Job<'_> {
+impl<D: Advances> Job<'_, D> {
     /// Most tokens of an answer to a prompt: the last one need not fit into the context.
     fn most(&self, prompt: &[u32]) -> usize {
         self.settings.max_new_tokens.min(self.decoder.context() + 1 - prompt.len())
     }
 
     /// Whether a prompt can join those that are being answered.
-    fn has_room(&self, room: Room, groups: &[Group<'_>], request: Request<'_>) -> bool {
+    fn has_room(&self, room: Room, groups: &[Group<'_, D::Cache>], request: Request<'_>) -> bool {
         let lanes = (groups.len() + 1) * self.settings.lanes();
         let bytes = || groups.iter().map(|group| self.cache_bytes(group.request.prompt)).sum::<usize>();
         groups.is_empty()
@@ -159,17 +159,17 @@ impl Job<'_> {
 
     /// Advances every sequence, by one token or by as much of its prompt as the step has room for. Returns the answers to
     /// each prompt that were finished by it.
-    fn step(&self, groups: &mut [Group<'_>]) -> anyhow::Result<Vec<Option<Vec<Answer>>>> {
+    fn step(&self, groups: &mut [Group<'_, D::Cache>]) -> anyhow::Result<Vec<Option<Vec<Answer>>>> {
         let mut left = STEP_TOKENS;
-        let mut pieces: Vec<(&mut Cache, Vec<u32>)> = Vec::new();
+        let mut pieces: Vec<(&mut D::Cache, Vec<u32>)> = Vec::new();
         for lane in groups.iter_mut().flat_map(|group| &mut group.lanes) {
             let count = lane.unseen.len().min(left.max(1));
             left = left.saturating_sub(count);
             pieces.push((&mut lane.cache, lane.unseen.drain(..count).collect()));
         }
-        let mut advances: Vec<Advance<'_>> =
-            pieces.iter_mut().map(|(cache, tokens)| Advance { cache, tokens }).collect();
-        let logits = self.decoder.advance(&mut advances);
+        let mut advances: Vec<Advance<'_, D::Cache>> =
+            pieces.iter_mut().map(|(cache, tokens)| Advance { cache: &mut **cache, tokens }).collect();
+        let logits = self.decoder.advance(&mut advances)?;
         let mut rest = logits.as_slice();
         let mut work = Vec::with_capacity(groups.len());
         for group in groups {
@@ -188,7 +188,7 @@ impl Job<'_> {
     }
 
     /// The token that follows.
-    fn choose(&self, request: Request<'_>, lane: &Lane, logits: &[f32]) -> anyhow::Result<u32> {
+    fn choose(&self, request: Request<'_>, lane: &Lane<D::Cache>, logits: &[f32]) -> anyhow::Result<u32> {
         // Looked at before anything is forbidden, so that broken weights are not taken for too many rules.
         let likeliest = scores::greedy(logits)?;
         let constraints = &self.settings.constraints;
@@ -215,8 +215,8 @@ impl Job<'_> {
 
 /// A sequence that is being continued.
 #[derive(Clone, Debug, Default)]
-struct Lane {
-    cache: Cache,
+struct Lane<C> {
+    cache: C,
     /// What the model has not seen yet: the prompt at first, then the token chosen last.
     unseen: Vec<u32>,
     /// The answer so far.
@@ -226,9 +226,9 @@ struct Lane {
     number: usize,
 }
 
-impl Lane {
+impl<C> Lane<C> {
     /// Takes the next token, which `logits` gave.
-    fn take(&mut self, token: u32, logits: &[f32], job: &Job<'_>) {
+    fn take<D: Advances>(&mut self, token: u32, logits: &[f32], job: &Job<'_, D>) {
         self.log_probabilities.extend(job.log_probability(logits, token));
         self.tokens.push(token);
         self.unseen.push(token);
@@ -237,24 +237,28 @@ impl Lane {
 
 /// A prompt's sequences.
 #[derive(Debug)]
-struct Group<'a> {
+struct Group<'a, C> {
     /// Which prompt it is.
     number: usize,
     request: Request<'a>,
-    lanes: Vec<Lane>,
+    lanes: Vec<Lane<C>>,
     beams: Beams,
     /// Answers that are done, by their number.
     answers: Vec<Option<Answer>>,
 }
 
-impl<'a> Group<'a> {
-    fn new(number: usize, request: Request<'a>, job: &Job<'_>) -> Self {
+impl<'a, C: Clone + Default> Group<'a, C> {
+    fn new<D>(number: usize, request: Request<'a>, job: &Job<'_, D>) -> Self {
         let lane = Lane { unseen: request.prompt.to_vec(), ..Lane::default() };
         Self { number, request, lanes: vec![lane], beams: Beams::default(), answers: vec![None; job.settings.answers] }
     }
 
     /// Takes the logits of every sequence. Returns the answers once all are there.
-    fn step(&mut self, job: &Job<'_>, logits: &[f32]) -> anyhow::Result<Option<Vec<Answer>>> {
+    fn step<D: Advances<Cache = C>>(
+        &mut self,
+        job: &Job<'_, D>,
+        logits: &[f32],
+    ) -> anyhow::Result<Option<Vec<Answer>>> {
         if self.lanes.iter().any(|lane| !lane.unseen.is_empty()) {
             // The prompt is not read to its end yet.
             return Ok(None);
@@ -269,9 +273,13 @@ impl<'a> Group<'a> {
     }
 
     /// The step of answers that go their own ways.
-    fn step_apart(&mut self, job: &Job<'_>, logits: &[f32]) -> anyhow::Result<Option<Vec<Answer>>> {
+    fn step_apart<D: Advances<Cache = C>>(
+        &mut self,
+        job: &Job<'_, D>,
+        logits: &[f32],
+    ) -> anyhow::Result<Option<Vec<Answer>>> {
         let rows = logits.chunks_exact(job.decoder.vocab_size());
-        let mut lanes: Vec<(Lane, &[f32])> = std::mem::take(&mut self.lanes).into_iter().zip(rows).collect();
+        let mut lanes: Vec<(Lane<C>, &[f32])> = std::mem::take(&mut self.lanes).into_iter().zip(rows).collect();
         if let [(lane, logits)] = lanes.as_slice()
             && lane.tokens.is_empty()
         {
@@ -294,8 +302,8 @@ impl<'a> Group<'a> {
 
 /// Answers every prompt, in the order of the prompts; a beam search can find fewer answers than asked for. `finished` is
 /// called with the number of each prompt and its answers, as soon as it has them.
-pub fn generate(
-    decoder: &Decoder,
+pub fn generate<D: Advances>(
+    decoder: &D,
     tokenizer: &Tokenizer,
     requests: &[Request<'_>],
     settings: &Settings<'_>,
@@ -308,7 +316,7 @@ pub fn generate(
     // Taken from the end: the shortest first.
     waiting.sort_by_key(|number| std::cmp::Reverse((requests[*number].prompt.len(), *number)));
     let mut answers: Vec<Vec<Answer>> = vec![Vec::new(); requests.len()];
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<Group<'_, D::Cache>> = Vec::new();
     loop {
         while let Some(number) = waiting.pop_if(|number| job.has_room(room, &groups, requests[*number])) {
             groups.push(Group::new(number, requests[number], &job));

@@ -1,6 +1,7 @@
 //! Answers against transformers, and that nothing but a prompt (and its key) can be seen in its answer.
 
 use super::*;
+use crate::engine::decoder::Decoder;
 use crate::engine::model::Model;
 use std::path::{Path, PathBuf};
 
@@ -159,7 +160,7 @@ fn likelihoods_are_those_of_the_answers_themselves() {
         .zip(&found)
         .map(|(prompt, answers)| Texts { prompt, continuations: vec![&answers[0].tokens, &other, &other[..1]] })
         .collect();
-    let values = likelihoods(&decoder, &questions, ROOM, |_, _| {});
+    let values = likelihoods(&decoder, &questions, ROOM, |_, _| {}).unwrap();
     for ((values, answers), question) in values.iter().zip(&found).zip(&questions) {
         // An answer's own values have one more if a token ended it.
         let own = &answers[0].log_probabilities[..answers[0].tokens.len()];
@@ -167,7 +168,8 @@ fn likelihoods_are_those_of_the_answers_themselves() {
         assert_eq!(bits(&values[0]), bits(own));
         assert_eq!(bits(&values[1][..1]), bits(&values[2]));
         let alone =
-            likelihoods(&decoder, std::slice::from_ref(question), Room { batch_size: 1, cache_bytes: 0 }, |_, _| {});
+            likelihoods(&decoder, std::slice::from_ref(question), Room { batch_size: 1, cache_bytes: 0 }, |_, _| {})
+                .unwrap();
         assert_eq!(alone[0], *values);
     }
 }
@@ -213,7 +215,7 @@ fn beams_and_likelihoods_are_those_of_transformers() {
     for case in file["likelihoods"].as_array().unwrap() {
         let (prompt, text) = (ids(&case["prompt"]), ids(&case["text"]));
         let question = Texts { prompt: &prompt, continuations: vec![&text] };
-        let values = likelihoods(&decoder, &[question], ROOM, |_, _| {}).remove(0).remove(0);
+        let values = likelihoods(&decoder, &[question], ROOM, |_, _| {}).unwrap().remove(0).remove(0);
         let expected: Vec<f32> = serde_json::from_value(case["log_probabilities"].clone()).unwrap();
         assert_eq!(values.len(), expected.len());
         for (value, expected) in values.iter().zip(&expected) {

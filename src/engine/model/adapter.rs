@@ -96,6 +96,12 @@ impl Adapter {
         Ok(adapter)
     }
 
+    /// One that stands on nothing.
+    pub(in crate::engine) fn none() -> Self {
+        let config = AdapterConfig::default();
+        Self { config, conv1d: false, pairs: BTreeMap::new(), saved: BTreeMap::new() }
+    }
+
     fn save_tensor(&mut self, name: String, shape: Vec<usize>, values: Vec<f32>) {
         self.saved.insert(name, Saved { shape, values });
     }

@@ -4,9 +4,11 @@
 //! fixes the order of rows, the learning rate and every number of dropout), and what the evaluations have shown. So an
 //! attempt that goes on from it gives the bits that one without a break gives.
 
-use super::graph::Graph;
+use super::graph::{Arithmetic, Graph};
+use super::numbers::Numbers;
 use super::optimizer::Moments;
 use anyhow::{Context as _, Result, ensure};
+use candle_core::Tensor;
 use safetensors::tensor::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
@@ -19,7 +21,7 @@ pub struct State {
     /// Steps done.
     pub step: u64,
     /// The parameters' numbers, in their order.
-    pub(super) values: Vec<Vec<f32>>,
+    pub(super) values: Vec<Numbers>,
     /// What the optimiser remembers of each.
     pub(super) moments: Vec<Moments>,
     /// The best evaluation.
@@ -68,17 +70,31 @@ const COUNTS: &str = "counts";
 
 impl State {
     /// Before the first step.
-    pub(super) fn first(graph: &Graph) -> Self {
-        let values: Vec<Vec<f32>> = graph.parameters().iter().map(super::Parameter::values).collect();
-        let moments = values.iter().map(|values| Moments::new(values.len())).collect();
-        Self { step: 0, values, moments, best: None, failures: 0, recent: Vec::new() }
+    pub(super) fn first<S: Arithmetic>(graph: &Graph<S>) -> Result<Self> {
+        let values: Vec<Numbers> = graph.values()?;
+        let moments = values.iter().map(Moments::of).collect::<Result<_>>()?;
+        Ok(Self { step: 0, values, moments, best: None, failures: 0, recent: Vec::new() })
+    }
+
+    /// At the place where the graph's optimiser works, and the parameters' numbers in the graph.
+    pub(super) fn placed<S: Arithmetic>(mut self, graph: &Graph<S>) -> Result<Self> {
+        for (parameter, values) in graph.parameters().iter().zip(&self.values) {
+            parameter.set(values)?;
+        }
+        self.values = graph.values()?;
+        for (moments, parameter) in self.moments.iter_mut().zip(graph.parameters()) {
+            for numbers in [&mut moments.first, &mut moments.second] {
+                *numbers = graph.place(numbers, parameter)?;
+            }
+        }
+        Ok(self)
     }
 
     /// Writes it as a safetensors file, with `notes` of the caller's.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn write(&self, graph: &Graph, notes: &[u8], path: &Path) -> Result<()> {
+    pub fn write<S: Arithmetic>(&self, graph: &Graph<S>, notes: &[u8], path: &Path) -> Result<()> {
         let best = self.best.as_ref();
         let keeps_best = best.is_some_and(|best| !best.values.is_empty());
         let counts = Counts {
@@ -90,16 +106,15 @@ impl State {
         };
         let mut tensors = vec![(NOTES.to_string(), Part::bytes(notes))];
         for (index, parameter) in graph.parameters().iter().enumerate() {
-            let mut add =
-                |what: &str, values| tensors.push((format!("{what} {}", parameter.name), Part::numbers(values)));
-            add("value", &self.values[index]);
-            add("first moment", &self.moments[index].first);
-            add("second moment", &self.moments[index].second);
+            let mut add = |what: &str, part| tensors.push((format!("{what} {}", parameter.name), part));
+            add("value", Part::numbers(&self.values[index]));
+            add("first moment", Part::numbers(&self.moments[index].first));
+            add("second moment", Part::numbers(&self.moments[index].second));
             if let Some(best) = best.filter(|_| keeps_best) {
-                add("best value", &best.values[index]);
+                add("best value", Part::values(&best.values[index]));
             }
             for recent in &self.recent {
-                add(&value_after(recent.step), &recent.values[index]);
+                add(&value_after(recent.step), Part::values(&recent.values[index]));
             }
         }
         let metadata = Some([(COUNTS.to_string(), serde_json::to_string(&counts)?)].into());
@@ -111,7 +126,7 @@ impl State {
     ///
     /// # Errors
     /// The bytes are no such file, or one of another graph.
-    pub fn read(graph: &Graph, bytes: &[u8]) -> Result<(Self, Vec<u8>)> {
+    pub fn read<S: Arithmetic>(graph: &Graph<S>, bytes: &[u8]) -> Result<(Self, Vec<u8>)> {
         let (_, metadata) = SafeTensors::read_metadata(bytes)?;
         let counts = metadata.metadata().as_ref().and_then(|map| map.get(COUNTS)).context("it is no checkpoint")?;
         let counts: Counts = serde_json::from_str(counts)?;
@@ -127,13 +142,14 @@ impl State {
             });
             numbers.collect()
         };
-        let moments = take("first moment")?.into_iter().zip(take("second moment")?);
+        let numbers = |what: &str| Ok::<_, anyhow::Error>(take(what)?.into_iter().map(Numbers::Host));
+        let moments = numbers("first moment")?.zip(numbers("second moment")?);
         let best_values = if counts.keeps_best { take("best value")? } else { Vec::new() };
         let recent = counts.recent.iter().map(|step| Ok(Recent { step: *step, values: take(&value_after(*step))? }));
         let state = Self {
             recent: recent.collect::<Result<_>>()?,
             step: counts.step,
-            values: take("value")?,
+            values: numbers("value")?.collect(),
             moments: moments.map(|(first, second)| Moments { first, second }).collect(),
             best: counts.best.map(|(loss, step)| Best { loss: f64::from_bits(loss), step, values: best_values }),
             failures: counts.failures,
@@ -156,7 +172,9 @@ struct Part<'a> {
 #[derive(Clone, Copy)]
 enum Content<'a> {
     Bytes(&'a [u8]),
-    Numbers(&'a [f32]),
+    Values(&'a [f32]),
+    /// On a device.
+    Tensor(&'a Tensor),
 }
 
 impl<'a> Part<'a> {
@@ -164,16 +182,27 @@ impl<'a> Part<'a> {
         Self { content: Content::Bytes(bytes), shape: [bytes.len()] }
     }
 
-    fn numbers(numbers: &'a [f32]) -> Self {
-        Self { content: Content::Numbers(numbers), shape: [numbers.len()] }
+    fn values(values: &'a [f32]) -> Self {
+        Self { content: Content::Values(values), shape: [values.len()] }
     }
+
+    fn numbers(numbers: &'a Numbers) -> Self {
+        match numbers {
+            Numbers::Host(values) => Self::values(values),
+            Numbers::Device(tensor) => Self { content: Content::Tensor(tensor), shape: [tensor.elem_count()] },
+        }
+    }
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
 impl View for Part<'_> {
     fn dtype(&self) -> Dtype {
         match self.content {
             Content::Bytes(_) => Dtype::U8,
-            Content::Numbers(_) => Dtype::F32,
+            Content::Values(_) | Content::Tensor(_) => Dtype::F32,
         }
     }
 
@@ -184,14 +213,19 @@ impl View for Part<'_> {
     fn data(&self) -> Cow<'_, [u8]> {
         match self.content {
             Content::Bytes(bytes) => bytes.into(),
-            Content::Numbers(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+            Content::Values(values) => bytes_of(values).into(),
+            // There is no way to say that a device failed; what is written then is seen to be too short.
+            Content::Tensor(tensor) => {
+                let values = tensor.flatten_all().and_then(|flat| flat.to_vec1());
+                bytes_of(&values.unwrap_or_default()).into()
+            }
         }
     }
 
     fn data_len(&self) -> usize {
         match self.content {
             Content::Bytes(bytes) => bytes.len(),
-            Content::Numbers(numbers) => size_of_val(numbers),
+            Content::Values(_) | Content::Tensor(_) => self.shape[0] * size_of::<f32>(),
         }
     }
 }

@@ -2,22 +2,24 @@
 //!
 //! The parameters stand in an ordered list; everything else is frozen and has no gradient.
 
+mod arithmetic;
 mod build;
-mod parts;
+mod fused;
+pub(in crate::engine) mod parts;
+
+pub use arithmetic::{Arithmetic, Heads, Sight};
+pub use fused::Fused;
 
 use self::build::Slot;
 use self::parts::{Layer, Norm, Table, Tokens};
 use super::batch::Batch;
-use super::ops::{
-    Activate, Add, Attention, CrossEntropy, FrozenGated, FusedAttention, Gated, GatedFused, Norm as NormOp, Scale,
-    Seed, SelectRows, SoftCap,
-};
-use crate::engine::model::{Adapter, Block, Config, Mlp, Model, Projections, QkNorms, Qkv, Residual, Shape};
-use crate::engine::positions::{Fading, Rope};
+use super::numbers::Numbers;
+use super::ops::Norm as NormOp;
+use crate::engine::model::{Adapter, Block, Config, Model, Projections, QkNorms, Qkv, Residual, Shape};
 use crate::random::Random;
 use anyhow::{Context as _, Result};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use std::sync::Arc;
 
 /// Something that is trained.
@@ -32,19 +34,17 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    fn new(name: String, shape: &[usize], values: Vec<f32>, decays: bool) -> Result<Self> {
-        Ok(Self { name, var: Var::from_vec(values, shape, &Device::Cpu)?, decays })
+    fn new(name: String, shape: &[usize], values: Vec<f32>, decays: bool, device: &Device) -> Result<Self> {
+        Ok(Self { name, var: Var::from_vec(values, shape, device)?, decays })
     }
 
     /// Gives it other numbers.
-    pub(super) fn set(&self, values: &[f32]) -> Result<()> {
-        Ok(self.var.set(&Tensor::from_slice(values, self.var.shape(), self.var.device())?)?)
-    }
-
-    /// Its numbers.
-    pub(super) fn values(&self) -> Vec<f32> {
-        // It is made of a vector of f32 a few lines above.
-        self.var.flatten_all().and_then(|flat| flat.to_vec1()).expect("parameters are f32 on the CPU")
+    pub(super) fn set(&self, values: &Numbers) -> Result<()> {
+        let tensor = match values {
+            Numbers::Host(values) => &Tensor::from_slice(values, self.var.shape(), self.var.device())?,
+            Numbers::Device(tensor) => tensor,
+        };
+        Ok(self.var.set(tensor)?)
     }
 }
 
@@ -59,17 +59,17 @@ pub enum Trained {
 
 /// A model that learns.
 #[derive(Debug)]
-pub struct Graph {
+pub struct Graph<S: Arithmetic = Fused> {
+    arithmetic: S,
     config: Config,
-    embedding: Table,
-    positions: Option<Table>,
-    embedding_norm: Option<Norm>,
-    projections: Option<Projections<Layer>>,
-    blocks: Vec<Block<Norm, Layer>>,
-    norm: Option<Norm>,
-    head: Layer,
-    ropes: Vec<Arc<Rope>>,
-    fading: Option<Arc<Fading>>,
+    embedding: Table<S>,
+    positions: Option<Table<S>>,
+    embedding_norm: Option<Norm<S>>,
+    projections: Option<Projections<Layer<S>>>,
+    blocks: Vec<Block<Norm<S>, Layer<S>>>,
+    norm: Option<Norm<S>>,
+    head: Layer<S>,
+    distances: S::Distances,
     parameters: Vec<Parameter>,
     checkpoint: bool,
     goal: Goal,
@@ -77,21 +77,44 @@ pub struct Graph {
 
 #[derive(Debug)]
 enum Goal {
+    /// Nothing: no weight learns.
+    None,
     /// The model, with its weights taken out.
     Model(Box<Model>),
     /// The adapter, with its numbers taken out, and what the parameters are in it.
     Adapter(Box<Adapter>, Vec<Slot>),
 }
 
-impl Graph {
-    /// The shape of the model.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
+/// A batch on its way through the model.
+struct Way<'a, S: Arithmetic> {
+    batch: &'a Batch,
+    rows: S::Rows,
+    /// The step of training; without it nothing is dropped.
+    step: Option<u64>,
+}
 
+impl<S: Arithmetic> Way<'_, S> {
+    /// The generators of a layer's dropout.
+    fn tokens(&self, random: &Random) -> Option<Vec<Random>> {
+        Some(token_generators(random.part(self.step?), self.batch))
+    }
+}
+
+impl<S: Arithmetic> Graph<S> {
     /// What is trained, in order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// The numbers of the parameters, where the optimiser works on them.
+    pub(super) fn values(&self) -> Result<Vec<Numbers>> {
+        self.parameters.iter().map(|parameter| self.arithmetic.numbers(&parameter.var)).collect()
+    }
+
+    /// Numbers of a parameter, brought to where the optimiser works.
+    pub(super) fn place(&self, numbers: &Numbers, parameter: &Parameter) -> Result<Numbers> {
+        let values = numbers.host()?;
+        self.arithmetic.numbers(&Tensor::from_slice(&values, parameter.var.shape(), parameter.var.device())?)
     }
 
     /// Whether the backward pass computes each block again, so that between the passes only what goes from block to block
@@ -102,29 +125,35 @@ impl Graph {
         self
     }
 
+    fn way<'a>(&self, batch: &'a Batch, step: Option<u64>) -> Result<Way<'a, S>> {
+        Ok(Way { batch, rows: self.arithmetic.rows(batch)?, step })
+    }
+
     /// `scale · Σ` of the cross-entropy over the batch's labels: a scalar. `step` is that of training; without it
     /// nothing is dropped.
     pub fn loss(&self, batch: &Batch, scale: f64, step: Option<u64>) -> Result<Tensor> {
-        self.loss_of(&self.hidden(batch, step)?, batch, scale, step)
+        let way = self.way(batch, step)?;
+        self.loss_of(&self.hidden(&way)?, &way, scale)
     }
 
     /// The same, of the vectors after the last block.
-    fn loss_of(&self, hidden: &Tensor, batch: &Batch, scale: f64, step: Option<u64>) -> Result<Tensor> {
-        let asked = hidden.apply_op1(SelectRows { rows: batch.asked.clone() })?;
+    fn loss_of(&self, hidden: &Tensor, way: &Way<'_, S>, scale: f64) -> Result<Tensor> {
+        let batch = way.batch;
+        let asked = self.arithmetic.select(hidden, &batch.asked)?;
         let tokens = |random: &Random| {
-            let all = token_generators(random.part(step?), batch);
+            let all = way.tokens(random)?;
             Some(batch.asked.iter().map(|row| all[*row as usize]).collect())
         };
         let logits = self.logits(&asked, &tokens)?;
-        Ok(logits.apply_op1(CrossEntropy { labels: batch.labels.clone(), scale })?)
+        self.arithmetic.cross_entropy(&logits, &batch.labels, scale)
     }
 
     /// The loss of a step, and its gradients by the parameters, in their order. A parameter that the loss does not reach is
     /// a mistake in the graph, and would silently learn nothing.
-    pub fn gradients(&self, batch: &Batch, scale: f64, step: u64) -> Result<(f32, Vec<Vec<f32>>)> {
+    pub fn gradients(&self, batch: &Batch, scale: f64, step: u64) -> Result<(f32, Vec<Numbers>)> {
         let mut grads = vec![None; self.parameters.len()];
         let loss = if self.checkpoint {
-            self.backward_by_block(batch, scale, step, &mut grads)?
+            self.backward_by_block(&self.way(batch, Some(step))?, scale, &mut grads)?
         } else {
             let loss = self.loss(batch, scale, Some(step))?;
             self.take(&loss.backward()?, &mut grads)?;
@@ -137,37 +166,31 @@ impl Graph {
     }
 
     /// Adds the gradients of one backward pass.
-    fn take(&self, store: &GradStore, grads: &mut [Option<Vec<f32>>]) -> Result<()> {
+    fn take(&self, store: &GradStore, grads: &mut [Option<Numbers>]) -> Result<()> {
         for (parameter, sum) in self.parameters.iter().zip(grads) {
             let Some(grad) = store.get(&parameter.var) else { continue };
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
+            let grad = self.arithmetic.numbers(grad)?;
             match sum {
                 None => *sum = Some(grad),
-                Some(sum) => sum.iter_mut().zip(&grad).for_each(|(sum, grad)| *sum += grad),
+                Some(sum) => sum.add(&grad)?,
             }
         }
         Ok(())
     }
 
     /// Goes forward without keeping what is inside of the blocks, then backward block by block, each computed again.
-    fn backward_by_block(
-        &self,
-        batch: &Batch,
-        scale: f64,
-        step: u64,
-        grads: &mut [Option<Vec<f32>>],
-    ) -> Result<Tensor> {
-        let embedded = self.embedded(batch, Some(step))?;
+    fn backward_by_block(&self, way: &Way<'_, S>, scale: f64, grads: &mut [Option<Numbers>]) -> Result<Tensor> {
+        let embedded = self.embedded(way)?;
         // What goes into each block, and whether something before it learns.
         let mut inputs = vec![(embedded.detach(), embedded.track_op())];
         for index in 0..self.blocks.len() {
             let (x, learns) = &inputs[index];
-            let out = self.block(index, x, batch, Some(step))?;
+            let out = self.block(index, x, way)?;
             let learns = *learns || out.track_op();
             inputs.push((out.detach(), learns));
         }
         let last = inputs.pop().map(|(x, learns)| entry(&x, learns)).context("a model has blocks")??;
-        let loss = self.loss_of(&last, batch, scale, Some(step))?;
+        let loss = self.loss_of(&last, way, scale)?;
         let mut store = loss.backward()?;
         self.take(&store, grads)?;
         let mut grad = store.remove(&last);
@@ -175,12 +198,12 @@ impl Graph {
             let Some(of_output) = grad.take() else { return Ok(loss) };
             let (x, learns) = inputs.pop().context("a block has an input")?;
             let x = entry(&x, learns)?;
-            let mut store = self.block(index, &x, batch, Some(step))?.apply_op1(Seed(of_output))?.backward()?;
+            let mut store = self.arithmetic.seed(&self.block(index, &x, way)?, of_output)?.backward()?;
             self.take(&store, grads)?;
             grad = store.remove(&x);
         }
         if let Some(grad) = grad {
-            self.take(&embedded.apply_op1(Seed(grad))?.backward()?, grads)?;
+            self.take(&self.arithmetic.seed(&embedded, grad)?.backward()?, grads)?;
         }
         Ok(loss)
     }
@@ -188,19 +211,21 @@ impl Graph {
     /// The first place of a forward pass where a number is not finite.
     pub fn first_not_finite(&self, batch: &Batch, step: Option<u64>) -> Result<Option<String>> {
         let is_wrong = |x: &Tensor| -> Result<bool> {
-            Ok(x.flatten_all()?.to_vec1::<f32>()?.iter().any(|value| !value.is_finite()))
+            let values = x.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
+            Ok(values.iter().any(|value| !value.is_finite()))
         };
         for Parameter { name, var, .. } in &self.parameters {
             if is_wrong(var)? {
                 return Ok(Some(format!("the weights of `{name}`")));
             }
         }
-        let mut x = self.embedded(batch, step)?.detach();
+        let way = self.way(batch, step)?;
+        let mut x = self.embedded(&way)?.detach();
         if is_wrong(&x)? {
             return Ok(Some("the embedding".to_string()));
         }
         for index in 0..self.blocks.len() {
-            x = self.block(index, &x, batch, step)?.detach();
+            x = self.block(index, &x, &way)?.detach();
             if is_wrong(&x)? {
                 return Ok(Some(format!("the output of block `{}.{index}`", self.config.layout.blocks)));
             }
@@ -209,120 +234,126 @@ impl Graph {
     }
 
     /// The logits of vectors after the last block.
-    fn logits(&self, hidden: &Tensor, tokens: Tokens<'_>) -> Result<Tensor> {
+    pub(in crate::engine) fn logits(&self, hidden: &Tensor, tokens: Tokens<'_>) -> Result<Tensor> {
         let mut x = self.norm(hidden, self.norm.as_ref())?;
         if let Some(around) = &self.projections {
-            x = around.output.apply(&x, tokens)?;
+            x = self.arithmetic.linear(&x, &around.output, tokens)?;
         }
-        let logits = self.head.apply(&x, &|_| None)?;
+        let logits = self.arithmetic.linear(&x, &self.head, &|_| None)?;
         match self.config.logit_cap {
             None => Ok(logits),
-            Some(cap) => Ok(logits.apply_op1(SoftCap(cap))?),
+            Some(cap) => self.arithmetic.soft_cap(&logits, cap),
         }
     }
 
     /// The vectors of all tokens after the last block: `tokens × hidden_size`.
-    fn hidden(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
-        let mut x = self.embedded(batch, step)?;
+    fn hidden(&self, way: &Way<'_, S>) -> Result<Tensor> {
+        let mut x = self.embedded(way)?;
         for index in 0..self.blocks.len() {
-            x = self.block(index, &x, batch, step)?;
+            x = self.block(index, &x, way)?;
         }
         Ok(x)
     }
 
-    /// One block.
-    fn block(&self, index: usize, x: &Tensor, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
-        let (block, layer) = (&self.blocks[index], &self.config.layers[index]);
-        let tokens = |random: &Random| step.map(|step| token_generators(random.part(step), batch));
-        let Shape { heads, kv_heads, head_dim, .. } = self.config.shape;
-        let attention = Attention {
-            heads,
-            kv_heads,
-            head_dim,
-            offsets: batch.offsets.clone(),
-            scale: layer.scale,
-            cap: layer.cap,
-            window: layer.window,
-            rope: layer.rotary.map(|index| self.ropes[index].clone()),
-            fading: self.fading.clone(),
-        };
+    /// One block of a batch.
+    fn block(&self, index: usize, x: &Tensor, way: &Way<'_, S>) -> Result<Tensor> {
+        let (shape, layer, distances) = (&self.config.shape, &self.config.layers[index], &self.distances);
+        let sight = Sight { shape, layer, distances, rows: &way.rows };
+        self.block_with(index, x, &|heads| self.arithmetic.attend(heads, &sight), &|random| way.tokens(random))
+    }
+
+    /// One block; `attend` says what every head sees at every token.
+    pub(in crate::engine) fn block_with(
+        &self,
+        index: usize,
+        x: &Tensor,
+        attend: &dyn Fn(Heads) -> Result<Tensor>,
+        tokens: Tokens<'_>,
+    ) -> Result<Tensor> {
+        let block = &self.blocks[index];
         let normed = self.norm(x, block.attention_norm.as_ref())?;
-        let seen = self.attend(&normed, &block.qkv, attention, &tokens)?;
-        let seen = block.o.apply(&seen, &tokens)?;
+        let seen = attend(self.heads(&normed, &block.qkv, tokens)?)?;
+        let seen = self.arithmetic.linear(&seen, &block.o, tokens)?;
         let seen = self.sum(&seen, x, block.attention_post_norm.as_ref())?;
         let input = match self.config.residual {
             Residual::Sequential | Residual::SequentialNormed => self.norm(&seen, block.mlp_norm.as_ref())?,
             Residual::Parallel => self.norm(x, block.mlp_norm.as_ref())?,
             Residual::ParallelShared => normed,
         };
-        let done = self.feed_forward(&input, &block.mlp, &tokens)?;
+        let done = self.arithmetic.feed_forward(&input, &block.mlp, self.config.activation, tokens)?;
         self.sum(&done, &seen, block.mlp_post_norm.as_ref())
     }
 
     /// `norm(y) + x`, or the norm of the sum.
-    fn sum(&self, y: &Tensor, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor> {
+    fn sum(&self, y: &Tensor, x: &Tensor, norm: Option<&Norm<S>>) -> Result<Tensor> {
         match self.config.residual {
-            Residual::SequentialNormed => self.norm(&y.apply_op2(x, Add)?, norm),
-            _ => Ok(self.norm(y, norm)?.apply_op2(x, Add)?),
+            Residual::SequentialNormed => self.norm(&self.arithmetic.add(y, x)?, norm),
+            _ => self.arithmetic.add(&self.norm(y, norm)?, x),
         }
     }
 
     /// The vectors of all tokens before the first block.
-    fn embedded(&self, batch: &Batch, step: Option<u64>) -> Result<Tensor> {
+    fn embedded(&self, way: &Way<'_, S>) -> Result<Tensor> {
+        let positions = way.batch.offsets.windows(2).flat_map(|ends| 0..ends[1] - ends[0]);
+        self.embed(&way.batch.ids, positions, &|random| way.tokens(random))
+    }
+
+    /// The vectors of tokens at positions.
+    pub(in crate::engine) fn embed(
+        &self,
+        ids: &Arc<Vec<u32>>,
+        positions: impl Iterator<Item = usize>,
+        tokens: Tokens<'_>,
+    ) -> Result<Tensor> {
         let Shape { hidden_size, embedding_size, .. } = self.config.shape;
-        let mut x = self.embedding.rows(batch.ids.clone(), embedding_size)?;
+        let mut x = self.arithmetic.lookup(&self.embedding, ids, embedding_size)?;
         if let Some(scale) = self.config.embedding_scale {
-            x = x.apply_op1(Scale(scale))?;
+            x = self.arithmetic.scale(&x, scale)?;
         }
         if let Some(around) = &self.projections {
-            x = around.input.apply(&x, &|random| Some(token_generators(random.part(step?), batch)))?;
+            x = self.arithmetic.linear(&x, &around.input, tokens)?;
         }
         if let (Some(table), Some((_, first))) = (&self.positions, self.config.layout.positions) {
-            let rows = batch.offsets.windows(2).flat_map(|ends| (first..).take(ends[1] - ends[0]));
-            let rows = rows.map(u32::try_from).collect::<Result<Vec<u32>, _>>()?;
-            x = table.rows(Arc::new(rows), hidden_size)?.apply_op2(&x, Add)?;
+            let rows = positions.map(|position| u32::try_from(first + position));
+            let rows = Arc::new(rows.collect::<Result<Vec<u32>, _>>()?);
+            x = self.arithmetic.add(&self.arithmetic.lookup(table, &rows, hidden_size)?, &x)?;
         }
         self.norm(&x, self.embedding_norm.as_ref())
     }
 
-    fn attend(&self, x: &Tensor, qkv: &Qkv<Norm, Layer>, attention: Attention, tokens: Tokens<'_>) -> Result<Tensor> {
+    fn heads(&self, x: &Tensor, qkv: &Qkv<Norm<S>, Layer<S>>, tokens: Tokens<'_>) -> Result<Heads> {
         Ok(match qkv {
             Qkv::Apart { q, k, v, norms } => {
-                let [q, k, v] = [q, k, v].map(|layer| layer.apply(x, tokens));
+                let [q, k, v] = [q, k, v].map(|layer| self.arithmetic.linear(x, layer, tokens));
                 let (mut q, mut k) = (q?, k?);
                 if let Some(QkNorms { q: of_q, k: of_k, .. }) = norms {
                     (q, k) = (self.norm(&q, Some(of_q))?, self.norm(&k, Some(of_k))?);
                 }
-                q.apply_op3(&k, &v?, attention)?
+                Heads::Apart([q, k, v?])
             }
-            Qkv::Fused(layer, order) => {
-                layer.apply(x, tokens)?.apply_op1(FusedAttention { attention, order: *order })?
-            }
+            Qkv::Fused(layer, order) => Heads::Fused(self.arithmetic.linear(x, layer, tokens)?, *order),
         })
     }
 
-    fn feed_forward(&self, x: &Tensor, mlp: &Mlp<Layer>, tokens: Tokens<'_>) -> Result<Tensor> {
-        let activation = self.config.activation;
-        if let Mlp::Gated { gate, up, down } = mlp
-            && let (Some(gate), Some(up), Some(down)) = (gate.frozen(), up.frozen(), down.frozen())
-        {
-            return Ok(x.apply_op1(FrozenGated::new([gate, up, down], activation))?);
-        }
-        let (inner, down) = match mlp {
-            Mlp::Gated { gate, up, down } => {
-                let [gate, up] = [gate, up].map(|layer| layer.apply(x, tokens));
-                (gate?.apply_op2(&up?, Gated(activation))?, down)
-            }
-            Mlp::GatedFused { gate_up, down } => (gate_up.apply(x, tokens)?.apply_op1(GatedFused(activation))?, down),
-            Mlp::Plain { up, down } => (up.apply(x, tokens)?.apply_op1(Activate(activation))?, down),
-        };
-        down.apply(&inner, tokens)
+    /// `x` itself where there is no norm.
+    fn norm(&self, x: &Tensor, norm: Option<&Norm<S>>) -> Result<Tensor> {
+        let op = NormOp { kind: self.config.norm, eps: self.config.norm_eps };
+        norm.map_or_else(|| Ok(x.clone()), |norm| self.arithmetic.norm(x, norm, op))
     }
 
-    /// `x` itself where there is no norm.
-    fn norm(&self, x: &Tensor, norm: Option<&Norm>) -> Result<Tensor> {
-        let op = NormOp { kind: self.config.norm, eps: self.config.norm_eps };
-        norm.map_or_else(|| Ok(x.clone()), |norm| norm.apply(x, op))
+    /// Where it computes.
+    pub fn device(&self) -> &Device {
+        self.arithmetic.device()
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What positions do.
+    pub(in crate::engine) fn distances(&self) -> &S::Distances {
+        &self.distances
     }
 }
 

@@ -5,20 +5,24 @@
 mod batch;
 mod checkpoint;
 mod graph;
+mod numbers;
 pub mod ops;
 mod optimizer;
 mod order;
 
 pub use batch::{Batch, Example};
 pub use checkpoint::{Recent, State};
-pub use graph::{Graph, Parameter, Trained};
+pub use graph::{Arithmetic, Fused, Graph, Parameter, Trained};
+pub(in crate::engine) use graph::{Heads, Sight, parts};
+pub use numbers::Numbers;
 pub use optimizer::{AdamW, Decay, LearningRate};
 pub use order::{Sequence, sequences};
 
 use crate::random::Random;
 use anyhow::{Result, ensure};
 use checkpoint::Best;
-use optimizer::{clip_factor, norm};
+use numbers::{norm, scalars};
+use optimizer::clip_factor;
 use order::{epoch_order, tokens};
 
 /// How to train.
@@ -126,8 +130,8 @@ impl<F: FnMut(&Moment) -> Result<()>> Watcher for F {
 /// Trains the parameters of `graph`, from the beginning or from where an earlier attempt stood: the result is the same,
 /// bit for bit. Rows without a label are passed over. Fails where no row has one, where a token does not fit the model,
 /// and where a loss or a gradient is no finite number.
-pub fn train(
-    graph: &Graph,
+pub fn train<S: Arithmetic>(
+    graph: &Graph<S>,
     examples: &[Example],
     validation: &[Example],
     config: &TrainConfig,
@@ -159,23 +163,23 @@ pub fn train(
         let last = done == config.rate.steps;
         let is_time = last || done % config.evaluate_every.max(1) == 0;
         if is_time {
-            learner.remember();
+            learner.remember()?;
         }
         if !validation.is_empty() && is_time {
             let loss = evaluate(graph, validation, config.micro_batch_size)?;
-            let best = learner.judge(loss);
+            let best = learner.judge(loss)?;
             watcher.saw(&Moment::Evaluation { step: done, epoch, loss, best })?;
             if !last && config.patience.is_some_and(|patience| learner.state.failures >= patience) {
-                return Ok(learner.outcome(true));
+                return learner.outcome(true);
             }
         }
         watcher.between(&learner.state)?;
     }
-    Ok(learner.outcome(false))
+    learner.outcome(false)
 }
 
 /// The mean loss over all labels of some rows.
-pub fn evaluate(graph: &Graph, examples: &[Example], micro_batch_size: usize) -> Result<f64> {
+pub fn evaluate<S: Arithmetic>(graph: &Graph<S>, examples: &[Example], micro_batch_size: usize) -> Result<f64> {
     let labels: usize = examples.iter().map(Example::labels).sum();
     ensure!(labels > 0, "no validation row has a token to look at: every answer is empty, or cut off");
     #[expect(clippy::cast_precision_loss, reason = "labels are far below 2^53")]
@@ -192,27 +196,22 @@ pub fn evaluate(graph: &Graph, examples: &[Example], micro_batch_size: usize) ->
 }
 
 /// The parameters on their way.
-struct Learner<'a> {
-    graph: &'a Graph,
+struct Learner<'a, S: Arithmetic> {
+    graph: &'a Graph<S>,
     config: &'a TrainConfig,
     state: State,
 }
 
-impl<'a> Learner<'a> {
-    fn new(graph: &'a Graph, config: &'a TrainConfig, state: Option<State>) -> Result<Self> {
+impl<'a, S: Arithmetic> Learner<'a, S> {
+    fn new(graph: &'a Graph<S>, config: &'a TrainConfig, state: Option<State>) -> Result<Self> {
         let state = match state {
             None => {
-                let first = State::first(graph);
+                let first = State::first(graph)?;
                 // The beginning is a checkpoint, until others take its place.
-                let begins = (config.keep_last > 0).then(|| Recent { step: 0, values: first.values.clone() });
-                State { recent: begins.into_iter().collect(), ..first }
+                let begins = (config.keep_last > 0).then(|| Ok(Recent { step: 0, values: in_memory(&first.values)? }));
+                State { recent: begins.into_iter().collect::<Result<_>>()?, ..first }
             }
-            Some(state) => {
-                for (parameter, values) in graph.parameters().iter().zip(&state.values) {
-                    parameter.set(values)?;
-                }
-                state
-            }
+            Some(state) => state.placed(graph)?,
         };
         Ok(Self { graph, config, state })
     }
@@ -224,7 +223,7 @@ impl<'a> Learner<'a> {
         #[expect(clippy::cast_precision_loss, reason = "labels are far below 2^53")]
         let scale = 1.0 / labels as f64;
         let mut loss = 0.0;
-        let mut grads: Vec<Vec<f32>> = Vec::new();
+        let mut grads: Vec<Numbers> = Vec::new();
         for sequences in sequences.chunks(self.config.micro_batch_size.max(1)) {
             let batch = Batch::new(sequences.iter().copied().flatten().copied());
             let (value, of_batch) = self.graph.gradients(&batch, scale, step)?;
@@ -237,12 +236,12 @@ impl<'a> Learner<'a> {
                 );
             }
             loss += f64::from(value);
-            add(&mut grads, of_batch);
+            add(&mut grads, of_batch)?;
         }
-        let norm = norm(&grads);
+        let norm = norm(&grads)?;
         if !norm.is_finite() {
             let named = self.graph.parameters().iter().zip(&grads);
-            let wrong = named.filter(|(_, grad)| grad.iter().any(|value| !value.is_finite()));
+            let wrong = named.filter(|(_, grad)| grad.are_finite().is_ok_and(|finite| !finite));
             let name = wrong.map(|(parameter, _)| parameter.name.as_str()).next().unwrap_or("all parameters");
             anyhow::bail!(
                 "the gradient of `{name}` is no finite number in step {}: try a lower `learning_rate`",
@@ -254,64 +253,89 @@ impl<'a> Learner<'a> {
         let state = self.state.values.iter_mut().zip(&mut self.state.moments).zip(&mut grads);
         for (parameter, ((values, moments), grad)) in self.graph.parameters().iter().zip(state) {
             if factor < 1.0 {
-                grad.iter_mut().for_each(|value| *value *= factor);
+                grad.scale(factor)?;
             }
-            moments.step(values, grad, rate, step + 1, &self.config.adam, parameter.decays);
-            ensure!(
-                values.iter().all(|value| value.is_finite()),
-                "`{}` is no finite number after step {}: try a lower `learning_rate`",
-                parameter.name,
-                step + 1
-            );
+            moments.step(values, grad, rate, step + 1, &self.config.adam, parameter.decays)?;
             parameter.set(values)?;
+            if let Numbers::Device(tensor) = values {
+                // The parameter's own: they need not be there twice.
+                *tensor = parameter.var.as_detached_tensor();
+            }
         }
+        self.check_values(step)?;
         self.state.step += 1;
         Ok((loss, norm))
     }
 
+    /// Fails where a step has made what is no number.
+    fn check_values(&self, step: u64) -> Result<()> {
+        // Nothing times zero is zero but what is finite; so one small transfer tells of all tensors of a device.
+        let tensors = self.state.values.iter().filter_map(|values| match values {
+            Numbers::Device(tensor) => Some(tensor.affine(0.0, 0.0).and_then(|zeros| zeros.sum_all())),
+            Numbers::Host(_) => None,
+        });
+        let mut of_tensors = scalars(tensors)?.into_iter();
+        for (parameter, values) in self.graph.parameters().iter().zip(&self.state.values) {
+            let finite = match values {
+                Numbers::Host(values) => values.iter().all(|value| value.is_finite()),
+                Numbers::Device(_) => of_tensors.next() == Some(0.0),
+            };
+            ensure!(
+                finite,
+                "`{}` is no finite number after step {}: try a lower `learning_rate`",
+                parameter.name,
+                step + 1
+            );
+        }
+        Ok(())
+    }
+
     /// Keeps the weights as they are now, where the last are to be kept.
-    fn remember(&mut self) {
+    fn remember(&mut self) -> Result<()> {
         let State { step, values, recent, .. } = &mut self.state;
         recent.insert(0, Recent { step: *step, values: Vec::new() });
         recent.truncate(self.config.keep_last);
         if let Some(now) = recent.first_mut() {
-            now.values.clone_from(values);
+            now.values = in_memory(values)?;
         }
+        Ok(())
     }
 
     /// Takes note of an evaluation; returns whether it is the best so far.
-    fn judge(&mut self, loss: f64) -> bool {
+    fn judge(&mut self, loss: f64) -> Result<bool> {
         let improved = self.state.best.as_ref().is_none_or(|best| loss < best.loss);
         if improved {
-            let values = if self.config.keep_best { self.state.values.clone() } else { Vec::new() };
+            let values = if self.config.keep_best { in_memory(&self.state.values)? } else { Vec::new() };
             self.state.best = Some(Best { loss, step: self.state.step, values });
             self.state.failures = 0;
         } else {
             self.state.failures += 1;
         }
-        improved
+        Ok(improved)
     }
 
-    fn outcome(self, stopped_early: bool) -> Outcome {
+    fn outcome(self, stopped_early: bool) -> Result<Outcome> {
         let State { step: steps, values, best, recent, .. } = self.state;
         let lowest = best.as_ref().map(|best| (best.loss, best.step));
         let (values, kept_step) = match best {
             Some(best) if self.config.keep_best => (best.values, best.step),
-            _ => (values, steps),
+            _ => (in_memory(&values)?, steps),
         };
-        Outcome { values, steps, kept_step, best: lowest, stopped_early, recent }
+        Ok(Outcome { values, steps, kept_step, best: lowest, stopped_early, recent })
     }
 }
 
+fn in_memory(values: &[Numbers]) -> Result<Vec<Vec<f32>>> {
+    values.iter().map(|values| values.host().map(std::borrow::Cow::into_owned)).collect()
+}
+
 /// Adds the gradients of one micro-batch.
-fn add(sums: &mut Vec<Vec<f32>>, grads: Vec<Vec<f32>>) {
+fn add(sums: &mut Vec<Numbers>, grads: Vec<Numbers>) -> Result<()> {
     if sums.is_empty() {
         *sums = grads;
-        return;
+        return Ok(());
     }
-    for (sum, grad) in sums.iter_mut().zip(&grads) {
-        sum.iter_mut().zip(grad).for_each(|(sum, grad)| *sum += grad);
-    }
+    sums.iter_mut().zip(&grads).try_for_each(|(sum, grad)| sum.add(grad))
 }
 
 #[cfg(test)]

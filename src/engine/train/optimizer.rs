@@ -1,5 +1,8 @@
 //! AdamW (arXiv 1711.05101) by torch's rule, learning rates by transformers', clipping by torch's.
 
+use super::numbers::Numbers;
+use anyhow::{Result, bail};
+use candle_core::Tensor;
 use rayon::prelude::*;
 
 /// How the learning rate goes over the steps.
@@ -64,31 +67,46 @@ pub struct AdamW {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
     /// Running mean of the gradient.
-    pub first: Vec<f32>,
+    pub first: Numbers,
     /// Running mean of its square.
-    pub second: Vec<f32>,
+    pub second: Numbers,
 }
 
 /// Numbers of one piece of work.
 const NUMBERS_PER_TASK: usize = 16_384;
 
-impl Moments {
-    /// Of a parameter of `count` numbers, before the first step.
-    pub fn new(count: usize) -> Self {
-        Self { first: vec![0.0; count], second: vec![0.0; count] }
-    }
+/// The constants of one step.
+struct Step {
+    /// What the mean of the gradient is multiplied by.
+    size: f32,
+    /// What the root of the mean square is divided by.
+    root: f32,
+    /// What weight decay leaves.
+    shrink: f32,
+    keep: (f32, f32),
+    take: (f32, f32),
+    eps: f32,
+}
 
-    /// One step on `values` by `grad`. `step` counts from 1; `decays` says whether weight decay applies.
+impl Step {
+    /// Of a step that is counted from 1.
     #[expect(clippy::cast_possible_truncation, reason = "constants of a step are kept as f32")]
-    pub fn step(&mut self, values: &mut [f32], grad: &[f32], rate: f64, step: u64, adam: &AdamW, decays: bool) {
+    fn new(rate: f64, step: u64, adam: &AdamW, decays: bool) -> Self {
         let (beta1, beta2) = adam.betas;
         let power = i32::try_from(step).unwrap_or(i32::MAX);
-        let size = (rate / (1.0 - beta1.powi(power))) as f32;
-        let root = (1.0 - beta2.powi(power)).sqrt() as f32;
-        let shrink = if decays { (1.0 - rate * adam.weight_decay) as f32 } else { 1.0 };
-        let (keep1, keep2) = (beta1 as f32, beta2 as f32);
-        let (take1, take2, eps) = ((1.0 - beta1) as f32, (1.0 - beta2) as f32, adam.eps as f32);
-        let moments = self.first.par_chunks_mut(NUMBERS_PER_TASK).zip(self.second.par_chunks_mut(NUMBERS_PER_TASK));
+        Self {
+            size: (rate / (1.0 - beta1.powi(power))) as f32,
+            root: (1.0 - beta2.powi(power)).sqrt() as f32,
+            shrink: if decays { (1.0 - rate * adam.weight_decay) as f32 } else { 1.0 },
+            keep: (beta1 as f32, beta2 as f32),
+            take: ((1.0 - beta1) as f32, (1.0 - beta2) as f32),
+            eps: adam.eps as f32,
+        }
+    }
+
+    fn on_slices(&self, values: &mut [f32], grad: &[f32], first: &mut [f32], second: &mut [f32]) {
+        let Self { size, root, shrink, keep: (keep1, keep2), take: (take1, take2), eps } = *self;
+        let moments = first.par_chunks_mut(NUMBERS_PER_TASK).zip(second.par_chunks_mut(NUMBERS_PER_TASK));
         values.par_chunks_mut(NUMBERS_PER_TASK).zip(grad.par_chunks(NUMBERS_PER_TASK)).zip(moments).for_each(
             |((values, grad), (first, second))| {
                 for (((value, grad), first), second) in values.iter_mut().zip(grad).zip(first).zip(second) {
@@ -99,15 +117,51 @@ impl Moments {
             },
         );
     }
+
+    /// The new values.
+    fn on_tensors(
+        &self,
+        values: &Tensor,
+        grad: &Tensor,
+        first: &mut Tensor,
+        second: &mut Tensor,
+    ) -> candle_core::Result<Tensor> {
+        let times = |tensor: &Tensor, factor: f32| tensor.affine(f64::from(factor), 0.0);
+        *first = (times(first, self.keep.0)? + times(grad, self.take.0)?)?;
+        *second = (times(second, self.keep.1)? + times(&grad.sqr()?, self.take.1)?)?;
+        let below = second.sqrt()?.affine(1.0 / f64::from(self.root), f64::from(self.eps))?;
+        times(values, self.shrink)? - times(&first.div(&below)?, self.size)?
+    }
 }
 
-/// The Euclidean norm of all gradients together.
-pub fn norm(grads: &[Vec<f32>]) -> f64 {
-    grads.iter().map(|grad| sum_of_squares(grad)).sum::<f64>().sqrt()
-}
+impl Moments {
+    /// Of a parameter before the first step.
+    pub fn of(values: &Numbers) -> Result<Self> {
+        Ok(Self { first: values.zeros()?, second: values.zeros()? })
+    }
 
-fn sum_of_squares(values: &[f32]) -> f64 {
-    values.iter().map(|value| f64::from(*value) * f64::from(*value)).sum()
+    /// One step on `values` by `grad`. `step` counts from 1; `decays` says whether weight decay applies.
+    pub fn step(
+        &mut self,
+        values: &mut Numbers,
+        grad: &Numbers,
+        rate: f64,
+        step: u64,
+        adam: &AdamW,
+        decays: bool,
+    ) -> Result<()> {
+        let step = Step::new(rate, step, adam, decays);
+        match (values, grad, &mut self.first, &mut self.second) {
+            (Numbers::Host(values), Numbers::Host(grad), Numbers::Host(first), Numbers::Host(second)) => {
+                step.on_slices(values, grad, first, second);
+            }
+            (Numbers::Device(values), Numbers::Device(grad), Numbers::Device(first), Numbers::Device(second)) => {
+                *values = step.on_tensors(values, grad, first, second)?;
+            }
+            _ => bail!("a step needs all numbers at one place"),
+        }
+        Ok(())
+    }
 }
 
 /// What gradients of a norm are multiplied by, so that the norm is at most `max` (torch's rule; `max` 0: never).
@@ -160,33 +214,38 @@ mod tests {
         // torch.optim.AdamW(lr=0.1, betas=(0.9, 0.99), eps=1e-3, weight_decay=0.5) on [1, -2] with gradients [0.5, -0.1]
         // and then [-1, 0.3], worked out by its documented rule in double precision.
         let adam = AdamW { betas: (0.9, 0.99), eps: 1e-3, weight_decay: 0.5 };
-        let mut values = vec![1.0, -2.0];
-        let mut expected = [1.0f64, -2.0];
-        let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
-        let mut moments = Moments::new(2);
-        for (step, grad) in [[0.5f32, -0.1], [-1.0, 0.3]].into_iter().enumerate() {
-            moments.step(&mut values, &grad, 0.1, step as u64 + 1, &adam, true);
-            for i in 0..2 {
-                let g = f64::from(grad[i]);
-                expected[i] *= 1.0 - 0.1 * 0.5;
-                m[i] = 0.9 * m[i] + 0.1 * g;
-                v[i] = 0.99 * v[i] + 0.01 * g * g;
-                let (m_hat, v_hat) =
-                    (m[i] / (1.0 - 0.9f64.powi(step as i32 + 1)), v[i] / (1.0 - 0.99f64.powi(step as i32 + 1)));
-                expected[i] -= 0.1 * m_hat / (v_hat.sqrt() + 1e-3);
-                assert!((f64::from(values[i]) - expected[i]).abs() < 1e-6, "step {step}: {values:?}, {expected:?}");
+        let host = |values: &[f32]| Numbers::Host(values.to_vec());
+        let tensor = |values: &[f32]| {
+            Numbers::Device(Tensor::from_slice(values, values.len(), &candle_core::Device::Cpu).unwrap())
+        };
+        for place in [&host as &dyn Fn(&[f32]) -> Numbers, &tensor] {
+            let mut values = place(&[1.0, -2.0]);
+            let mut expected = [1.0f64, -2.0];
+            let (mut m, mut v) = ([0.0f64; 2], [0.0f64; 2]);
+            let mut moments = Moments::of(&values).unwrap();
+            for (step, grad) in [[0.5f32, -0.1], [-1.0, 0.3]].into_iter().enumerate() {
+                moments.step(&mut values, &place(&grad), 0.1, step as u64 + 1, &adam, true).unwrap();
+                for i in 0..2 {
+                    let g = f64::from(grad[i]);
+                    expected[i] *= 1.0 - 0.1 * 0.5;
+                    m[i] = 0.9 * m[i] + 0.1 * g;
+                    v[i] = 0.99 * v[i] + 0.01 * g * g;
+                    let (m_hat, v_hat) =
+                        (m[i] / (1.0 - 0.9f64.powi(step as i32 + 1)), v[i] / (1.0 - 0.99f64.powi(step as i32 + 1)));
+                    expected[i] -= 0.1 * m_hat / (v_hat.sqrt() + 1e-3);
+                    let value = values.host().unwrap()[i];
+                    assert!((f64::from(value) - expected[i]).abs() < 1e-6, "step {step}: {values:?}, {expected:?}");
+                }
             }
+            let mut free = place(&[1.0]);
+            Moments::of(&free).unwrap().step(&mut free, &place(&[0.0]), 0.1, 1, &adam, false).unwrap();
+            assert_eq!(free, host(&[1.0]));
         }
-        let mut free = vec![1.0];
-        Moments::new(1).step(&mut free, &[0.0], 0.1, 1, &adam, false);
-        assert_eq!(free, [1.0]);
     }
 
     #[test]
     fn clipping_scales_all_gradients_together() {
-        let norm = norm(&[vec![3.0], vec![0.0, 4.0]]);
-        assert_eq!(norm, 5.0);
-        assert!((clip_factor(norm, 1.0) - 0.2).abs() < 1e-6);
-        assert_eq!([clip_factor(norm, 6.0), clip_factor(norm, 0.0)], [1.0, 1.0]);
+        assert!((clip_factor(5.0, 1.0) - 0.2).abs() < 1e-6);
+        assert_eq!([clip_factor(5.0, 6.0), clip_factor(5.0, 0.0)], [1.0, 1.0]);
     }
 }

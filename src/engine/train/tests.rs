@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::model::{AdapterConfig, Config, Model};
+use crate::engine::plain::Plain;
 use candle_core::Tensor;
 use serde_json::json;
 
@@ -44,16 +45,20 @@ fn config(steps: u64) -> TrainConfig {
 }
 
 fn adapter_graph(dropout: f64) -> Graph {
-    let targets = ["q_proj", "v_proj", "down_proj"].map(String::from).to_vec();
-    Graph::adapter(
-        &model(),
-        AdapterConfig { r: 4, alpha: 8.0, dropout, targets: targets.into(), ..AdapterConfig::default() },
-        3,
-    )
-    .unwrap()
+    adapter_graph_by(Fused, dropout)
 }
 
-fn run(graph: &Graph, config: &TrainConfig) -> (Outcome, Vec<Moment>) {
+fn adapter_graph_by<S: Arithmetic>(arithmetic: S, dropout: f64) -> Graph<S> {
+    let targets = ["q_proj", "v_proj", "down_proj"].map(String::from).to_vec();
+    let config = AdapterConfig { r: 4, alpha: 8.0, dropout, targets: targets.into(), ..AdapterConfig::default() };
+    Graph::adapter_by(arithmetic, &model(), config, 3).unwrap()
+}
+
+fn plain() -> Plain {
+    Plain { device: candle_core::Device::Cpu, dtype: candle_core::DType::F32 }
+}
+
+fn run<S: Arithmetic>(graph: &Graph<S>, config: &TrainConfig) -> (Outcome, Vec<Moment>) {
     let mut moments = Vec::new();
     let mut observe = |moment: &Moment| {
         moments.push(moment.clone());
@@ -113,7 +118,7 @@ fn patience_ends_a_training_and_the_best_weights_are_kept() {
     assert_eq!((outcome.kept_step, outcome.steps), (step, step + 3));
     let graph = adapter_graph(0.0);
     for (parameter, values) in graph.parameters().iter().zip(&outcome.values) {
-        parameter.set(values).unwrap();
+        parameter.set(&Numbers::Host(values.clone())).unwrap();
     }
     assert_eq!(evaluate(&graph, &examples(10, 2), 3).unwrap(), lowest);
     let steps = moments.iter().filter(|moment| matches!(moment, Moment::Step { .. })).count();
@@ -121,14 +126,14 @@ fn patience_ends_a_training_and_the_best_weights_are_kept() {
 }
 
 /// Keeps the file of every state, with a note.
-struct Keeper<'a> {
-    graph: &'a Graph,
+struct Keeper<'a, S: Arithmetic> {
+    graph: &'a Graph<S>,
     path: std::path::PathBuf,
     files: Vec<Vec<u8>>,
     moments: Vec<Moment>,
 }
 
-impl Watcher for Keeper<'_> {
+impl<S: Arithmetic> Watcher for Keeper<'_, S> {
     fn saw(&mut self, moment: &Moment) -> Result<()> {
         self.moments.push(moment.clone());
         Ok(())
@@ -143,11 +148,16 @@ impl Watcher for Keeper<'_> {
 
 #[test]
 fn a_training_goes_on_from_any_checkpoint_with_the_same_bits() {
+    assert_goes_on(|| adapter_graph(0.1));
+    assert_goes_on(|| adapter_graph_by(plain(), 0.1));
+    assert_goes_on(|| Graph::whole_by(plain(), model()).unwrap());
+}
+
+fn assert_goes_on<S: Arithmetic>(new: impl Fn() -> Graph<S>) {
     let folder = tempfile::tempdir().unwrap();
     // Dropout, an epoch's end in the middle (5 steps), evaluations that improve and that do not, the best weights kept.
     let rate = LearningRate { peak: 0.3, warmup: 2, steps: 13, decay: Decay::Cosine { floor: 0.0 } };
     let config = TrainConfig { rate, evaluate_every: 2, patience: Some(3), ..config(13) };
-    let new = || adapter_graph(0.1);
     let graph = new();
     let keeper = || Keeper { graph: &graph, path: folder.path().join("state"), files: vec![], moments: vec![] };
     let (mut whole, rows, validation) = (keeper(), examples(40, 1), examples(10, 2));
@@ -174,9 +184,9 @@ fn a_training_goes_on_from_any_checkpoint_with_the_same_bits() {
 fn a_checkpoint_of_another_graph_or_of_nothing_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (path, graph) = (folder.path().join("state"), adapter_graph(0.0));
-    State::first(&graph).write(&graph, b"", &path).unwrap();
+    State::first(&graph).unwrap().write(&graph, b"", &path).unwrap();
     let bytes = std::fs::read(&path).unwrap();
-    assert_eq!(State::read(&graph, &bytes).unwrap().0, State::first(&graph));
+    assert_eq!(State::read(&graph, &bytes).unwrap().0, State::first(&graph).unwrap());
     let error = State::read(&Graph::whole(model()).unwrap(), &bytes).unwrap_err();
     assert!(format!("{error:#}").contains("it has no tensor `first moment "), "{error:#}");
     crate::engine::weights::write(&path, &[]).unwrap();
@@ -255,23 +265,35 @@ fn divergence_stops_with_the_step() {
 
 #[test]
 fn a_bad_number_is_named() {
-    let graph = Graph::whole(model()).unwrap();
+    assert_bad_numbers_are_named(|| Graph::whole(model()).unwrap());
+    assert_bad_numbers_are_named(|| Graph::whole_by(plain(), model()).unwrap());
+}
+
+fn assert_bad_numbers_are_named<S: Arithmetic>(new: impl Fn() -> Graph<S>) {
+    let error_of = |graph: &Graph<S>| {
+        let end = train(graph, &examples(8, 1), &[], &config(3), None, &mut |_: &Moment| Ok(()));
+        end.unwrap_err().to_string()
+    };
+    let graph = new();
     let names: Vec<&str> = graph.parameters().iter().map(|parameter| parameter.name.as_str()).collect();
     let index = names.iter().position(|name| *name == "model.layers.1.mlp.up_proj").unwrap();
     let var = &graph.parameters()[index].var;
-    let mut values = graph.parameters()[index].values();
+    let mut values: Vec<f32> = var.flatten_all().unwrap().to_vec1().unwrap();
     values[3] = f32::NAN;
     var.set(&Tensor::from_vec(values, var.shape(), var.device()).unwrap()).unwrap();
-    let error =
-        train(&graph, &examples(8, 1), &[], &config(3), None, &mut |_: &Moment| Ok(())).unwrap_err().to_string();
+    let error = error_of(&graph);
     assert!(error.contains("step 1") && error.contains("the weights of `model.layers.1.mlp.up_proj`"), "{error}");
     // Weights that are numbers, but too large for what is made of them.
-    let graph = Graph::whole(model()).unwrap();
+    let graph = new();
     let var = &graph.parameters()[index].var;
     var.set(&Tensor::full(1e38f32, var.shape(), var.device()).unwrap()).unwrap();
-    let error =
-        train(&graph, &examples(8, 1), &[], &config(3), None, &mut |_: &Moment| Ok(())).unwrap_err().to_string();
+    let error = error_of(&graph);
     assert!(error.contains("the output of block `model.layers.1`"), "{error}");
+    // Weights that a step makes too large.
+    let rate = LearningRate { peak: 1e39, warmup: 0, steps: 3, decay: Decay::Constant };
+    let config = TrainConfig { rate, ..config(3) };
+    let error = train(&new(), &examples(8, 1), &[], &config, None, &mut |_: &Moment| Ok(())).unwrap_err().to_string();
+    assert!(error.contains("is no finite number after step 1"), "{error}");
 }
 
 #[test]

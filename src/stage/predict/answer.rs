@@ -3,23 +3,28 @@
 use super::prompts::{Question, Reader};
 use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
 use crate::diagnostic::Diagnostic;
-use crate::engine::decoder::Decoder;
+use crate::engine::decoder::{Advances, Decoder};
 use crate::engine::generate::{
     Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
     likelihoods,
 };
+use crate::engine::held::Precision;
 use crate::engine::memory;
-use crate::engine::model::Model;
+use crate::engine::model::{Adapter, HeldLinear, Model, UNCHANGED};
+use crate::engine::plain::{DeviceDecoder, Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
+use crate::engine::weights::Weights;
 use crate::key::Digest;
 use crate::row::{self, Row};
 use crate::settings::Bytes;
 use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
+use candle_core::DType;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Rows that are generated together, unless a hint says otherwise.
@@ -67,11 +72,11 @@ struct ReferenceSummary {
 }
 
 /// A model that is ready to answer.
-struct Answerer<'a> {
+struct Answerer<'a, D> {
     recipe: &'a PredictRecipe,
     context: &'a Context<'a>,
     tokenizer: Tokenizer,
-    decoder: Decoder,
+    decoder: D,
     room: Room,
     /// What earlier work has answered.
     earlier: RefCell<Answers>,
@@ -95,7 +100,27 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
         tokenizer.also_ends_with(end);
     }
     let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-    let decoder = load(recipe, context, &paths)?;
+    let stored = || Weights::open_model(&base.path).ok()?.matrix_type();
+    let Some(plain) = Plain::on_card(recipe.dtype.map(super::super::layers::type_of), stored) else {
+        let decoder = load(recipe, context, &paths)?;
+        return answer(recipe, context, base, tokenizer, decoder, memory::available());
+    };
+    context.events.computes_on(device::name(&plain.device));
+    let card = plain.device.clone();
+    let decoder = load_on_card(recipe, context, &paths, plain)?;
+    answer(recipe, context, base, tokenizer, decoder, device::free_memory(&card))
+        .map_err(|error| device::advised(error, "a smaller `batch_size` or `cache_memory` takes less"))
+}
+
+/// The answers of a model that is ready; `free` is the memory that is left where it runs.
+fn answer<D: Advances>(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    base: &Input,
+    tokenizer: Tokenizer,
+    decoder: D,
+    free: Option<u64>,
+) -> anyhow::Result<()> {
     tokenizer.check_fits(decoder.embedding_rows()).with_context(|| format!("model `{}` cannot be used", base.name))?;
     if tokenizer.eos().is_empty() {
         context.events.warn(format!("model `{}` names no end-of-text token: only limits end its answers", base.name));
@@ -106,7 +131,7 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
     }
     let room = Room {
         batch_size: context.hints.batch_size.unwrap_or(BATCH_SIZE) as usize,
-        cache_bytes: usize::try_from(context.hints.cache_memory.unwrap_or_else(half_of_what_is_free).0)?,
+        cache_bytes: usize::try_from(context.hints.cache_memory.map_or_else(|| half_of(free), |memory| memory.0))?,
     };
     warn_of_little_room(recipe, context, &questions.all, &decoder, &room);
     let earlier = RefCell::new(context.earlier.answers());
@@ -130,23 +155,50 @@ pub(super) fn execute(recipe: &PredictRecipe, context: &Context<'_>) -> anyhow::
 /// held is there for the next job that begins with the same.
 fn load(recipe: &PredictRecipe, context: &Context<'_>, paths: &[&Path]) -> anyhow::Result<Decoder> {
     let Some(precision) = recipe.base_precision else { return Ok(Decoder::new(Model::load(paths)?)) };
-    let (below, adapter) = match paths {
+    let (below, adapter) = apart(paths);
+    Ok(Decoder::new(held(context, below, precision.into())?.with_adapter(adapter)?))
+}
+
+/// The same for a card.
+fn load_on_card(
+    recipe: &PredictRecipe,
+    context: &Context<'_>,
+    paths: &[&Path],
+    plain: Plain,
+) -> anyhow::Result<DeviceDecoder> {
+    let Some(precision) = recipe.base_precision else {
+        // What a card computes in bf16 need not be f32 in memory before.
+        let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
+        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, precision)?, None, plain);
+    };
+    let (below, adapter) = apart(paths);
+    let adapter = adapter.filter(|folder| !folder.join(UNCHANGED).exists()).map(Adapter::read).transpose()?;
+    DeviceDecoder::new(Model::clone(&*held(context, below, precision.into())?), adapter, plain)
+}
+
+/// What is held, and the adapter that stands beside it.
+fn apart<'a, 'b>(paths: &'a [&'b Path]) -> (&'a [&'b Path], Option<&'b Path>) {
+    match paths {
         [below @ .., last] if !below.is_empty() => (below, Some(*last)),
         _ => (paths, None),
-    };
+    }
+}
+
+/// A model whose linear layers are held in a precision, if no earlier job left it.
+fn held(context: &Context<'_>, paths: &[&Path], precision: Precision) -> anyhow::Result<Rc<Model<HeldLinear>>> {
     let (started, mut is_new) = (Instant::now(), false);
     let base = context.means.kept.get_or(|| {
         is_new = true;
-        Model::load_held(below, precision.into())
+        Model::load_held(paths, precision)
     })?;
     context.events.log(match is_new {
         true => format!("the model was loaded in {:.1} s", started.elapsed().as_secs_f64()),
         false => "the model was there: an earlier job loaded it".to_string(),
     });
-    Ok(Decoder::new(base.with_adapter(adapter)?))
+    Ok(base)
 }
 
-impl Answerer<'_> {
+impl<D: Advances> Answerer<'_, D> {
     fn find(&self, questions: &[Question]) -> anyhow::Result<Vec<Found>> {
         let mut found = vec![Found::default(); questions.len()];
         if self.recipe.candidates.is_some() {
@@ -184,11 +236,11 @@ impl Answerer<'_> {
         self.earlier.borrow_mut().complete(&keys, |open, said| {
             let questions: Vec<Texts<'_>> = open.iter().map(|place| texts[*place].clone()).collect();
             let mut done = texts.len() - open.len();
-            Ok(likelihoods(&self.decoder, &questions, self.room, |number, values| {
+            likelihoods(&self.decoder, &questions, self.room, |number, values| {
                 said(number, values);
                 done += 1;
                 self.progress(done, texts.len(), "texts compared".to_string());
-            }))
+            })
         })
     }
 
@@ -321,11 +373,11 @@ fn rows(recipe: &PredictRecipe, question: &Question, found: &Found) -> Vec<Row> 
 
 /// A row whose keys and values alone take more than is set aside for all: it is answered by itself, and may need more than
 /// there is.
-fn warn_of_little_room(
+fn warn_of_little_room<D: Advances>(
     recipe: &PredictRecipe,
     context: &Context<'_>,
     questions: &[Question],
-    decoder: &Decoder,
+    decoder: &D,
     room: &Room,
 ) {
     let longest = questions.iter().map(|question| question.prompt.ids.len()).max().unwrap_or(0);
@@ -341,9 +393,9 @@ fn warn_of_little_room(
     }
 }
 
-/// Half of the machine's memory that is free.
-fn half_of_what_is_free() -> Bytes {
-    Bytes(memory::available().map_or(CACHE_MEMORY, |free| free / 2))
+/// Half of the memory that is free.
+fn half_of(free: Option<u64>) -> u64 {
+    free.map_or(CACHE_MEMORY, |free| free / 2)
 }
 
 impl Summary {

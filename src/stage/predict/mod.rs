@@ -23,7 +23,7 @@ pub use settings::{
 
 use super::rows::{Needed, check_rows};
 use super::train::BasePrecision;
-use super::{Context, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
+use super::{Context, Dtype, Form, Hints, Input, InputSource, InputSpec, Layers, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::prompt::Template;
 use crate::row;
@@ -45,6 +45,9 @@ crate::settings! {
         base_precision: Option<BasePrecision> = None,
         /// The prompt around a row; must be the one that the model was trained with.
         template: Template = Template::default(),
+        /// What the model's weights are held in, and goes through it, on a graphics card. By default the type that its own
+        /// weights have. On the processor everything is f32.
+        dtype: Option<Dtype> = None,
         /// Texts that end an answer; they are not part of it. None in a conversation, unless they are set.
         stop: StopTexts = StopTexts(vec!["###".to_string()]),
         /// Tokens that end an answer besides the model's own, by text or id; they are not part of it.

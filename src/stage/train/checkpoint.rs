@@ -3,7 +3,8 @@
 //! The folder holds one file per checkpoint and `checkpoint.json`, which names the valid one with its digest; it is
 //! replaced in one step, so that a kill at any moment leaves the one before.
 
-use crate::engine::train::{Graph, State};
+use crate::engine::plain::device;
+use crate::engine::train::{Arithmetic, Graph, State};
 use crate::key::Digest;
 use crate::record::Machine;
 use crate::stage::Context;
@@ -51,13 +52,13 @@ impl<'a> Keeper<'a> {
     }
 
     /// Where an earlier attempt stood, and its notes. What cannot be used is said and passed over.
-    pub(super) fn find(&self, graph: &Graph) -> Option<(State, Vec<u8>)> {
+    pub(super) fn find<S: Arithmetic>(&self, graph: &Graph<S>) -> Option<(State, Vec<u8>)> {
         let folder = self.folder.filter(|folder| folder.join(VALID).exists())?;
         let found = read(folder).and_then(|(valid, bytes)| Ok((valid, State::read(graph, &bytes)?)));
         match found {
             Ok((valid, found)) => {
                 self.context.events.log(format!("going on after step {}", valid.step));
-                if (valid.program.as_str(), valid.processor.as_str()) != (PROGRAM, processor().as_str()) {
+                if (valid.program.as_str(), valid.processor.as_str()) != (PROGRAM, processor(graph).as_str()) {
                     self.context.events.warn(format!(
                         "the first {} steps were computed by titer {} on {}: their last bits may differ from this one's",
                         valid.step, valid.program, valid.processor
@@ -74,7 +75,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// Keeps where the training stands, if it is time. Fails only where the work is asked to end.
-    pub(super) fn between(&mut self, graph: &Graph, state: &State, notes: &mut dyn Notes) -> anyhow::Result<()> {
+    pub(super) fn between<S: Arithmetic>(
+        &mut self,
+        graph: &Graph<S>,
+        state: &State,
+        notes: &mut dyn Notes,
+    ) -> anyhow::Result<()> {
         let is_last = self.context.events.is_asked_to_end();
         if is_last || self.is_time() {
             self.write(graph, state, notes);
@@ -92,7 +98,7 @@ impl<'a> Keeper<'a> {
     }
 
     /// A checkpoint that cannot be written costs time only if the work is stopped.
-    fn write(&mut self, graph: &Graph, state: &State, notes: &mut dyn Notes) {
+    fn write<S: Arithmetic>(&mut self, graph: &Graph<S>, state: &State, notes: &mut dyn Notes) {
         let Some(folder) = self.folder else { return };
         let started = Instant::now();
         let written = notes.so_far().and_then(|notes| write(folder, graph, state, &notes));
@@ -113,8 +119,12 @@ pub(super) trait Notes {
 
 const PROGRAM: &str = env!("CARGO_PKG_VERSION");
 
-fn processor() -> String {
-    Machine::here().cpu_features
+/// The kind of processor; that of a card, where the graph computes on one.
+fn processor<S: Arithmetic>(graph: &Graph<S>) -> String {
+    match device::name(graph.device()) {
+        "cpu" => Machine::here().cpu_features,
+        card => card.to_string(),
+    }
 }
 
 fn read(folder: &Path) -> anyhow::Result<(Valid, Vec<u8>)> {
@@ -125,7 +135,7 @@ fn read(folder: &Path) -> anyhow::Result<(Valid, Vec<u8>)> {
     Ok((valid, bytes))
 }
 
-fn write(folder: &Path, graph: &Graph, state: &State, notes: &[u8]) -> anyhow::Result<()> {
+fn write<S: Arithmetic>(folder: &Path, graph: &Graph<S>, state: &State, notes: &[u8]) -> anyhow::Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     // Two processes may be at it, where one was taken for dead: each writes files of its own.
     let name = format!("{}-{}", state.step, std::process::id());
@@ -134,7 +144,7 @@ fn write(folder: &Path, graph: &Graph, state: &State, notes: &[u8]) -> anyhow::R
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(fs::File::open(&path)?)?;
     let (digest, program) = (hasher.finalize().into(), PROGRAM.to_string());
-    let valid = Valid { file, digest, step: state.step, program, processor: processor() };
+    let valid = Valid { file, digest, step: state.step, program, processor: processor(graph) };
     let new = folder.join(format!("{name}.json"));
     fs::write(&new, serde_json::to_vec(&valid)?)?;
     fs::rename(&new, folder.join(VALID))?;

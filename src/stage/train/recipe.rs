@@ -5,7 +5,7 @@
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::prompt::Template;
 use crate::settings::{Decode, Schema, Value, ValueKind, schema};
-use crate::stage::Kind;
+use crate::stage::{Dtype, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -23,6 +23,10 @@ crate::settings! {
         template: Template = Template::default(),
         /// How the base's linear layers are held while an adapter learns on them; they are multiplied as f32.
         base_precision: Option<BasePrecision> = None,
+        /// What goes through the model on a graphics card, and what a frozen base is held in there where `base_precision`
+        /// does not say. By default f32; bf16 where the base's own weights have 16 bits. Weights that learn are f32 anyway,
+        /// and on the processor everything is.
+        dtype: Option<Dtype> = None,
         /// Which tokens the loss counts. The paper trains on all; answers only is what most of its readers expect.
         loss_on: LossOn = LossOn::Answer,
         /// Tokens of a row (prompt, answer and end) beyond this number are cut off; never more than a new model's

@@ -6,20 +6,23 @@ use super::room::Room;
 use super::{
     BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
+use crate::engine::held::Precision;
 use crate::engine::memory;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
+use crate::engine::plain::{Plain, device};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{
-    AdamW, Decay, Example, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained, Watcher, sequences,
-    steps_per_epoch, train,
+    AdamW, Arithmetic, Decay, Example, Fused, Graph, LearningRate, Moment, Outcome, State, TrainConfig, Trained,
+    Watcher, sequences, steps_per_epoch, train,
 };
-use crate::engine::weights::write;
+use crate::engine::weights::{Weights, write};
 use crate::prompt::{Prompter, Template};
 use crate::row::{self, Row};
 use crate::stage::train::{Architecture, Keep};
 use crate::stage::{Context, Kind, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
+use candle_core::DType;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
@@ -37,7 +40,8 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     let folder = context.output.join("model");
     fs::create_dir(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let rows = read(context, "data")?;
-    let start = Start::new(recipe, context, &rows)?;
+    let card = on_card(recipe, context);
+    let start = Start::new(recipe, context, &rows, card.as_ref())?;
     if rows.is_empty() {
         return leave_unchanged(recipe, context, &start, &folder);
     }
@@ -49,23 +53,61 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
     if validation.is_empty() && (recipe.early_stopping.is_some() || context.role("validation").next().is_some()) {
         context.events.warn("there are no validation rows: every step is done, and the last weights are kept".into());
     }
+    let lesson = Lesson { examples, validation, limit };
+    match card {
+        Some(plain) => {
+            context.events.computes_on(device::name(&plain.device));
+            learn(plain, recipe, context, start, &lesson, &folder)
+        }
+        None => learn(Fused, recipe, context, start, &lesson, &folder),
+    }
+}
+
+/// The card of this process, if it has one, for the base as it is stored.
+fn on_card(recipe: &TrainRecipe, context: &Context<'_>) -> Option<Plain> {
+    let usual = || {
+        let stored = Weights::open_model(&context.layers("base").first()?.path).ok()?.matrix_type()?;
+        // Gradients of f16 vanish.
+        Some(if matches!(stored, DType::F16 | DType::BF16) { DType::BF16 } else { DType::F32 })
+    };
+    Plain::on_card(recipe.dtype.map(super::super::layers::type_of), usual)
+}
+
+/// What a training learns from.
+struct Lesson {
+    examples: Vec<Example>,
+    validation: Vec<Example>,
+    /// Most tokens of a row.
+    limit: usize,
+}
+
+/// The training itself, by the arithmetic of a device.
+fn learn<S: Arithmetic>(
+    arithmetic: S,
+    recipe: &TrainRecipe,
+    context: &Context<'_>,
+    start: Start,
+    lesson: &Lesson,
+    folder: &Path,
+) -> anyhow::Result<()> {
+    let Lesson { examples, validation, limit } = lesson;
     let learning = examples.iter().filter(|example| example.labels() > 0).count();
-    let packing = recipe.packing.map(|_| limit);
-    let config = train_config(recipe, packing, sequences(&examples, packing).len());
+    let packing = recipe.packing.map(|_| *limit);
+    let config = train_config(recipe, packing, sequences(examples, packing).len());
 
     let Start { base, tokenizer } = start;
     let weights = base.config().weights();
     let graph = match (base, &recipe.lora) {
-        (Base::Learns(model), None) => Graph::whole(*model)?,
-        (Base::Learns(model), Some(lora)) => Graph::adapter(&*model, adapter_config(lora), recipe.seed)?,
-        (Base::Frozen(model), Some(lora)) => Graph::adapter(*model, adapter_config(lora), recipe.seed)?,
+        (Base::Learns(model), None) => Graph::whole_by(arithmetic, *model)?,
+        (Base::Learns(model), Some(lora)) => Graph::adapter_by(arithmetic, &*model, adapter_config(lora), recipe.seed)?,
+        (Base::Frozen(model), Some(lora)) => Graph::adapter_by(arithmetic, *model, adapter_config(lora), recipe.seed)?,
         (Base::Frozen(_), None) => bail!("a base that is frozen, and no adapter to learn"),
     };
     let graph = graph.with_checkpoints(context.hints.checkpoint_blocks);
     let trained = graph.parameters().iter().map(|parameter| parameter.var.elem_count()).sum();
     let held = graph.frozen_bytes() >> 20;
     context.events.log(format!("{weights} weights, {trained} learn; frozen linear layers take {held} MiB"));
-    let learning_sequences = sequences(&examples, packing);
+    let learning_sequences = sequences(examples, packing);
     let room = Room {
         config: graph.config(),
         sequences: &learning_sequences,
@@ -73,20 +115,25 @@ pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Re
         again: context.hints.checkpoint_blocks,
         trained,
     };
-    room.warning(memory::available()).into_iter().for_each(|warning| context.events.warn(warning));
+    let memory = if graph.device().is_cpu() { memory::available() } else { device::free_memory(graph.device()) };
+    room.warning(memory).into_iter().for_each(|warning| context.events.warn(warning));
     let keeper = Keeper::new(context);
     let (state, noted) = keeper.find(&graph).map_or((None, Vec::new()), |(state, notes)| (Some(state), notes));
     let diary = Diary::new(context, config.rate.steps, Pace::new(weights, trained), &noted)?;
     let mut watcher = Companion { graph: &graph, keeper, diary };
-    let outcome = train(&graph, &examples, &validation, &config, state, &mut watcher)?;
+    let outcome = train(&graph, examples, validation, &config, state, &mut watcher).map_err(|error| {
+        let advice =
+            "a smaller `micro_batch_size`, `checkpoint_blocks = true` or a `base_precision` of fewer bits take less";
+        device::advised(error, advice)
+    })?;
     watcher.diary.finish()?;
     let sizes = Sizes { weights, trained, rows: learning };
-    write_summary(context, &summary(&outcome, &sizes, &examples, &validation))?;
-    let save = |values, folder: &Path| match graph.finish(values) {
+    write_summary(context, &summary(&outcome, &sizes, examples, validation))?;
+    let save = |values, folder: &Path| match graph.finish(values)? {
         Trained::Adapter(adapter) => adapter.save(folder),
         Trained::Model(model) => save_whole(recipe, folder, &model, &tokenizer),
     };
-    save(outcome.values, &folder)?;
+    save(outcome.values, folder)?;
     let mut recent = outcome.recent.into_iter().peekable();
     for (number, folder) in checkpoints(recipe, context)? {
         if recent.peek().is_some_and(|recent| recent.step == 0) {
@@ -153,11 +200,15 @@ enum Base {
 }
 
 impl Base {
-    fn load(layers: &[&Path], recipe: &TrainRecipe) -> anyhow::Result<Self> {
-        match recipe.base_precision {
-            None | Some(BasePrecision::F32) => Ok(Self::Learns(Box::new(Model::load(layers)?))),
-            Some(precision) => Ok(Self::Frozen(Box::new(Model::load_held(layers, precision.into())?))),
-        }
+    fn load(layers: &[&Path], recipe: &TrainRecipe, card: Option<&Plain>) -> anyhow::Result<Self> {
+        // What a card computes in bf16 need not be f32 in memory before.
+        let is_bf16 = recipe.lora.is_some() && card.is_some_and(|card| card.dtype == DType::BF16);
+        let precision = match recipe.base_precision {
+            None if is_bf16 => Precision::Bf16,
+            None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
+            Some(precision) => precision.into(),
+        };
+        Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
     }
 
     fn config(&self) -> &Config {
@@ -176,13 +227,18 @@ impl Base {
 }
 
 impl Start {
-    fn new(recipe: &TrainRecipe, context: &Context<'_>, rows: &[PlacedRow]) -> anyhow::Result<Self> {
+    fn new(
+        recipe: &TrainRecipe,
+        context: &Context<'_>,
+        rows: &[PlacedRow],
+        card: Option<&Plain>,
+    ) -> anyhow::Result<Self> {
         let layers = context.layers("base");
         let (base, tokenizer) = match (layers.first(), &recipe.architecture, &recipe.tokenizer) {
             (Some(base), ..) => {
                 let tokenizer = Tokenizer::load(&base.path)?;
                 let paths: Vec<&Path> = layers.iter().map(|layer| layer.path.as_path()).collect();
-                (Base::load(&paths, recipe)?, tokenizer)
+                (Base::load(&paths, recipe, card)?, tokenizer)
             }
             (None, Some(architecture), Some(settings)) => {
                 ensure!(!rows.is_empty(), "there are no rows to train a tokenizer and a model on");
@@ -329,13 +385,13 @@ fn train_config(recipe: &TrainRecipe, packing: Option<usize>, sequences: usize) 
 }
 
 /// Goes along with a training.
-struct Companion<'a> {
-    graph: &'a Graph,
+struct Companion<'a, S: Arithmetic> {
+    graph: &'a Graph<S>,
     keeper: Keeper<'a>,
     diary: Diary<'a>,
 }
 
-impl Watcher for Companion<'_> {
+impl<S: Arithmetic> Watcher for Companion<'_, S> {
     fn saw(&mut self, moment: &Moment) -> anyhow::Result<()> {
         self.diary.note(moment)
     }

@@ -3,8 +3,9 @@
 use super::build::Slot;
 use super::*;
 use crate::engine::activation::Activation;
-use crate::engine::decoder::{Advance, Cache, Decoder};
+use crate::engine::decoder::{Advance, Advances, Cache, Decoder};
 use crate::engine::model::AdapterConfig;
+use crate::engine::plain::{DeviceDecoder, Plain};
 use crate::engine::prompt::PromptEncoder;
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::train::{AdamW, Decay, Example, LearningRate, Moment, TrainConfig, evaluate, train};
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 
 mod adapters;
 mod families;
+mod plain;
 
 /// The references of the repository.
 fn root() -> PathBuf {
@@ -96,16 +98,40 @@ impl Golden {
     }
 }
 
-fn logits(graph: &Graph, batch: &Batch) -> Vec<f32> {
-    numbers(&graph.logits(&graph.hidden(batch, None).unwrap(), &|_| None).unwrap())
+fn logits<S: Arithmetic>(graph: &Graph<S>, batch: &Batch) -> Vec<f32> {
+    let hidden = graph.hidden(&graph.way(batch, None).unwrap()).unwrap();
+    numbers(&graph.logits(&hidden, &|_| None).unwrap().to_dtype(DType::F32).unwrap())
+}
+
+/// The loss of a step and its gradients, in memory.
+fn gradients<S: Arithmetic>(graph: &Graph<S>, batch: &Batch, scale: f64, step: u64) -> (f32, Vec<Vec<f32>>) {
+    let (loss, grads) = graph.gradients(batch, scale, step).unwrap();
+    (loss, grads.iter().map(|grad| grad.host().unwrap().into_owned()).collect())
 }
 
 /// The same of the model that answers: after every token of every row.
-fn all_logits(decoder: &Decoder, rows: &[Vec<u32>]) -> Vec<f32> {
-    let mut caches = vec![Cache::default(); rows.len()];
-    let mut rows: Vec<Advance<'_>> =
+fn all_logits<D: AllLogits>(decoder: &D, rows: &[Vec<u32>]) -> Vec<f32> {
+    let mut caches = vec![D::Cache::default(); rows.len()];
+    let mut rows: Vec<Advance<'_, D::Cache>> =
         caches.iter_mut().zip(rows).map(|(cache, tokens)| Advance { cache, tokens }).collect();
-    decoder.advance_all(&mut rows)
+    decoder.all(&mut rows)
+}
+
+/// A model that gives the logits after every token of every sequence.
+trait AllLogits: Advances {
+    fn all(&self, rows: &mut [Advance<'_, Self::Cache>]) -> Vec<f32>;
+}
+
+impl AllLogits for Decoder {
+    fn all(&self, rows: &mut [Advance<'_>]) -> Vec<f32> {
+        self.advance_all(rows)
+    }
+}
+
+impl AllLogits for DeviceDecoder {
+    fn all(&self, rows: &mut [Advance<'_, Self::Cache>]) -> Vec<f32> {
+        self.advance_all(rows).unwrap()
+    }
 }
 
 /// Steps of whole batches at one rate.
@@ -127,7 +153,7 @@ fn steady(steps: u64, batch_size: usize) -> TrainConfig {
 }
 
 /// What `train` gives, and its losses.
-fn trained(graph: &Graph, examples: &[Example], config: &TrainConfig) -> (Vec<f64>, Vec<Vec<f32>>) {
+fn trained<S: Arithmetic>(graph: &Graph<S>, examples: &[Example], config: &TrainConfig) -> (Vec<f64>, Vec<Vec<f32>>) {
     let mut losses = Vec::new();
     let outcome = train(graph, examples, &[], config, None, &mut |moment: &Moment| {
         if let Moment::Step { loss, .. } = moment {

@@ -99,20 +99,38 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Drops numbers of `x` (`tokens × width`) and scales the others up. The gradient is the same function.
+    /// Draws of 16 bits below this fall out.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the share is from 0 to 1")]
+    fn threshold(&self) -> u16 {
+        (self.share * 65_536.0).round() as u16
+    }
+
+    /// What is left is multiplied by this.
+    pub fn factor(&self) -> f32 {
+        1.0 / (1.0 - f32::from(self.threshold()) / 65_536.0)
+    }
+
+    /// Ones where numbers of `tokens × width` stay, zeros where they fall out.
+    pub fn kept(&self, width: usize) -> Vec<u8> {
+        let (threshold, mut kept) = (self.threshold(), vec![0; self.tokens.len() * width]);
+        let rows = kept.par_chunks_mut(width.max(1)).zip(&self.tokens);
+        rows.with_min_len(super::ROWS_PER_TASK).for_each(|(kept, random)| {
+            for (index, kept) in kept.chunks_mut(4).enumerate() {
+                let draws = draws(random, index);
+                kept.iter_mut().zip(draws).for_each(|(kept, draw)| *kept = u8::from(draw >= threshold));
+            }
+        });
+        kept
+    }
+
+    /// Drops numbers of `x` (`tokens × width`) and scales the others up. The gradient is the same function.
     pub(super) fn apply(&self, x: &[f32]) -> Vec<f32> {
         let width = x.len() / self.tokens.len().max(1);
-        let threshold = (self.share * 65_536.0).round() as u16;
-        let scale = 1.0 / (1.0 - f32::from(threshold) / 65_536.0);
+        let (threshold, scale) = (self.threshold(), self.factor());
         let mut out = vec![0.0; x.len()];
         let rows = out.par_chunks_mut(width).zip(x.par_chunks(width)).zip(&self.tokens);
         rows.with_min_len(super::ROWS_PER_TASK).for_each(|((out, x), random)| {
-            // One draw of 64 bits serves four neighbours.
-            let factors = |index: usize| {
-                let bits = random.bits(index as u64);
-                [0, 16, 32, 48].map(|shift| if ((bits >> shift) as u16) < threshold { 0.0 } else { scale })
-            };
+            let factors = |index: usize| draws(random, index).map(|draw| if draw < threshold { 0.0 } else { scale });
             let (out, out_rest) = out.as_chunks_mut::<4>();
             let (x, x_rest) = x.as_chunks::<4>();
             for (index, (out, x)) in out.iter_mut().zip(x).enumerate() {
@@ -125,6 +143,13 @@ impl Dropout {
         });
         out
     }
+}
+
+/// One draw of 64 bits serves four neighbours.
+#[expect(clippy::cast_possible_truncation, reason = "each takes its 16 bits")]
+fn draws(random: &Random, index: usize) -> [u16; 4] {
+    let bits = random.bits(index as u64);
+    [0, 16, 32, 48].map(|shift| (bits >> shift) as u16)
 }
 
 /// `y = x W + b + scale · dropout(x) Aᵀ Bᵀ` with W and b frozen, A (`r × inputs`) and B (`outputs × r`) trained.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::engine::generate::{BeamSearch, EarlyStopping, Request, Room, Search, Settings, StopReason, generate};
+use crate::engine::plain::Pages;
 use crate::engine::weights::{NamedTensor, Weights};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -77,6 +78,11 @@ impl Golden {
     }
 }
 
+/// See [`Golden::is_without_dropout`].
+pub(super) fn is_without_dropout(golden: &Golden) -> bool {
+    golden.is_without_dropout()
+}
+
 /// The distance from the first of `expected`; a copy of a reference may hold fewer rows.
 fn from_first(actual: &[f32], expected: &[f32]) -> f64 {
     assert!(!expected.is_empty() && expected.len() <= actual.len());
@@ -90,46 +96,82 @@ fn finish(reports: impl Iterator<Item = Report>) {
 
 #[test]
 fn answers_are_those_of_transformers() {
+    finish(all().iter().map(|golden| check_answers(golden, &Decoder::new(golden.model()), true)));
+}
+
+#[test]
+fn answers_of_devices_are_those_of_transformers() {
     finish(all().iter().map(|golden| {
-        let mut report = golden.report();
-        let (decoder, tokenizer) = (Decoder::new(golden.model()), Tokenizer::load(&golden.folder).unwrap());
-        let rows: Vec<Vec<u32>> = golden.examples().into_iter().map(|row| row.ids).collect();
-        report.check("logits", from_first(&all_logits(&decoder, &rows), &golden.floats("logits")), 1e-4);
-
-        let starts = golden.rows_from_starts();
-        let together = all_logits(&decoder, &starts);
-        let mut begin = 0;
-        for (index, row) in starts.iter().enumerate() {
-            let end = begin + row.len() * decoder.vocab_size();
-            let name = format!("logits_row{index}");
-            if golden.has(&name) {
-                let alone = all_logits(&decoder, std::slice::from_ref(row));
-                assert!(alone == together[begin..end], "{}: row {index} depends on the others", report.family);
-                report.check(&name, from_first(&alone, &golden.floats(&name)), 1e-4);
-            }
-            begin = end;
-        }
-
-        let search = BeamSearch { width: 4, length_penalty: 1.0, early_stopping: EarlyStopping::Always };
-        let ways = [("greedy", 24, Search::Greedy), ("beam4", 16, Search::Beams(search))];
-        let eos = tokenizer.eos();
-        let requests: Vec<Request<'_>> = starts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
-        let room = Room { batch_size: 12, cache_bytes: usize::MAX };
-        for (way, max_new_tokens, search) in ways {
-            let answer_of = |index: usize| golden.ids_of(&format!("{way}_row{index}"));
-            let longest = (0..starts.len()).map(|index| answer_of(index).len()).max().unwrap_or(0);
-            let max_new_tokens = longest.max(max_new_tokens);
-            let settings = Settings { max_new_tokens, search, ..Settings::GREEDY };
-            let answers = generate(&decoder, &tokenizer, &requests, &settings, room, |_, _| {}).unwrap();
-            for (index, answer) in answers.iter().flatten().enumerate() {
-                let mut expected = answer_of(index);
-                let ended = expected.pop_if(|token| eos.contains(token)).is_some();
-                let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
-                report.check(&format!("the {way} answer to row {index}"), f64::from(u8::from(!right)), 0.0);
-            }
-        }
-        report
+        let decoder = DeviceDecoder::new(&golden.model(), None, super::plain::plain(DType::F32)).unwrap();
+        check_answers(golden, &decoder, false)
     }));
+}
+
+/// `exact`: a row has the same bits in every company.
+fn check_answers<D: AllLogits>(golden: &Golden, decoder: &D, exact: bool) -> Report {
+    let mut report = golden.report();
+    let tokenizer = Tokenizer::load(&golden.folder).unwrap();
+    let rows: Vec<Vec<u32>> = golden.examples().into_iter().map(|row| row.ids).collect();
+    report.check("logits", from_first(&all_logits(decoder, &rows), &golden.floats("logits")), 1e-4);
+
+    let starts = golden.rows_from_starts();
+    let together = all_logits(decoder, &starts);
+    let mut begin = 0;
+    for (index, row) in starts.iter().enumerate() {
+        let end = begin + row.len() * decoder.vocab_size();
+        let name = format!("logits_row{index}");
+        if golden.has(&name) {
+            let alone = all_logits(decoder, std::slice::from_ref(row));
+            assert!(!exact || alone == together[begin..end], "{}: row {index} depends on the others", report.family);
+            report.check(&name, from_first(&alone, &golden.floats(&name)), 1e-4);
+            report.check(&name, from_first(&together[begin..end], &golden.floats(&name)), 1e-4);
+        }
+        begin = end;
+    }
+
+    let search = BeamSearch { width: 4, length_penalty: 1.0, early_stopping: EarlyStopping::Always };
+    let ways = [("greedy", 24, Search::Greedy), ("beam4", 16, Search::Beams(search))];
+    let eos = tokenizer.eos();
+    let requests: Vec<Request<'_>> = starts.iter().map(|prompt| Request { prompt, key: 0 }).collect();
+    let room = Room { batch_size: 12, cache_bytes: usize::MAX };
+    for (way, max_new_tokens, search) in ways {
+        let answer_of = |index: usize| golden.ids_of(&format!("{way}_row{index}"));
+        let longest = (0..starts.len()).map(|index| answer_of(index).len()).max().unwrap_or(0);
+        let max_new_tokens = longest.max(max_new_tokens);
+        let settings = Settings { max_new_tokens, search, ..Settings::GREEDY };
+        let answers = generate(decoder, &tokenizer, &requests, &settings, room, |_, _| {}).unwrap();
+        for (index, answer) in answers.iter().flatten().enumerate() {
+            let mut expected = answer_of(index);
+            let ended = expected.pop_if(|token| eos.contains(token)).is_some();
+            let right = answer.tokens == expected && (answer.stop == StopReason::Eos) == ended;
+            report.check(&format!("the {way} answer to row {index}"), f64::from(u8::from(!right)), 0.0);
+        }
+    }
+    report
+}
+
+#[test]
+fn pieces_and_steps_of_devices_give_the_same() {
+    for golden in all() {
+        let decoder = DeviceDecoder::new(&golden.model(), None, super::plain::plain(DType::F32)).unwrap();
+        let rows = golden.rows_from_starts();
+        let rows = [&rows[0], &rows[1]];
+        let whole = rows.map(|row| all_logits(&decoder, std::slice::from_ref(row)));
+        let (mut caches, mut logits) = ([(); 2].map(|()| Pages::default()), [Vec::new(), Vec::new()]);
+        // A piece here, a token there: rows of several lengths go through attention together.
+        for ends in [[1, 4], [rows[0].len() - 2, 5], [rows[0].len() - 1, 6], rows.map(Vec::len)] {
+            let begins = caches.each_ref().map(Pages::positions);
+            let tokens = [0, 1].map(|row| &rows[row][begins[row]..ends[row]]);
+            let steps = caches.iter_mut().zip(tokens).map(|(cache, tokens)| Advance { cache, tokens });
+            let mut both = decoder.all(&mut steps.collect::<Vec<_>>());
+            logits[1].extend(both.split_off(tokens[0].len() * decoder.vocab_size()));
+            logits[0].extend(both);
+        }
+        for (pieces, whole) in logits.iter().zip(&whole) {
+            // Sums in another order.
+            assert!(distance(pieces, whole) < 2e-5, "{}", golden.report().family);
+        }
+    }
 }
 
 #[test]
