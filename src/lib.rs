@@ -66,13 +66,14 @@
 //! | [`journal`] | what a run leaves behind: its summary and its plan |
 //! | [`manifest`] | text → pipeline; no files but manifests |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
-//! | [`scorer`] | one file each and one line in a table |
+//! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a judge |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | [`prompt`] | how a row becomes the text that a model is asked, of a template or a chat template |
 //! | [`appended`] | files of lines that are appended, each with a check, and survive a kill |
 //! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
+//! | [`random`] | random numbers: a function from (seed, purpose, index) to bits |
 //! | [`tensors`] | the headers of safetensors files |
 //! | [`key`] | digests, canonical JSON, what is hashed to a key, and how two keys differ |
 //! | [`settings`](mod@settings), [`diagnostic`] | typed settings read from values with positions; messages that show the place |

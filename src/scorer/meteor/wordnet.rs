@@ -29,7 +29,7 @@ const PARTS: [(&str, &[(&str, &str)]); 4] = [
     ("adv", &[]),
 ];
 
-/// The files of [`PARTS`], read.
+/// The files of nouns, verbs, adjectives and adverbs, read.
 #[derive(Debug)]
 pub struct WordNet {
     parts: Vec<Part>,
