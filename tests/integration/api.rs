@@ -294,7 +294,7 @@ fn a_judge_is_paid_for_once_however_its_replies_are_read() {
     assert_eq!((&found[3]["score"], &found[3]["unreadable"]), (&Value::Null, &json!(1.0)));
     assert_eq!((&found[4]["score"], &found[4]["unreadable"]), (&Value::Null, &Value::Null), "not asked about");
     let summary: Value = serde_json::from_str(&project.read("out/p/score.s/scorer=gpt/summary.json")).unwrap();
-    assert_eq!(summary["details"]["unreadable_replies"], json!([{ "id": "3", "reply": "none" }]));
+    assert_eq!(summary["details"]["unreadable_replies"], json!([{ "id": "3", "reply": " none\n" }]));
     assert_eq!((&summary["scored"], &summary["metrics"]["score"]["count"]), (&json!(4), &json!(3)));
     is_nowhere(&project, &output, SECRET);
     // Another way to read, and more rows: only those are asked about.
