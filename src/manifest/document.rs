@@ -120,9 +120,16 @@ fn check_known(top: &Table, problems: &mut Problems) {
     }
 }
 
-/// A secret may stand only where it enters no key: in the `env` of a stage with a `command`, and as the `key` of an API.
+/// Where in a stage's settings a secret may stand, since it enters no key there: in the `env` of a `command`, and as the
+/// `key` of an API; `*` stands for every name. A stage to which such a setting is unknown refuses it itself.
+const SECRET_SETTINGS: [&[&str]; 3] = [&["env"], &["model", "key"], &["scorers", "*", "model", "key"]];
+
 fn refuse_secrets(top: &Table, problems: &mut Problems) {
-    fn search(value: &Value, problems: &mut Problems) {
+    /// `allowed`: the paths, from here on, at which a secret may stand.
+    fn search(value: &Value, allowed: &[&[&str]], problems: &mut Problems) {
+        if allowed.iter().any(|path| path.is_empty()) {
+            return;
+        }
         match &value.kind {
             ValueKind::String(text) if text.contains(SECRET) => {
                 let problem = Diagnostic::at(value.span, "a secret cannot stand here: it would be written down");
@@ -130,49 +137,24 @@ fn refuse_secrets(top: &Table, problems: &mut Problems) {
                     problem.hint("it may stand in the `env` of a stage with a `command`, and as the `key` of an API"),
                 );
             }
-            ValueKind::Array(items) => items.iter().for_each(|item| search(item, problems)),
-            ValueKind::Table(table) => table.entries.iter().for_each(|(_, value)| search(value, problems)),
-            _ => {}
-        }
-    }
-    fn search_all_but(name: &str, table: &Table, problems: &mut Problems) {
-        let rest = table.entries.iter().filter(|(key, _)| key.name != name);
-        rest.for_each(|(_, value)| search(value, problems));
-    }
-    fn search_scorer(scorer: &Table, problems: &mut Problems) {
-        for (key, value) in &scorer.entries {
-            match value.as_table() {
-                Some(model) if key.name == "model" => search_all_but("key", model, problems),
-                _ => search(value, problems),
-            }
-        }
-    }
-    /// A stage's settings. What is in `env` is read by the stage; without a `command` that is unknown to it. So is a
-    /// `model` with a `key` that is no API.
-    fn search_stage(stage: &Table, problems: &mut Problems) {
-        for (key, value) in &stage.entries {
-            match value.as_table() {
-                _ if key.name == "env" => {}
-                Some(model) if key.name == "model" => search_all_but("key", model, problems),
-                // A judge is an API, too.
-                Some(scorers) if key.name == "scorers" => {
-                    let scorers = scorers.entries.iter().map(|(_, scorer)| scorer);
-                    scorers.for_each(|scorer| match scorer.as_table() {
-                        Some(scorer) => search_scorer(scorer, problems),
-                        None => search(scorer, problems),
-                    });
+            ValueKind::Array(items) => items.iter().for_each(|item| search(item, &[], problems)),
+            ValueKind::Table(table) => {
+                for (key, value) in &table.entries {
+                    let below = allowed.iter().filter_map(|path| path.split_first());
+                    let here = below.filter(|(name, _)| ["*", key.name.as_str()].contains(name));
+                    search(value, &here.map(|(_, rest)| rest).collect::<Vec<_>>(), problems);
                 }
-                _ => search(value, problems),
             }
+            _ => {}
         }
     }
     for (key, value) in &top.entries {
         match value.as_table() {
             Some(stages) if key.name == "defaults" || Kind::from_name(&key.name).is_some() => {
-                let stages = stages.entries.iter().filter_map(|(_, stage)| stage.as_table());
-                stages.for_each(|stage| search_stage(stage, problems));
+                let stages = stages.entries.iter().filter(|(_, stage)| stage.as_table().is_some());
+                stages.for_each(|(_, stage)| search(stage, &SECRET_SETTINGS, problems));
             }
-            _ => search(value, problems),
+            _ => search(value, &[], problems),
         }
     }
 }
