@@ -88,7 +88,7 @@ impl Client {
         for (key, places) in places {
             match desk.known(&key) {
                 Some(reply) => {
-                    desk.spend(&reply, calls[places[0]].most);
+                    desk.spend(desk.cost(&reply, calls[places[0]].most));
                     now.answered += places.len();
                     fill(&places, &reply);
                 }
@@ -151,6 +151,13 @@ struct Aside<'a> {
     spent: u128,
 }
 
+impl Aside<'_> {
+    fn spend(&mut self, cost: u128) {
+        self.desk.spend(cost);
+        self.spent = cost;
+    }
+}
+
 impl Drop for Aside<'_> {
     fn drop(&mut self) {
         let Self { desk, amount, spent } = self;
@@ -167,11 +174,13 @@ impl Desk<'_> {
         Reply::read(&self.client.ledger.get(key)?).ok()
     }
 
-    /// Counts what a reply has cost: the most that it can, if its tokens are not known.
-    fn spend(&self, reply: &Reply, most: Tokens) {
-        let mut purse = self.purse.borrow_mut();
-        let cost = purse.cost(reply.tokens.unwrap_or(most));
-        purse.spend(cost);
+    /// What a reply has cost: the most that it can, if its tokens are not known.
+    fn cost(&self, reply: &Reply, most: Tokens) -> u128 {
+        self.purse.borrow().cost(reply.tokens.unwrap_or(most))
+    }
+
+    fn spend(&self, cost: u128) {
+        self.purse.borrow_mut().spend(cost);
     }
 
     /// The reply to a call, and whether it was asked now.
@@ -188,22 +197,20 @@ impl Desk<'_> {
         };
         ledger.refresh().map_err(lasting)?;
         if let Some(reply) = self.known(key) {
-            self.spend(&reply, call.most);
+            self.spend(self.cost(&reply, call.most));
             return Ok((reply, false));
         }
         for tries in 1.. {
-            let reserved = self.afford(call.most).await?;
+            let mut aside = self.afford(call.most).await?;
             let expected = call.most.output + call.most.input / BYTES_PER_TOKEN;
             self.wait(expected).await;
             let result = match self.stopping.get() {
                 true => Err(Trouble::Skipped),
                 false => self.client.post(call).await,
             };
-            let mut aside = Aside { desk: self, amount: reserved, spent: 0 };
             let passing = match result {
                 Ok((value, reply)) => {
-                    self.spend(&reply, call.most);
-                    aside.spent = self.purse.borrow().cost(reply.tokens.unwrap_or(call.most));
+                    aside.spend(self.cost(&reply, call.most));
                     let tokens = reply.tokens.unwrap_or(call.most);
                     self.shared.settle(expected, tokens.input + tokens.output);
                     let settings = &self.client.settings;
@@ -214,8 +221,7 @@ impl Desk<'_> {
                 Err(other) => return Err(other),
             };
             if passing.charged {
-                self.purse.borrow_mut().spend(reserved);
-                aside.spent = reserved;
+                aside.spend(aside.amount);
             }
             drop(aside);
             if let Some(pause) = passing.pause {
@@ -235,13 +241,15 @@ impl Desk<'_> {
     }
 
     /// Sets aside what a call may cost.
-    async fn afford(&self, most: Tokens) -> Result<u128, Trouble> {
+    async fn afford(&self, most: Tokens) -> Result<Aside<'_>, Trouble> {
         loop {
             self.go_on()?;
             let verdict = self.purse.borrow_mut().reserve(most);
             match verdict {
                 Verdict::Yes(reserved) => {
-                    let Err(taken) = self.take(reserved) else { return Ok(reserved) };
+                    let Err(taken) = self.take(reserved) else {
+                        return Ok(Aside { desk: self, amount: reserved, spent: 0 });
+                    };
                     self.purse.borrow_mut().release(reserved);
                     let most = self.client.settings.till.as_ref().map_or(0.0, |till| till.most);
                     let (taken, cost) = (money(taken), money(reserved));
