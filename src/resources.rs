@@ -52,6 +52,11 @@ impl Limits {
         limit.map_or(usize::MAX, |limit| limit.get() as usize)
     }
 
+    /// Whether there are graphics cards to give to jobs.
+    pub fn has_gpus(&self) -> bool {
+        self.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty())
+    }
+
     /// Requests per second of a job with so many network slots.
     pub fn rate(&self, slots: u32) -> Option<f64> {
         let share = f64::from(slots.max(1)) / f64::from(self.network.map_or(1, NonZeroU32::get).max(slots.max(1)));

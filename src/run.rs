@@ -29,7 +29,7 @@ use crate::resources::{Grant, Limits, Needs};
 use crate::schedule::{Outcome, Schedule, State};
 use crate::secrets::Secrets;
 use crate::stage::Cause;
-use crate::store::{Committed, Store, StoreError, view};
+use crate::store::{Store, StoreError, view};
 use ends::NEARLY_DONE;
 use job::Running;
 use sharing::Sharing;
@@ -89,7 +89,7 @@ pub fn run(
     let is_work = !plan.is_empty();
     let history = if is_work { History::of(store, pipeline, &plan) } else { History::default() };
     let costs: Vec<u64> = pipeline.instances.iter().map(|instance| history.cost(instance)).collect();
-    let has_gpus = options.has_gpus();
+    let has_gpus = options.limits.has_gpus();
     let needs = pipeline.instances.iter().map(|instance| Needs::of(&instance.recipe, &instance.demands, has_gpus));
     let nodes = pipeline.instances.len();
     let offers = plan.entries.iter().filter(|(_, status)| matches!(status, Status::Remote(_)));
@@ -171,12 +171,6 @@ struct Runner<'a> {
     stopping: bool,
     /// Since when the person wants it to end.
     interrupted: Option<Instant>,
-}
-
-impl Options {
-    fn has_gpus(&self) -> bool {
-        self.limits.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty())
-    }
 }
 
 impl Runner<'_> {
@@ -351,7 +345,7 @@ impl Runner<'_> {
 
     /// Its share of the requests to APIs, if it has network slots.
     fn rate(&self, instance: &Instance) -> Option<f64> {
-        let slots = Needs::of(&instance.recipe, &instance.demands, self.options.has_gpus()).network;
+        let slots = Needs::of(&instance.recipe, &instance.demands, self.options.limits.has_gpus()).network;
         let slots = u32::try_from(slots).ok().filter(|slots| *slots > 0)?;
         self.options.limits.rate(slots)
     }
@@ -384,50 +378,6 @@ impl Runner<'_> {
         if let Some(running) = self.running.get_mut(&node) {
             running.warn(message);
             self.tell(node, &RunEvent::Warned(message));
-        }
-    }
-
-    fn commit(&mut self, node: usize) {
-        // A file of the person's that changed under the worker's hands would give a result under a wrong key.
-        self.resolver.forget();
-        let unchanged = self.resolver.materials(node, &self.known).ok();
-        let Some(running) = self.running.get(&node) else { return };
-        if unchanged.is_none_or(|materials| self.resolver.document(node, &materials) != running.document) {
-            return self.fail(node, Cause::Error, "an input file was changed while it was read; run again", true);
-        }
-        let seconds = running.seconds();
-        if running.was_overtaken() {
-            self.tell(
-                node,
-                &RunEvent::Warned(
-                    "this process stood still, and another titer took over: of the two results the first one counts",
-                ),
-            );
-        }
-        if self.running.get(&node).is_some_and(Running::wastes_cards) {
-            self.warn(node, "it got graphics cards that titer could not use: the processor did the work");
-        }
-        if let Some(message) = self.refused(node) {
-            return self.fail(node, Cause::Error, &message, true);
-        }
-        let Some(running) = self.running.get(&node) else { return };
-        match running.commit(&self.pipeline.instances[node], self.store) {
-            Ok(Committed::Canonical(record)) => {
-                let record = Arc::new(record);
-                self.history.learn(&self.pipeline.instances[node], &record);
-                let is_accepted = self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
-                if let Some(sharing) = self.sharing.as_mut().filter(|_| is_accepted) {
-                    sharing.send(node, &record, &self.pipeline.instances[node].recipe);
-                }
-            }
-            Ok(Committed::Observation { canonical, observed, differing }) => {
-                if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed.digests())) {
-                    return self.fail(node, Cause::Error, &message, true);
-                }
-                let event = RunEvent::Observed(seconds, &differing, &observed);
-                self.finish(node, &Arc::new(canonical), &event, Outcome::Ran);
-            }
-            Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), true),
         }
     }
 

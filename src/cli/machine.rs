@@ -68,11 +68,10 @@ fn all_cards() -> Option<Cards> {
 /// Refuses what could never start.
 pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) -> Result<(), Failure> {
     let mut problems = Problems::default();
-    let has_gpus = limits.gpus.as_ref().is_some_and(|cards| !cards.0.is_empty());
     for instance in open.iter().map(|node| &project.pipeline.instances[*node]) {
         let stage = instance.id.stage();
         let problem = |why: &str| Diagnostic::at(instance.span, format!("`{stage}` {why}"));
-        if let Some(why) = Needs::of(&instance.recipe, &instance.demands, has_gpus).too_much(limits) {
+        if let Some(why) = Needs::of(&instance.recipe, &instance.demands, limits.has_gpus()).too_much(limits) {
             let hint = "ask for less, or change `[limits]`, `--memory`, `--gpus`, `CUDA_VISIBLE_DEVICES`";
             problems.push(problem(&why).hint(hint));
         } else if let Some(why) = cannot_be_had(&instance.recipe, instance.demands.require.as_ref()) {
@@ -85,18 +84,16 @@ pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) 
 /// Why this program cannot make what is required, if it is the one to do the work.
 fn cannot_be_had(recipe: &Recipe, require: Option<&Require>) -> Option<String> {
     let device = require?.device;
-    let built_for = match (recipe, device) {
-        (Recipe::Command(_), _) | (_, Device::Cpu) => true,
-        (Recipe::Train(_) | Recipe::Predict(_), Device::Cuda) => cfg!(feature = "cuda"),
-        (Recipe::Train(_) | Recipe::Predict(_), Device::Metal) => cfg!(feature = "metal"),
-        _ => false,
+    let is_built_for = match device {
+        Device::Cpu => return None,
+        Device::Cuda => cfg!(feature = "cuda"),
+        Device::Metal => cfg!(feature = "metal"),
     };
     let name = device.name();
     match recipe {
-        _ if built_for => None,
-        Recipe::Train(_) | Recipe::Predict(_) => {
-            Some(format!("requires the device `{name}`, and this titer was built without the feature `{name}`"))
-        }
+        Recipe::Command(_) => None,
+        Recipe::Train(_) | Recipe::Predict(_) => (!is_built_for)
+            .then(|| format!("requires the device `{name}`, and this titer was built without the feature `{name}`")),
         _ => Some(format!("requires the device `{name}`, and is always done by the processor")),
     }
 }

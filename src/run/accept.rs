@@ -1,12 +1,62 @@
-//! What is asked of outputs before they become the result of their key.
+//! The end of work that succeeded: what is asked of its outputs before they become the result of their key.
 
-use super::Runner;
+use super::job::Running;
+use super::{RunEvent, Runner};
+use crate::schedule::Outcome;
+use crate::stage::Cause;
+use crate::store::Committed;
+use std::sync::Arc;
 
 impl Runner<'_> {
+    /// The work of a node is done: what it made becomes the result of its key, or an observation beside it.
+    pub(super) fn commit(&mut self, node: usize) {
+        // A file of the person's that changed under the worker's hands would give a result under a wrong key.
+        self.resolver.forget();
+        let unchanged = self.resolver.materials(node, &self.known).ok();
+        let Some(running) = self.running.get(&node) else { return };
+        if unchanged.is_none_or(|materials| self.resolver.document(node, &materials) != running.document) {
+            return self.fail(node, Cause::Error, "an input file was changed while it was read; run again", true);
+        }
+        let seconds = running.seconds();
+        if running.was_overtaken() {
+            self.tell(
+                node,
+                &RunEvent::Warned(
+                    "this process stood still, and another titer took over: of the two results the first one counts",
+                ),
+            );
+        }
+        if self.running.get(&node).is_some_and(Running::wastes_cards) {
+            self.warn(node, "it got graphics cards that titer could not use: the processor did the work");
+        }
+        if let Some(message) = self.refused(node) {
+            return self.fail(node, Cause::Error, &message, true);
+        }
+        let Some(running) = self.running.get(&node) else { return };
+        match running.commit(&self.pipeline.instances[node], self.store) {
+            Ok(Committed::Canonical(record)) => {
+                let record = Arc::new(record);
+                self.history.learn(&self.pipeline.instances[node], &record);
+                let is_accepted = self.finish(node, &record, &RunEvent::Ran(seconds), Outcome::Ran);
+                if let Some(sharing) = self.sharing.as_mut().filter(|_| is_accepted) {
+                    sharing.send(node, &record, &self.pipeline.instances[node].recipe);
+                }
+            }
+            Ok(Committed::Observation { canonical, observed, differing }) => {
+                if let Some(message) = self.locked(node, |held, name| held.refuses_outputs(name, &observed.digests())) {
+                    return self.fail(node, Cause::Error, &message, true);
+                }
+                let event = RunEvent::Observed(seconds, &differing, &observed);
+                self.finish(node, &Arc::new(canonical), &event, Outcome::Ran);
+            }
+            Err(error) => self.fail(node, Cause::Error, &format!("{error:#}"), true),
+        }
+    }
+
     /// What the lock, or the stage itself, has against outputs that are about to become the result of their key. They are
     /// set apart: in the cache they would be the result for everybody. What is made beside a result is an observation, and
     /// may be kept.
-    pub(super) fn refused(&self, node: usize) -> Option<String> {
+    fn refused(&self, node: usize) -> Option<String> {
         let instance = &self.pipeline.instances[node];
         let running = self.running.get(&node)?;
         let key = running.document.key();

@@ -59,18 +59,11 @@ impl Device {
     }
 }
 
-impl Require {
-    /// What there is against a result that was made on a device.
-    pub fn refuses(&self, device: &str) -> Option<String> {
-        let wanted = self.device.name();
-        (device != wanted).then(|| format!("its result was made on `{device}`, and `require` asks for `{wanted}`"))
-    }
-}
-
 impl Demands {
     /// What there is against a result that was made on a device.
     pub fn refuse(&self, device: &str) -> Option<String> {
-        self.require.as_ref()?.refuses(device)
+        let wanted = self.require.as_ref()?.device.name();
+        (device != wanted).then(|| format!("its result was made on `{device}`, and `require` asks for `{wanted}`"))
     }
 }
 
