@@ -2,8 +2,8 @@
 //!
 //! Heavy kinds get a fresh process each: a crash or an out-of-memory kill ends one stage, not the run. One that holds what
 //! other jobs begin with, too (a base under many adapters), is kept for the next of them, until another heavy job needs the
-//! room. Light kinds share workers that live as long as the run. Each worker is the leader of its own process group, so that all of it can be
-//! ended, and asks the kernel to be killed when its parent dies.
+//! room. Light kinds share workers that live as long as the run. Each worker is the leader of its own process group, so that
+//! all of it can be ended, and asks the kernel to be killed when its parent dies.
 
 use super::command;
 use super::group::{Groups, lock};
@@ -117,26 +117,24 @@ impl Local {
         Ok(())
     }
 
-    /// An idle worker that has taken the job. One that died meanwhile is no reason to fail.
+    /// An idle worker that has taken the job.
     fn idle_for(&self, job: &Path) -> Option<Worker> {
-        loop {
-            // The lock is held for the taking only.
-            let taken = lock(&self.idle).pop();
-            let mut worker = taken?;
-            if worker.give(job).is_ok() {
-                return Some(worker);
-            }
-            worker.end(&self.groups);
-        }
+        self.taken(job, || lock(&self.idle).pop())
     }
 
     /// A worker that holds what the job begins with, and has taken it.
     fn kept_for(&self, job: &Path, key: Digest, placement: &Placement) -> Option<Worker> {
-        loop {
+        self.taken(job, || {
             let mut kept = lock(&self.kept);
             let place = kept.iter().position(|(known, of, _)| (known, of) == (&key, placement))?;
-            let (.., mut worker) = kept.swap_remove(place);
-            drop(kept);
+            Some(kept.swap_remove(place).2)
+        })
+    }
+
+    /// The first of the workers found that takes the job. One that died meanwhile is no reason to fail.
+    fn taken(&self, job: &Path, find: impl Fn() -> Option<Worker>) -> Option<Worker> {
+        loop {
+            let mut worker = find()?;
             if worker.give(job).is_ok() {
                 return Some(worker);
             }

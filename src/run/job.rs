@@ -148,7 +148,7 @@ impl Running {
     }
 
     /// The key of the model that it holds, and others with it, if there is one: all layers but the last, which is the
-    /// adapter beside them.
+    /// adapter beside them; of a model of one layer, that.
     fn shares(&self, recipe: &Recipe) -> Option<Digest> {
         let (role, precision) = recipe.holds()?;
         let of_model =
@@ -157,7 +157,11 @@ impl Running {
         layers.sort_by_key(|layer| (layer.role.len(), layer.role.as_str()));
         let mut hasher = blake3::Hasher::new();
         hasher.update(precision.as_bytes());
-        for layer in &layers[..layers.len().saturating_sub(1).max(1).min(layers.len())] {
+        let held = match &layers[..] {
+            [base @ .., _adapter] if !base.is_empty() => base,
+            alone => alone,
+        };
+        for layer in held {
             hasher.update(layer.digest.as_bytes());
         }
         Some(hasher.finalize().into())

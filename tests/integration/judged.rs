@@ -24,7 +24,7 @@ fn rows(changed: Option<usize>) -> String {
     (0..8).map(row).collect()
 }
 
-/// A model's folder with its files, and those of its parts.
+/// A model's folder with its files.
 fn copy(project: &Project, from: &Path, to: &str) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
