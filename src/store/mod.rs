@@ -52,6 +52,7 @@ pub mod gc;
 mod object;
 mod order;
 mod pin;
+mod pipelines;
 mod process;
 pub mod remote;
 mod roots;
@@ -77,12 +78,11 @@ pub use runs::write_run;
 pub use snapshot::{Facts, recall};
 pub use work::WorkDir;
 
-use crate::journal::Times;
 use crate::key::Digest;
 use crate::record::{FileEntry, Record, folder_digest};
 use error::At;
 use rustix::fs::{Access, access};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -178,7 +178,7 @@ impl Store {
         }
         let found = format::read(&root)?;
         let writable = may_write && access(&root, Access::WRITE_OK | Access::EXEC_OK).is_ok();
-        let (host, machine) = (host(), machine());
+        let (host, machine) = (host(), process::machine());
         if writable {
             for folder in ["objects", "actions", "claims", "pipelines", "work", "logs", "local"] {
                 make_folder(&root.join(folder))?;
@@ -350,75 +350,6 @@ impl Store {
         }
     }
 
-    /// Keys of a pipeline's last run by instance; empty if there was none.
-    pub fn last_run(&self, pipeline: &str) -> Result<BTreeMap<String, Digest>> {
-        let path = self.pipeline_path(pipeline);
-        let Some(bytes) = file::read_if_there(&path)? else { return Ok(BTreeMap::new()) };
-        Ok(serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-            self.warn(format!("`{}` is damaged and not used: {error}", path.display()));
-            BTreeMap::new()
-        }))
-    }
-
-    /// Keys of the last runs of all pipelines by instance. What cannot be read is left out.
-    pub fn last_runs(&self) -> Vec<BTreeMap<String, Digest>> {
-        let entries = fs::read_dir(self.root.join("pipelines")).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
-        paths.iter().filter_map(|path| serde_json::from_slice(&fs::read(path).ok()?).ok()).collect()
-    }
-
-    /// Keeps the keys of a pipeline's last run; writes nothing if they are those of the run before.
-    pub fn set_last_run(&self, pipeline: &str, keys: &BTreeMap<String, Digest>) -> Result<()> {
-        let path = self.pipeline_path(pipeline);
-        let mut text = serde_json::to_vec_pretty(keys).map_err(io::Error::other).at("write", &path)?;
-        text.push(b'\n');
-        if file::read_if_there(&path)?.is_some_and(|old| old == text) {
-            return Ok(());
-        }
-        file::replace(&path, &text, &self.temporary()?)
-    }
-
-    /// The manifest that a pipeline's results are shown for, as it was called the last time.
-    pub fn owner(&self, pipeline: &str) -> Option<String> {
-        fs::read_to_string(self.owner_path(pipeline)).ok().map(|text| text.trim_end().to_string())
-    }
-
-    /// Keeps that.
-    pub fn set_owner(&self, pipeline: &str, manifest: &str) -> Result<()> {
-        file::replace(&self.owner_path(pipeline), format!("{manifest}\n").as_bytes(), &self.temporary()?)
-    }
-
-    fn owner_path(&self, pipeline: &str) -> PathBuf {
-        self.pipeline_path(pipeline).with_extension("manifest")
-    }
-
-    fn pipeline_path(&self, pipeline: &str) -> PathBuf {
-        self.root.join("pipelines").join(format!("{}.json", file::path_part(pipeline)))
-    }
-
-    /// What the work of a pipeline took. A table that cannot be read counts as empty, with a warning.
-    pub fn times(&self, pipeline: &str) -> Result<Times> {
-        let path = self.times_path(pipeline);
-        let Some(bytes) = file::read_if_there(&path)? else { return Ok(Times::default()) };
-        Ok(Times::parse(&bytes).unwrap_or_else(|reason| {
-            self.warn(format!("`{}` is damaged and not used: {reason}", path.display()));
-            Times::default()
-        }))
-    }
-
-    /// Keeps what the work of a pipeline took.
-    pub fn set_times(&self, pipeline: &str, times: &Times) -> Result<()> {
-        let path = self.times_path(pipeline);
-        make_folder(&self.root.join("times"))?;
-        let text = serde_json::to_vec(times).map_err(io::Error::other).at("write", &path)?;
-        file::replace(&path, &text, &self.temporary()?)
-    }
-
-    fn times_path(&self, pipeline: &str) -> PathBuf {
-        self.root.join("times").join(format!("{}.json", file::path_part(pipeline)))
-    }
-
     /// Where the log of the work is that made a key's result, or is to make it.
     pub fn log_path(&self, key: &Digest) -> PathBuf {
         self.root.join("logs").join(format!("{key}.log"))
@@ -433,13 +364,6 @@ impl Store {
 /// The name of this host, as a part of a path.
 fn host() -> String {
     file::path_part(&rustix::system::uname().nodename().to_string_lossy())
-}
-
-/// What tells this host from others that share the cache: its name, and where boots have names the beginning of this one's.
-/// Hosts that were made from one image have one name, and would take each other's processes for their own that have ended.
-fn machine() -> String {
-    let boot = durable::boot().ok().and_then(|boot| boot.get(..8).map(|boot| format!("~{boot}")));
-    host() + &boot.unwrap_or_default()
 }
 
 /// A lock on plain data: a panic elsewhere leaves nothing in it half-done.

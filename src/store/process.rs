@@ -2,9 +2,9 @@
 
 use super::claim::{Claim, owner, read, write_new};
 use super::error::{At, Result};
-use super::file;
 use super::work::{Held, held};
 use super::{Store, gc};
+use super::{durable, file};
 use crate::journal::Process;
 use crate::key::Digest;
 use jiff::Timestamp;
@@ -110,6 +110,13 @@ impl Store {
         }
         Ok(claims)
     }
+}
+
+/// What tells this host from others that share the cache: its name, and where boots have names the beginning of this one's.
+/// Hosts that were made from one image have one name, and would take each other's processes for their own that have ended.
+pub(super) fn machine() -> String {
+    let boot = durable::boot().ok().and_then(|boot| boot.get(..8).map(|boot| format!("~{boot}")));
+    super::host() + &boot.unwrap_or_default()
 }
 
 /// What the name of a process tells: `HOST~BOOT.PID.RANDOM`, without `~BOOT` where boots have no names.

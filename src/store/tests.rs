@@ -4,6 +4,7 @@ use super::*;
 use crate::key::KeyDocument;
 use crate::record::{Record, RunInfo};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::Duration;
 
