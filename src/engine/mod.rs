@@ -22,6 +22,9 @@ pub mod tokenizer;
 pub mod train;
 pub mod weights;
 
+/// The type of the numbers in weights and in what goes through a model.
+pub use candle_core::DType;
+
 /// A real checkpoint of 260,000 parameters, for tests: the folder that `TITER_STORIES260K` names, else the one beside the
 /// project. `None`, said aloud, where there is none.
 #[cfg(test)]

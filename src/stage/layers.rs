@@ -4,12 +4,12 @@
 use super::train::BasePrecision;
 use super::{Dtype, Input};
 use crate::diagnostic::Diagnostic;
+use crate::engine::DType;
 use crate::engine::held::Precision;
 use crate::engine::memory::{self, Need};
 use crate::engine::model::{Adapter, AdapterConfig, Config, UNCHANGED};
 use crate::engine::tokenizer::Tokenizer;
 use crate::engine::weights::Weights;
-use candle_core::DType;
 
 /// As the engine has it.
 impl From<BasePrecision> for Precision {

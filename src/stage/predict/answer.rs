@@ -3,6 +3,7 @@
 use super::prompts::{Question, Reader};
 use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
 use crate::diagnostic::Diagnostic;
+use crate::engine::DType;
 use crate::engine::decoder::{Advances, Decoder};
 use crate::engine::generate::{
     Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
@@ -20,7 +21,6 @@ use crate::row::{self, Row};
 use crate::settings::Bytes;
 use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
-use candle_core::DType;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::Path;

@@ -6,6 +6,7 @@ use super::room::Room;
 use super::{
     BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
 };
+use crate::engine::DType;
 use crate::engine::held::Precision;
 use crate::engine::memory;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
@@ -22,7 +23,6 @@ use crate::row::{self, Row};
 use crate::stage::train::{Architecture, Keep};
 use crate::stage::{Context, Kind, Progress, write_json};
 use anyhow::{Context as _, bail, ensure};
-use candle_core::DType;
 use serde_json::{Value, json};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
