@@ -51,26 +51,28 @@
 //! |---|---|
 //! | [`cli`] | words in, words out; the only place that prints or reads the environment |
 //! | [`run`], [`schedule`] | the loop, and the state machine in which one function makes every change of state |
-//! | [`audit`], [`compare`] | what is made again, held against what was made; files held against files |
+//! | [`audit`] | what is made again, held against what was made |
 //! | [`diff`] | two instances, runs or manifests side by side |
+//! | [`compare`] | files held against files |
 //! | [`lock`] | `titer.lock`: its form, and what a run that holds to it refuses |
 //! | [`exec`] | how a job is given to a process; not the graph |
-//! | [`resources`] | what jobs need and what a machine has |
 //! | [`plan`] | what would run, and why; it writes nothing |
 //! | [`graph`] | instances and edges |
-//! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
-//! | `http` | how servers are spoken to, whatever is asked of them (features `api`, `hub`) |
-//! | [`secrets`] | values that may stand in no file and no message |
 //! | `fetch` | models and files of a hub or a server, brought into the cache (feature `hub`) |
-//! | [`store`], [`record`] | the cache, local and shared, and its upkeep; not stages |
+//! | [`store`] | the cache, local and shared, and its upkeep; not stages |
 //! | [`journal`] | what a run leaves behind: its summary and its plan |
 //! | [`manifest`] | text → pipeline; no files but manifests |
+//! | [`resources`] | what jobs need and what a machine has |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
 //! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a judge |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
+//! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
+//! | `http` | how servers are spoken to, whatever is asked of them (features `api`, `hub`) |
 //! | [`prompt`] | how a row becomes the text that a model is asked, of a template or a chat template |
+//! | [`secrets`] | values that may stand in no file and no message |
 //! | [`appended`] | files of lines that are appended, each with a check, and survive a kill |
+//! | [`record`] | what happened when a key was made: the outputs with their digests, the machine, the times |
 //! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
 //! | [`random`] | random numbers: a function from (seed, purpose, index) to bits |
