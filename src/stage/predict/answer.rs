@@ -20,7 +20,6 @@ use crate::row::{self, Row};
 use crate::settings::Bytes;
 use crate::stage::{Answers, Context, Input, Progress, write_json};
 use anyhow::{Context as _, bail};
-use candle_core::DType;
 use serde::Serialize;
 use std::cell::RefCell;
 use std::path::Path;
@@ -167,9 +166,7 @@ fn load_on_card(
     plain: Plain,
 ) -> anyhow::Result<DeviceDecoder> {
     let Some(precision) = recipe.base_precision else {
-        // What a card computes in bf16 need not be f32 in memory before.
-        let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, precision)?, None, plain);
+        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, plain.precision())?, None, plain);
     };
     let (below, adapter) = apart(paths);
     let adapter = adapter.filter(|folder| !folder.join(UNCHANGED).exists()).map(Adapter::read).transpose()?;

@@ -4,9 +4,7 @@ use super::checkpoint::Keeper;
 use super::diary::{Diary, create_metrics};
 use super::pace::Pace;
 use super::room::Room;
-use super::{
-    BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
-};
+use super::{Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
 use crate::engine::held::Precision;
 use crate::engine::memory;
 use crate::engine::model::{self, AdapterConfig, Biases, Config, HeldLinear, Model, NewLlama, UNCHANGED};
@@ -194,14 +192,12 @@ enum Base {
 
 impl Base {
     fn load(layers: &[&Path], recipe: &TrainRecipe, card: Option<&Plain>) -> anyhow::Result<Self> {
-        // What a card computes in bf16 need not be f32 in memory before.
-        let is_bf16 = recipe.lora.is_some() && card.is_some_and(|card| card.dtype == DType::BF16);
-        let precision = match recipe.base_precision {
-            None if is_bf16 => Precision::Bf16,
-            None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
-            Some(precision) => precision.into(),
-        };
-        Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
+        // Weights that learn are f32.
+        let of_card = card.filter(|_| recipe.lora.is_some()).map(Plain::precision);
+        match recipe.base_precision.map(Precision::from).or(of_card) {
+            None | Some(Precision::F32) => Ok(Self::Learns(Box::new(Model::load(layers)?))),
+            Some(precision) => Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?))),
+        }
     }
 
     fn config(&self) -> &Config {
