@@ -17,9 +17,8 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# Hidden size, layers, heads, key-value heads, feed-forward width.
-SHAPE = (512, 8, 8, 4, 1408)
-VOCABULARY = 4096
+# Hidden size, layers, heads, key-value heads, feed-forward width, vocabulary.
+SHAPE = (512, 8, 8, 4, 1408, 4096)
 # As titer sets it for its workers.
 KEEP_MEMORY = ("glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:"
                "glibc.malloc.top_pad=67108864:glibc.malloc.hugetlb=1")
@@ -32,24 +31,78 @@ CASES = {
 }
 
 
-def make(folder):
+def make(folder, shape, dtype, positions, spread):
+    """A random Llama."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
-    hidden, layers, heads, kv_heads, inner = SHAPE
+    torch.set_default_dtype(getattr(torch, dtype))
+    hidden, layers, heads, kv_heads, inner, vocabulary = shape
     LlamaForCausalLM(LlamaConfig(
         hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        intermediate_size=inner, vocab_size=VOCABULARY, max_position_embeddings=1024, tie_word_embeddings=False,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.06)).float().save_pretrained(folder)
+        intermediate_size=inner, vocab_size=vocabulary, max_position_embeddings=positions, tie_word_embeddings=False,
+        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=spread)).save_pretrained(folder)
 
 
-def tokens(count):
-    return [3 + (i * 7919 + 13 * (i // 7)) % (VOCABULARY - 3) for i in range(count)]
+def tokens(count, vocabulary):
+    return [3 + (i * 7919 + 13 * (i // 7)) % (vocabulary - 3) for i in range(count)]
 
 
-def lengths(rows):
-    return [16 + (i * 101) % 240 for i in range(rows)]
+def with_lora(model):
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
+                                            target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]))
+
+
+def train(model, batch, length, steps, clock):
+    """Steps, after one that is not counted: when that one was done, and how many there were."""
+    import torch
+
+    model.train()
+    ids = torch.tensor(tokens(batch * length, model.config.vocab_size), device=model.device).reshape(batch, length)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    adam = torch.optim.AdamW(weights, lr=3e-4, weight_decay=0.0)
+    for step in range(steps + 1):
+        if step == 1:
+            start = clock()
+        model(input_ids=ids, labels=ids).loss.backward()
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        adam.step()
+        adam.zero_grad()
+    return start, steps
+
+
+def answer(model, lengths, new, clock):
+    """So many new tokens after prompts of these lengths: when that began, and one for all of them."""
+    import torch
+
+    rows, rest = [], tokens(sum(lengths), model.config.vocab_size)
+    for length in lengths:
+        rows.append(rest[:length])
+        rest = rest[length:]
+    longest = max(lengths)
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=model.device)
+    model.eval()
+    model.generation_config.eos_token_id = None
+    start = clock()
+    with torch.no_grad():
+        model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False,
+                       pad_token_id=0)
+    return start, 1
+
+
+def work(model, case, numbers, clock):
+    """The work of a case: when it began, and what its time is divided by."""
+    if case == "train":
+        return train(model, *numbers, clock)
+    if case == "generate":
+        batch, length, new = numbers
+        return answer(model, [length] * batch, new, clock)
+    rows, new = numbers
+    return answer(model, [16 + (i * 101) % 240 for i in range(rows)], new, clock)
 
 
 def torch_side(case, folder, whole, numbers):
@@ -61,44 +114,10 @@ def torch_side(case, folder, whole, numbers):
 
     torch.set_num_threads(int(os.environ["THREADS"]))
     model = LlamaForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    if case == "train" and not whole:
+        model = with_lora(model)
     clock = lambda: (time.process_time(), time.perf_counter())
-    if case == "train":
-        batch, length, steps = numbers
-        if not whole:
-            from peft import LoraConfig, get_peft_model
-            model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
-                                                     target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]))
-        model.train()
-        ids = torch.tensor(tokens(batch * length)).reshape(batch, length)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        adam = torch.optim.AdamW(weights, lr=3e-4, weight_decay=0.0)
-        for step in range(steps + 1):
-            if step == 1:
-                start = clock()
-            model(input_ids=ids, labels=ids).loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            adam.step()
-            adam.zero_grad()
-        count = steps
-    else:
-        if case == "generate":
-            batch, length, new = numbers
-            rows = torch.tensor(tokens(batch * length)).reshape(batch, length).tolist()
-        else:
-            count_of, new = numbers
-            rows, all_tokens = [], tokens(sum(lengths(count_of)))
-            for length in lengths(count_of):
-                rows.append(all_tokens[:length])
-                all_tokens = all_tokens[length:]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
-        model.eval()
-        model.generation_config.eos_token_id = None
-        start, count = clock(), 1
-        with torch.no_grad():
-            model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False,
-                           pad_token_id=0)
+    start, count = work(model, case, numbers, clock)
     cpu, wall = (after - before for after, before in zip(clock(), start))
     peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
     print(json.dumps({"cpu": cpu / count, "wall": wall / count, "peak_mib": int(peak) / 1024}))
@@ -124,7 +143,7 @@ def main():
     built = [path for path in glob.glob(f"{HERE}/../target/release/deps/engine-*") if os.access(path, os.X_OK)]
     bench = options.bench or max(built, key=os.path.getmtime)
     with tempfile.TemporaryDirectory() as folder:
-        make(folder)
+        make(folder, SHAPE, "float32", positions=1024, spread=0.06)
         for name in options.cases or CASES:
             (case, *numbers), threads, what = CASES[name]
             numbers = [str(number) for number in numbers]

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::time::Instant;
 use titer::engine::decoder::{Advances, Decoder};
 use titer::engine::generate::{Constraints, Request, Room, Settings, generate};
-use titer::engine::held::Precision;
 use titer::engine::memory;
 use titer::engine::model::{AdapterConfig, Config, HeldLinear, Model, Targets};
 use titer::engine::plain::{DeviceDecoder, Plain, device};
@@ -84,8 +83,7 @@ fn plain() -> anyhow::Result<Option<Plain>> {
 }
 
 fn held(folder: &Path, plain: &Plain) -> anyhow::Result<Model<HeldLinear>> {
-    let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-    Model::<HeldLinear>::load_held(&[folder], precision)
+    Model::<HeldLinear>::load_held(&[folder], plain.precision())
 }
 
 fn answers(folder: &Path, plain: Option<Plain>, prompts: &[&[u32]], new: usize) -> anyhow::Result<(f64, f64, f64)> {

@@ -17,7 +17,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
-from engine import lengths  # noqa: E402
+from engine import make, with_lora, work  # noqa: E402
 
 # Hidden size, layers, heads, key-value heads, feed-forward width, vocabulary.
 SHAPES = {"7b": (4096, 32, 32, 32, 11008, 32000), "tiny": (64, 2, 4, 2, 172, 512)}
@@ -37,81 +37,27 @@ PARITY = [
 ]
 
 
-def make(folder, shape):
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    hidden, layers, heads, kv_heads, inner, vocabulary = shape
-    config = LlamaConfig(
-        hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads,
-        intermediate_size=inner, vocab_size=vocabulary, max_position_embeddings=4096, tie_word_embeddings=False,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.02)
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    LlamaForCausalLM(config).save_pretrained(folder)
-
-
-def tokens(count, vocabulary):
-    return [3 + (i * 7919 + 13 * (i // 7)) % (vocabulary - 3) for i in range(count)]
-
-
 def torch_side(case, folder, numbers):
     """One measurement, in a process of its own."""
     import torch
     from transformers import LlamaForCausalLM
 
     card = os.environ["DEVICE"] == "card"
-    device = "cuda" if card else "cpu"
-    model = LlamaForCausalLM.from_pretrained(folder, dtype=getattr(torch, {"bf16": "bfloat16"}.get(os.environ["DTYPE"], "float32")))
-    model = model.to(device)
-    vocabulary = model.config.vocab_size
+    dtype = torch.bfloat16 if os.environ["DTYPE"] == "bf16" else torch.float32
+    model = LlamaForCausalLM.from_pretrained(folder, dtype=dtype).to("cuda" if card else "cpu")
+    if case == "train":
+        if "CHECKPOINT" in os.environ:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            model.enable_input_require_grads()
+        model = with_lora(model)
 
-    def wait():
+    def clock():
         if card:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    if case == "train":
-        from peft import LoraConfig, get_peft_model
-        batch, length, steps = numbers
-        if "CHECKPOINT" in os.environ:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-            model.enable_input_require_grads()
-        model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, lora_dropout=0.0, task_type="CAUSAL_LM",
-                                                 target_modules=["q_proj", "k_proj", "v_proj", "o_proj"]))
-        model.train()
-        ids = torch.tensor(tokens(batch * length, vocabulary), device=device).reshape(batch, length)
-        weights = [weight for weight in model.parameters() if weight.requires_grad]
-        adam = torch.optim.AdamW(weights, lr=3e-4, weight_decay=0.0)
-        for step in range(steps + 1):
-            if step == 1:
-                start = wait()
-            model(input_ids=ids, labels=ids).loss.backward()
-            torch.nn.utils.clip_grad_norm_(weights, 1.0)
-            adam.step()
-            adam.zero_grad()
-        count = steps
-    else:
-        if case == "generate":
-            batch, length, new = numbers
-            all_tokens = tokens(batch * length, vocabulary)
-            rows = [all_tokens[i:i + length] for i in range(0, len(all_tokens), length)]
-        else:
-            batch, new = numbers
-            rows, rest = [], tokens(sum(lengths(batch)), vocabulary)
-            for length in lengths(batch):
-                rows.append(rest[:length])
-                rest = rest[length:]
-        longest = max(map(len, rows))
-        ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
-        mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-        model.eval()
-        model.generation_config.eos_token_id = None
-        start, count = wait(), 1
-        with torch.no_grad():
-            model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=new, min_new_tokens=new, do_sample=False,
-                           pad_token_id=0)
-    print(json.dumps({"wall": (wait() - start) / count}))
+    start, count = work(model, case, numbers, clock)
+    print(json.dumps({"wall": (clock() - start) / count}))
 
 
 def card_mib():
@@ -222,7 +168,7 @@ def main():
     if speed:
         bench = options.bench or newest("*/deps/engine-*", "the benchmark `engine`")
         with tempfile.TemporaryDirectory() as folder:
-            make(folder, SHAPES[size])
+            make(folder, SHAPES[size], "bfloat16", positions=4096, spread=0.02)
             for name in speed:
                 right &= paired(name, size, folder, bench, options.times, card)
     sys.exit(0 if right else 1)

@@ -125,6 +125,12 @@ impl Weights {
         self.tensors.iter().map(|(name, place)| (name.as_str(), place.shape.as_slice()))
     }
 
+    /// What some makers left out before the names in their files, where others have `prefix`: they wrote only what is inside
+    /// of the outermost module. Asked as long as no tensor has been taken.
+    pub fn left_out(&self, prefix: &'static str) -> &'static str {
+        if self.rest().any(|(name, _)| name.starts_with(prefix)) { "" } else { prefix }
+    }
+
     /// Takes a tensor as f32, row-major. Fails where it is missing, has another shape, or holds what is no number.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let first = self.files.first().map(|(path, _)| path.display().to_string()).unwrap_or_default();
@@ -144,6 +150,40 @@ impl Weights {
             path.display()
         );
         Ok(values)
+    }
+}
+
+/// Names that are listed one by one.
+const LISTED: usize = 4;
+
+/// What speaks against the tensors of a model's files, each with its name and shape.
+#[derive(Debug, Default)]
+pub(super) struct Misfits {
+    pub missing: Vec<String>,
+    pub of_other_shapes: Vec<String>,
+    pub unknown: Vec<String>,
+}
+
+impl Misfits {
+    /// Fails with all of it, where there is any.
+    pub fn refuse(self, folder: &Path) -> Result<()> {
+        let Self { missing, of_other_shapes, unknown } = self;
+        let parts: Vec<String> = [("missing", missing), ("of other shapes", of_other_shapes), ("unknown", unknown)]
+            .into_iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| {
+                let more = names.len().saturating_sub(LISTED);
+                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", "))
+            })
+            .collect();
+        ensure!(
+            parts.is_empty(),
+            "`{}` does not hold the weights that its `config.json` describes; {}",
+            folder.display(),
+            parts.join("; ")
+        );
+        Ok(())
     }
 }
 

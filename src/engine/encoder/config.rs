@@ -2,8 +2,8 @@
 
 use super::families;
 use crate::engine::activation::Activation;
-use crate::engine::model::Settings;
-use anyhow::{Context as _, Result, bail, ensure};
+use crate::engine::model::{Settings, read_settings};
+use anyhow::{Result, bail, ensure};
 use serde_json::Value;
 use std::path::Path;
 
@@ -220,10 +220,7 @@ pub struct Config {
 impl Config {
     /// Reads `config.json` of a folder in HF layout. Fails with the setting that is missing, odd or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let json: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))?;
-        Self::from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))
+        read_settings(&folder.join("config.json"), Self::from_json)
     }
 
     /// Reads the contents of a `config.json`.

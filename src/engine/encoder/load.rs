@@ -3,13 +3,10 @@
 use super::config::{Config, Convolution, Disentangled, Distances, Positions, Qkv, Relative, Shape};
 use super::network::{Block, Convolve, Encoder, Heard, Layer, Sides, Table};
 use super::rows::Norm;
-use crate::engine::weights::{Weights, transpose};
+use crate::engine::weights::{Misfits, Weights, transpose};
 use anyhow::{Result, bail};
 use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Names that are listed one by one.
-const LISTED: usize = 4;
 
 /// Modules of an encoder; what is outside of them belongs to a head of some other task, and is passed over.
 const MODULES: [&str; 2] = ["embeddings.", "encoder."];
@@ -37,7 +34,7 @@ impl Encoder {
         let config = Config::read(folder)?;
         let mut weights = Weights::open_model(folder)?;
         config.check_weights(&weights, wanted, folder)?;
-        let mut files = Files { left_out: config.left_out_of(&weights), weights: &mut weights };
+        let mut files = Files { left_out: weights.left_out(config.layout.prefix), weights: &mut weights };
         Self::make(config, wanted, &mut files)
     }
 
@@ -83,28 +80,24 @@ impl Config {
         Ok(list.0)
     }
 
-    /// What some makers left out before the names in their files: they wrote the encoder alone.
-    fn left_out_of(&self, weights: &Weights) -> &'static str {
-        let prefix = self.layout.prefix;
-        if weights.rest().any(|(name, _)| name.starts_with(prefix)) { "" } else { prefix }
-    }
-
     /// Fails where tensors are missing, have other shapes, or belong to another model.
     ///
     /// # Errors
     /// All of it at once, from headers alone.
     pub fn check_weights(&self, weights: &Weights, wanted: Wanted, folder: &Path) -> Result<()> {
-        let (left_out, prefix) = (self.left_out_of(weights), self.layout.prefix);
+        let prefix = self.layout.prefix;
+        let left_out = weights.left_out(prefix);
         let found: Vec<(&str, &[usize])> = weights.rest().collect();
-        let (mut missing, mut other) = (Vec::new(), Vec::new());
-        let mut known = BTreeSet::new();
+        let (mut misfits, mut known) = (Misfits::default(), BTreeSet::new());
         for (name, shape) in self.tensors(Wanted { blocks: None, ..wanted })? {
             let names = [Some(name.clone()), old_name(&name)].into_iter().flatten();
             let names: Vec<String> =
                 names.map(|name| name.strip_prefix(left_out).map_or(name.clone(), str::to_string)).collect();
             match found.iter().find(|(found, _)| names.iter().any(|name| name == found)) {
-                None => missing.push(format!("`{}` {shape:?}", names[0])),
-                Some((found, of)) if *of != shape => other.push(format!("`{found}` is {of:?}, not {shape:?}")),
+                None => misfits.missing.push(format!("`{}` {shape:?}", names[0])),
+                Some((found, of)) if *of != shape => {
+                    misfits.of_other_shapes.push(format!("`{found}` is {of:?}, not {shape:?}"));
+                }
                 Some(_) => {}
             }
             known.extend(names);
@@ -114,24 +107,8 @@ impl Config {
             let inside = inside.filter(|name| MODULES.iter().any(|module| name.starts_with(module)));
             !known.contains(*name) && inside.is_some_and(|name| !SPARE.contains(&name))
         });
-        let unknown: Vec<String> = unknown.map(|(name, shape)| format!("`{name}` {shape:?}")).collect();
-        let parts: Vec<String> = [("missing", missing), ("of other shapes", other), ("unknown", unknown)]
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| {
-                let more = names.len().saturating_sub(LISTED);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", "))
-            })
-            .collect();
-        if !parts.is_empty() {
-            bail!(
-                "`{}` does not hold the weights that its `config.json` describes; {}",
-                folder.display(),
-                parts.join("; ")
-            );
-        }
-        Ok(())
+        misfits.unknown = unknown.map(|(name, shape)| format!("`{name}` {shape:?}")).collect();
+        misfits.refuse(folder)
     }
 }
 

@@ -4,7 +4,7 @@ mod config;
 
 pub use config::{AdapterConfig, Biases, Selector, Targets};
 
-use super::{Config, HeldLinear, Linear, Model, Norm, Part, Shape};
+use super::{Config, HeldLinear, Linear, Model, Norm, Part, Shape, settings};
 use crate::engine::held::{Held, Precision};
 use crate::engine::matmul::{Matrix, MatrixMut, Threads, Write, matmul};
 use crate::engine::weights::{NamedTensor, Weights, transpose, write};
@@ -152,9 +152,8 @@ impl Adapter {
     /// Reads a folder in PEFT's layout.
     pub fn read(folder: &Path) -> Result<Self> {
         let path = folder.join("adapter_config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let json: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))?;
-        let config = config::from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))?;
+        let read = |json: &Value| Ok((config::from_json(json)?, json["fan_in_fan_out"] == true));
+        let (config, conv1d) = settings::read(&path, read)?;
         let selector = config.selector().with_context(|| format!("`{}` cannot be used", path.display()))?;
         let file = folder.join("adapter_model.safetensors");
         let mut weights = Weights::open(std::slice::from_ref(&file))?;
@@ -187,7 +186,7 @@ impl Adapter {
             bail!("`{}` has a tensor `{name}`, which is no part of a LoRA adapter on linear layers", file.display());
         }
         ensure!(!pairs.is_empty(), "`{}` holds no adapter", file.display());
-        Ok(Self { config, conv1d: json["fan_in_fan_out"] == true, pairs, saved })
+        Ok(Self { config, conv1d, pairs, saved })
     }
 
     /// Fails where the adapter stands on a linear layer that the model has not, or has in other widths.

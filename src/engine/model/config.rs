@@ -3,11 +3,11 @@
 use super::block::{Block, NormPlace, Part, Place};
 use super::families;
 use super::rotary::Rotary;
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use crate::engine::activation::Activation;
 use crate::engine::kernels::NormKind;
 use crate::engine::tokenizer::Tokenizer;
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -162,10 +162,7 @@ pub struct Config {
 impl Config {
     /// Reads `config.json` of a folder in HF layout. Fails with the setting that is missing, odd or not supported.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join("config.json");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
-        let json: Value = serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))?;
-        Self::from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))
+        settings::read(&folder.join("config.json"), Self::from_json)
     }
 
     /// Reads the contents of a `config.json`.

@@ -5,13 +5,10 @@ use super::Config;
 use super::block::{NormPlace, Place, Walk};
 use super::config::{LinearName, Shape};
 use crate::engine::kernels::NormKind;
-use crate::engine::weights::Weights;
-use anyhow::{Result, bail};
+use crate::engine::weights::{Misfits, Weights};
+use anyhow::Result;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// Names that are listed one by one.
-const LISTED: usize = 4;
 
 impl Config {
     /// Names and shapes of the tensors of such a model, as files have them, in order.
@@ -47,13 +44,6 @@ impl Config {
         self.tensors().iter().map(|(_, shape)| shape.iter().product::<usize>()).sum()
     }
 
-    /// What some makers left out before the names in their files: they wrote only what is inside of the outermost module.
-    /// Asked as long as no tensor has been taken.
-    pub(super) fn left_out_of(&self, weights: &Weights) -> &'static str {
-        let prefix = self.layout.prefix;
-        if weights.rest().any(|(name, _)| name.starts_with(prefix)) { "" } else { prefix }
-    }
-
     /// Whether a tensor may stand in files and is no weight: a buffer, or a tied output layer a second time.
     pub(super) fn is_spare(&self, name: &str) -> bool {
         let layout = &self.layout;
@@ -64,33 +54,19 @@ impl Config {
     /// Fails where tensors are missing, have other shapes, or belong to another model.
     pub fn check_weights(&self, weights: &Weights, folder: &Path) -> Result<()> {
         let mut rest: BTreeMap<&str, &[usize]> = weights.rest().collect();
-        let (left_out, mut missing, mut other) = (self.left_out_of(weights), Vec::new(), Vec::new());
+        let (left_out, mut misfits) = (weights.left_out(self.layout.prefix), Misfits::default());
         for (name, shape) in self.tensors() {
             match rest.remove(name.strip_prefix(left_out).unwrap_or(&name)) {
-                None => missing.push(format!("`{name}` {shape:?}")),
-                Some(found) if found != shape => other.push(format!("`{name}` is {found:?}, not {shape:?}")),
+                None => misfits.missing.push(format!("`{name}` {shape:?}")),
+                Some(found) if found != shape => {
+                    misfits.of_other_shapes.push(format!("`{name}` is {found:?}, not {shape:?}"));
+                }
                 Some(_) => {}
             }
         }
         let unknown = rest.iter().filter(|(name, _)| !self.is_spare(name));
-        let unknown: Vec<String> = unknown.map(|(name, shape)| format!("`{name}` {shape:?}")).collect();
-        let parts: Vec<String> = [("missing", missing), ("of other shapes", other), ("unknown", unknown)]
-            .into_iter()
-            .filter(|(_, names)| !names.is_empty())
-            .map(|(what, names)| {
-                let more = names.len().saturating_sub(LISTED);
-                let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-                format!("{what}: {}{more}", names[..names.len().min(LISTED)].join(", "))
-            })
-            .collect();
-        if !parts.is_empty() {
-            bail!(
-                "`{}` does not hold the weights that its `config.json` describes; {}",
-                folder.display(),
-                parts.join("; ")
-            );
-        }
-        Ok(())
+        misfits.unknown = unknown.map(|(name, shape)| format!("`{name}` {shape:?}")).collect();
+        misfits.refuse(folder)
     }
 }
 

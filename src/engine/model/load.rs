@@ -99,7 +99,7 @@ impl<L> Model<L> {
     fn load_base(folder: &Path, config: Config, finish: impl FnMut(Linear, bool) -> Result<L>) -> Result<Self> {
         let mut weights = Weights::open_model(folder)?;
         config.check_weights(&weights, folder)?;
-        let left_out = config.left_out_of(&weights);
+        let left_out = weights.left_out(config.layout.prefix);
         let take = |name: &str, shape: &[usize]| weights.take(name.strip_prefix(left_out).unwrap_or(name), shape);
         Self::build_with(&config, take, finish)
     }

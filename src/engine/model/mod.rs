@@ -22,7 +22,7 @@ pub use config::{Alibi, Config, Layer, Layout, LinearName, NewLlama, Projections
 pub(super) use families::is_decoder;
 pub use network::{HeldLinear, Linear, Model, Norm, Parameter};
 pub use rotary::{Pairing, Rotary};
-pub(super) use settings::Settings;
+pub(super) use settings::{Settings, read as read_settings};
 
 /// File that stands alone in a model folder whose training had no rows: the base is the result as it is.
 pub const UNCHANGED: &str = "unchanged.json";

@@ -2,9 +2,17 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
+use std::path::Path;
 
 /// Larger numbers are no width, count or length of a model.
 const LARGEST: u64 = 1 << 24;
+
+/// Reads a file of settings. Fails with the setting that is missing, odd or not supported.
+pub(in crate::engine) fn read<T>(path: &Path, from_json: impl FnOnce(&Value) -> Result<T>) -> Result<T> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let json = serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))?;
+    from_json(&json).with_context(|| format!("`{}` cannot be used", path.display()))
+}
 
 /// A `config.json`, or a table in it.
 #[derive(Clone, Copy, Debug)]

@@ -160,7 +160,7 @@ pub(super) fn adapted(lora: &Lora<Plain>, x: &Tensor, tokens: Tokens<'_>, plain:
     let sized = |y: Tensor| y.broadcast_mul(&(magnitude / &norms)?.to_dtype(x.dtype())?);
     let Some(kept) = kept else { return Ok(sized(with_adapter(lora, x, None)?)?) };
     // As PEFT does it: what falls out for the adapter still goes through the base, at the base's size.
-    let left = kept.of(x)?;
+    let left = kept.left_of(x)?;
     let base = lora.weight.apply(&(x - &left)?)?;
     Ok((sized(with_adapter(lora, &left, None)?)? + base)?)
 }
@@ -179,14 +179,14 @@ impl Kept {
         Ok(Self { mask, factor: f64::from(dropout.factor()) })
     }
 
-    /// Those of `x` that do not fall out, as they are.
-    fn only(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+    /// `x` as it is where nothing falls out, zeros elsewhere.
+    fn masked(&self, x: &Tensor) -> candle_core::Result<Tensor> {
         x * self.mask.to_dtype(x.dtype())?
     }
 
     /// What dropout leaves of `x`.
-    fn of(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        self.only(x)? * self.factor
+    fn left_of(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        self.masked(x)? * self.factor
     }
 }
 
@@ -196,21 +196,21 @@ fn with_adapter(lora: &Lora<Plain>, x: &Tensor, kept: Option<Kept>) -> Result<Te
     let (weight, scale) = (lora.weight.clone(), f64::from(lora.scale));
     // Dropout's factor is one for all: it goes to the few numbers in the middle.
     let through = kept.as_ref().map_or(1.0, |kept| kept.factor);
-    let only = move |x: &Tensor| kept.as_ref().map_or_else(|| Ok(x.clone()), |kept| kept.only(x));
+    let masked = move |x: &Tensor| kept.as_ref().map_or_else(|| Ok(x.clone()), |kept| kept.masked(x));
     let [alone, a, b] = [x, &lora.a, &lora.b].map(Tensor::detach);
     let (a, b) = (a.to_dtype(dtype)?, b.to_dtype(dtype)?);
     let value = {
-        let inner = (only(&alone)?.matmul(&a.t()?)? * (through * scale))?;
+        let inner = (masked(&alone)?.matmul(&a.t()?)? * (through * scale))?;
         (weight.apply(&alone)? + inner.matmul(&b.t()?)?)?
     };
     Ok(given::three([x, &lora.a, &lora.b], value, move |grad| {
-        let left = only(&alone)?;
+        let left = masked(&alone)?;
         let inner = (left.matmul(&a.t()?)? * (through * scale))?;
         let of_inner = (grad.matmul(&b)? * (through * scale))?;
         let of_a = of_inner.t()?.matmul(&left)?.to_dtype(DType::F32)?;
         let of_b = grad.t()?.matmul(&inner)?.to_dtype(DType::F32)?;
         // In the first block of an adapter nothing before it learns.
-        let of_x = of_x_is_asked.then(|| weight.apply_back(grad)? + only(&of_inner.matmul(&a)?)?).transpose()?;
+        let of_x = of_x_is_asked.then(|| weight.apply_back(grad)? + masked(&of_inner.matmul(&a)?)?).transpose()?;
         Ok([of_x, Some(of_a), Some(of_b)])
     })?)
 }

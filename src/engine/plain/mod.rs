@@ -19,7 +19,7 @@ pub use cache::Pages;
 pub use decoder::DeviceDecoder;
 
 use super::activation::Activation;
-use super::held::Held;
+use super::held::{Held, Precision};
 use super::model::Config;
 use super::train::ops::Norm as NormOp;
 use super::train::parts::{Bias, Layer, Norm, NormWeight, Table, Tokens, Weight};
@@ -46,6 +46,11 @@ impl Plain {
     pub fn on_card(wanted: Option<DType>, usual: impl FnOnce() -> Option<DType>) -> Option<Self> {
         let device = device::card()?;
         Some(Self { device, dtype: wanted.or_else(usual).unwrap_or(DType::F32) })
+    }
+
+    /// How a base is best held on its way to the device: what goes through a model in bf16 need not be f32 in memory before.
+    pub fn precision(&self) -> Precision {
+        if self.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
     }
 
     /// Whole numbers on the device.

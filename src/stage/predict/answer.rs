@@ -167,9 +167,7 @@ fn load_on_card(
     plain: Plain,
 ) -> anyhow::Result<DeviceDecoder> {
     let Some(precision) = recipe.base_precision else {
-        // What a card computes in bf16 need not be f32 in memory before.
-        let precision = if plain.dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 };
-        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, precision)?, None, plain);
+        return DeviceDecoder::new(Model::<HeldLinear>::load_held(paths, plain.precision())?, None, plain);
     };
     let (below, adapter) = apart(paths);
     let adapter = adapter.filter(|folder| !folder.join(UNCHANGED).exists()).map(Adapter::read).transpose()?;

@@ -5,6 +5,8 @@
 #[cfg(feature = "candle")]
 mod checkpoint;
 #[cfg(feature = "candle")]
+mod diary;
+#[cfg(feature = "candle")]
 mod pace;
 mod recipe;
 #[cfg(feature = "candle")]

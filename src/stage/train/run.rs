@@ -1,11 +1,10 @@
 //! The work of a train stage: rows and a base → examples → weights → files.
 
-use super::checkpoint::{Keeper, Notes};
+use super::checkpoint::Keeper;
+use super::diary::{Diary, create_metrics};
 use super::pace::Pace;
 use super::room::Room;
-use super::{
-    BasePrecision, Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty,
-};
+use super::{Bias, LoraSettings, LossOn, Schedule, Targets, TokenizerSettings, TrainRecipe, Warmup, WhenEmpty};
 use crate::engine::DType;
 use crate::engine::held::Precision;
 use crate::engine::memory;
@@ -21,20 +20,12 @@ use crate::engine::weights::{Weights, write};
 use crate::prompt::{Prompter, Template};
 use crate::row::{self, Row};
 use crate::stage::train::{Architecture, Keep};
-use crate::stage::{Context, Kind, Progress, write_json};
+use crate::stage::{Context, Kind, write_json};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
-use std::fs::{self, File};
-use std::io::{BufWriter, Write as _};
+use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-/// Time between two words about progress.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
-
-/// Points of a training's curve of speed and memory in its log.
-const CURVE_POINTS: u64 = 50;
 
 pub(super) fn execute(recipe: &TrainRecipe, context: &Context<'_>) -> anyhow::Result<()> {
     let folder = context.output.join("model");
@@ -201,14 +192,12 @@ enum Base {
 
 impl Base {
     fn load(layers: &[&Path], recipe: &TrainRecipe, card: Option<&Plain>) -> anyhow::Result<Self> {
-        // What a card computes in bf16 need not be f32 in memory before.
-        let is_bf16 = recipe.lora.is_some() && card.is_some_and(|card| card.dtype == DType::BF16);
-        let precision = match recipe.base_precision {
-            None if is_bf16 => Precision::Bf16,
-            None | Some(BasePrecision::F32) => return Ok(Self::Learns(Box::new(Model::load(layers)?))),
-            Some(precision) => precision.into(),
-        };
-        Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?)))
+        // Weights that learn are f32.
+        let of_card = card.filter(|_| recipe.lora.is_some()).map(Plain::precision);
+        match recipe.base_precision.map(Precision::from).or(of_card) {
+            None | Some(Precision::F32) => Ok(Self::Learns(Box::new(Model::load(layers)?))),
+            Some(precision) => Ok(Self::Frozen(Box::new(Model::load_held(layers, precision)?))),
+        }
     }
 
     fn config(&self) -> &Config {
@@ -399,77 +388,6 @@ impl<S: Arithmetic> Watcher for Companion<'_, S> {
     fn between(&mut self, state: &State) -> anyhow::Result<()> {
         self.keeper.between(self.graph, state, &mut self.diary)
     }
-}
-
-/// Writes `metrics.jsonl` and says how far the training is. Times go to the events alone: outputs must not hold any.
-struct Diary<'a> {
-    context: &'a Context<'a>,
-    metrics: BufWriter<File>,
-    steps: u64,
-    pace: Pace,
-    said: Option<Instant>,
-}
-
-impl<'a> Diary<'a> {
-    /// `noted` is what an earlier attempt had written.
-    fn new(context: &'a Context<'a>, steps: u64, pace: Pace, noted: &[u8]) -> anyhow::Result<Self> {
-        let mut metrics = create_metrics(context)?;
-        metrics.write_all(noted).context("cannot write `metrics.jsonl`")?;
-        Ok(Self { context, metrics, steps, pace, said: None })
-    }
-
-    fn note(&mut self, moment: &Moment) -> anyhow::Result<()> {
-        let line = match moment {
-            Moment::Step { step, epoch, loss, learning_rate, grad_norm, tokens } => {
-                self.pace.tokens += tokens;
-                self.say(*step, *loss);
-                json!({
-                    "step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate,
-                    "grad_norm": grad_norm, "tokens": tokens,
-                })
-            }
-            Moment::Evaluation { step, epoch, loss, best } => {
-                let mark = if *best { " (best)" } else { "" };
-                self.context.events.log(format!("step {step}: validation loss {loss:.4}{mark}"));
-                json!({ "step": step, "epoch": epoch, "validation_loss": loss, "best": best })
-            }
-        };
-        writeln!(self.metrics, "{line}").context("cannot write `metrics.jsonl`")
-    }
-
-    fn say(&mut self, step: u64, loss: f64) {
-        let now = Instant::now();
-        if step == 1 || step * CURVE_POINTS / self.steps > (step - 1) * CURVE_POINTS / self.steps {
-            self.context.events.log(format!("step {step}: loss {loss:.4}, {}", self.pace.in_full()));
-        }
-        if step < self.steps && self.said.is_some_and(|said| now - said < PROGRESS_EVERY) {
-            return;
-        }
-        self.said = Some(now);
-        let note = format!("loss {loss:.3}, {:.0} tokens/s", self.pace.tokens_per_second());
-        self.context.events.progress(Progress { done: step, total: self.steps, unit: "steps".to_string(), note });
-    }
-
-    fn finish(mut self) -> anyhow::Result<()> {
-        self.metrics.flush().context("cannot write `metrics.jsonl`")
-    }
-}
-
-impl Notes for Diary<'_> {
-    fn so_far(&mut self) -> anyhow::Result<Vec<u8>> {
-        self.metrics.flush().context("cannot write `metrics.jsonl`")?;
-        let path = metrics_path(self.context);
-        fs::read(&path).with_context(|| format!("cannot read `{}`", path.display()))
-    }
-}
-
-fn metrics_path(context: &Context<'_>) -> PathBuf {
-    context.output.join("metrics.jsonl")
-}
-
-fn create_metrics(context: &Context<'_>) -> anyhow::Result<BufWriter<File>> {
-    let path = metrics_path(context);
-    Ok(BufWriter::new(File::create(&path).with_context(|| format!("cannot write `{}`", path.display()))?))
 }
 
 /// How big things are.

@@ -55,21 +55,24 @@ fn run_with(
     inputs: &[Input],
     output: &Path,
 ) -> anyhow::Result<(BTreeMap<String, Vec<u8>>, Heard)> {
+    let (done, events) = attempt(recipe, hints, inputs, output, (&Earlier::default(), 0));
+    done.map(|files| (files, events))
+}
+
+/// The same beside what earlier attempts left; asked to end after so many steps (0: never).
+fn attempt(
+    recipe: &TrainRecipe,
+    hints: &Hints,
+    inputs: &[Input],
+    output: &Path,
+    (earlier, patience): (&Earlier, u32),
+) -> (anyhow::Result<BTreeMap<String, Vec<u8>>>, Heard) {
     fs::create_dir_all(output).unwrap();
-    let events = Heard::default();
-    execute(
-        recipe,
-        &Context {
-            inputs,
-            output,
-            hints,
-            earlier: &Earlier::default(),
-            means: &Means::default(),
-            root: std::path::Path::new("."),
-            events: &events,
-        },
-    )?;
-    Ok((files(output), events))
+    let (events, means) = (Heard::default(), Means::default());
+    events.patience.set(patience);
+    let context = Context { inputs, output, hints, earlier, means: &means, root: Path::new("."), events: &events };
+    let done = execute(recipe, &context);
+    (done.map(|()| files(output)), events)
 }
 
 /// The bytes of a stage's files.
@@ -91,21 +94,8 @@ fn a_stopped_training_goes_on_where_it_stood_and_writes_the_same_files() {
     let (expected, _) = run(&new_model(), &inputs, &folder.path().join("whole")).unwrap();
     let unfinished = folder.path().join("unfinished");
     let earlier = Earlier { unfinished: Some(unfinished.clone()), ..Earlier::default() };
-    let hints = Hints::default();
     let attempt = |name: &str, patience: u32| {
-        let (output, events) = (folder.path().join(name), Heard::default());
-        fs::create_dir(&output).unwrap();
-        events.patience.set(patience);
-        let context = Context {
-            inputs: &inputs,
-            output: &output,
-            hints: &hints,
-            earlier: &earlier,
-            means: &Means::default(),
-            root: std::path::Path::new("."),
-            events: &events,
-        };
-        (execute(&new_model(), &context).map(|()| files(&output)), events)
+        attempt(&new_model(), &Hints::default(), &inputs, &folder.path().join(name), (&earlier, patience))
     };
     // Of twelve steps five, then three more, then the rest.
     let (stopped, _) = attempt("first", 5);
@@ -213,21 +203,9 @@ fn the_last_checkpoints_are_kept_and_survive_a_break() {
     }
     // Stopped after step five, and gone on.
     let earlier = Earlier { unfinished: Some(folder.path().join("unfinished")), ..Earlier::default() };
+    let recipe = with(7, "checkpoints = 3");
     let attempt = |name: &str, patience: u32| {
-        let (output, events, hints, means) =
-            (folder.path().join(name), Heard::default(), Hints::default(), Means::default());
-        fs::create_dir(&output).unwrap();
-        events.patience.set(patience);
-        let context = Context {
-            inputs: &inputs,
-            output: &output,
-            hints: &hints,
-            earlier: &earlier,
-            means: &means,
-            root: std::path::Path::new("."),
-            events: &events,
-        };
-        execute(&with(7, "checkpoints = 3"), &context)
+        attempt(&recipe, &Hints::default(), &inputs, &folder.path().join(name), (&earlier, patience)).0
     };
     assert!(attempt("stopped", 5).is_err());
     attempt("resumed", 0).unwrap();
