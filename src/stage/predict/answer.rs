@@ -3,7 +3,6 @@
 use super::prompts::{Question, Reader};
 use super::{Beams, EarlyStopping, PredictRecipe, Token, columns};
 use crate::diagnostic::Diagnostic;
-use crate::engine::DType;
 use crate::engine::decoder::{Advances, Decoder};
 use crate::engine::generate::{
     Answer, BeamSearch, Constraints, Request, Room, Sampling, Search, Settings, StopReason, Texts, generate,
