@@ -12,6 +12,7 @@
 //! An argument that names a file of the project is an input of the stage, so that another version of the program scores
 //! anew; whatever else it reads is its own affair.
 
+use super::text::shown;
 use super::{Answer, Definition, Params, References, Scored, Scorer, Work};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Fields, Group as _};
@@ -106,7 +107,7 @@ impl Scorer for ByCommand {
         let Some(program) = &mut self.program else { bail!("the program is not there") };
         let said = program.ask(&question)?;
         let values = values(&said, &self.params.metrics)
-            .with_context(|| format!("`{}` said {}", self.params.command[0], shown(&said)))?;
+            .with_context(|| format!("`{}` said {}", self.params.command[0], shown(&said, SHOWN)))?;
         Ok(Scored { values, counts: Vec::new() })
     }
 
@@ -140,14 +141,6 @@ fn values(said: &str, metrics: &[String]) -> anyhow::Result<Vec<Option<f64>>> {
     metrics.iter().map(value).collect()
 }
 
-/// The beginning of a line, for messages.
-fn shown(line: &str) -> String {
-    match line.char_indices().nth(200) {
-        Some((end, _)) => format!("`{}…`", &line[..end]),
-        None => format!("`{line}`"),
-    }
-}
-
 /// The program while it runs. It is in the process group of this process, and ends with it.
 #[derive(Debug)]
 struct Program {
@@ -163,6 +156,8 @@ struct Program {
 
 /// Bytes of an answer, at most.
 const LONGEST_ANSWER: u64 = 1 << 20;
+/// Characters of an answer that a message shows.
+const SHOWN: usize = 200;
 /// Lines of its standard error that a message shows, and bytes of such a line.
 const TAIL: usize = 10;
 const LONGEST_LINE: u64 = 1000;
@@ -248,7 +243,12 @@ impl Program {
         (&mut self.answers).take(LONGEST_ANSWER).read_until(b'\n', &mut more)?;
         if !more.is_empty() {
             let more = String::from_utf8_lossy(&more);
-            bail!("`{}` was asked about {} rows and said more: {}", self.name, self.asked, shown(more.trim_end()));
+            bail!(
+                "`{}` was asked about {} rows and said more: {}",
+                self.name,
+                self.asked,
+                shown(more.trim_end(), SHOWN)
+            );
         }
         let status = self.child.wait()?;
         if !status.success() {

@@ -10,6 +10,7 @@ mod shift;
 use super::cut::{self, Cut, is_asian_mark};
 use super::grams::Texts;
 use super::signature::{add, case, signature, whole, yes};
+use super::text::split;
 use super::words::Vocabulary;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
@@ -136,7 +137,7 @@ impl TerParams {
             false => word(piece),
         };
         match (self.normalized, self.asian_support) {
-            (false, _) => cut::split(&text).for_each(kept),
+            (false, _) => split(&text).for_each(kept),
             (true, false) => Cut::Tercom.words(&cut::unescaped_tercom(&text), &mut kept),
             (true, true) => Cut::TercomAsian.words(&cut::unescaped_tercom(&text), &mut kept),
         }
