@@ -13,7 +13,7 @@
 //! anew; whatever else it reads is its own affair.
 
 use super::text::shown;
-use super::{Answer, Definition, Params, References, Scored, Scorer, Work};
+use super::{Answer, Definition, References, Scored, Scorer, Work};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Fields, Group as _};
 use anyhow::{Context as _, bail, ensure};
@@ -37,7 +37,7 @@ pub const DEFINITION: Definition = Definition {
     references: References::Any,
     read,
     settings: super::settings::<CommandParams>,
-    work: Work::Rows(super::build::<CommandParams>),
+    work: Work::Program(build),
 };
 
 crate::settings! {
@@ -77,13 +77,10 @@ fn check(params: &CommandParams) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Params for CommandParams {
-    type Scorer = ByCommand;
-
-    fn scorer(self) -> anyhow::Result<ByCommand> {
-        check(&self)?;
-        Ok(ByCommand { params: self, root: PathBuf::new(), program: None })
-    }
+fn build(params: Value, root: &Path) -> anyhow::Result<Box<dyn Scorer>> {
+    let params: CommandParams = serde_json::from_value(params)?;
+    check(&params)?;
+    Ok(Box::new(ByCommand { params, root: root.to_path_buf(), program: None }))
 }
 
 /// The scorer. Its program is started for the first row, and ended with it.
@@ -95,10 +92,6 @@ pub struct ByCommand {
 }
 
 impl Scorer for ByCommand {
-    fn settle(&mut self, root: &Path) {
-        self.root = root.to_path_buf();
-    }
-
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
         let question = json!({ "prediction": answer.prediction, "references": answer.references, "row": answer.row });
         if self.program.is_none() {
@@ -303,7 +296,7 @@ mod tests {
     /// The scorer with a shell's script as its program.
     fn scorer(script: &str) -> Box<dyn Scorer> {
         let params = json!({ "command": ["sh", "-c", script], "metrics": ["a", "b"] });
-        super::super::build::<CommandParams>(params).unwrap()
+        build(params, Path::new("")).unwrap()
     }
 
     fn ask(scorer: &mut dyn Scorer, prediction: &str) -> anyhow::Result<Scored> {
@@ -356,8 +349,7 @@ mod tests {
         check_error("exec >&-; echo closed >&2; sleep 600", "it closed its standard output and went on\nclosed");
         check_error("read line; printf '\\377\\n'", "no UTF-8");
         check_error("yes | tr -d '\\n'", "a line of more than 1048576 bytes");
-        let mut missing =
-            super::super::build::<CommandParams>(json!({ "command": ["./nowhere"], "metrics": ["a"] })).unwrap();
+        let mut missing = build(json!({ "command": ["./nowhere"], "metrics": ["a"] }), Path::new("")).unwrap();
         let message = format!("{:#}", ask(&mut *missing, "x").unwrap_err());
         assert!(message.contains("cannot start `./nowhere`"), "{message}");
     }

@@ -59,7 +59,6 @@ pub(super) fn execute(
     mut scorer: Box<dyn Scorer>,
     context: &Context<'_>,
 ) -> anyhow::Result<()> {
-    scorer.settle(context.root);
     let mut results = Results::create(context, definition, recipe)?;
     let score = |_: &Place<'_>, answer: &Answer<'_>| scorer.score_row(answer);
     each(recipe, definition.references, context, score, |row, scored| results.add(row, scored.as_ref()))?;
