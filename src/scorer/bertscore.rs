@@ -122,6 +122,7 @@ mod engine {
     use crate::scorer::taken::{RowTexts, Taken};
     use crate::scorer::text::is_space;
     use anyhow::{Context as _, ensure};
+    use std::borrow::Cow;
     use std::collections::{BTreeMap, BTreeSet};
     use std::path::Path;
 
@@ -189,17 +190,23 @@ mod engine {
 
     impl ModelScorer for Bertscore {
         fn take(&mut self, answer: &Answer<'_>) -> anyhow::Result<()> {
-            let references =
-                answer.references.iter().map(|text| self.number(text)).collect::<anyhow::Result<Vec<usize>>>()?;
-            let prediction = self.number(answer.prediction)?;
-            if let Weighing::Idf(count, seen) = &mut self.weighing {
-                *count += references.len();
-                for reference in &references {
-                    let tokens: BTreeSet<u32> = self.taken.texts[*reference].ids.iter().copied().collect();
+            let Self { model, tokenizer, max_tokens, spaced, weighing, taken, .. } = self;
+            taken.take(answer, |text| {
+                let text = text.trim_matches(is_space);
+                let text: Cow<'_, str> =
+                    if *spaced && !text.is_empty() { format!(" {text}").into() } else { text.into() };
+                let (ids, types) = tokenizer.encode_marked(&text, None, Some(*max_tokens))?;
+                let text = Text { ids, types };
+                model.check(&text)?;
+                Ok(text)
+            })?;
+            if let (Weighing::Idf(count, seen), Some(row)) = (weighing, taken.rows.last()) {
+                *count += row.references.len();
+                for reference in &row.references {
+                    let tokens: BTreeSet<u32> = taken.texts[*reference].ids.iter().copied().collect();
                     tokens.into_iter().for_each(|token| *seen.entry(token).or_default() += 1);
                 }
             }
-            self.taken.rows.push(RowTexts { prediction, references });
             Ok(())
         }
 
@@ -212,7 +219,7 @@ mod engine {
                     self.weighing.of(&text.ids).iter().flat_map(|weight| weight.to_le_bytes()).collect()
                 }
             };
-            self.taken.rows.iter().map(|row| self.taken.key(row, weights)).collect()
+            self.taken.keys(weights)
         }
 
         fn score(&mut self, rows: &[usize], said: &mut dyn FnMut(usize, &Values)) -> Vec<Values> {
@@ -249,18 +256,6 @@ mod engine {
                 best.into_iter().enumerate().map(scaled).collect()
             };
             self.taken.score(rows, read, value, said)
-        }
-    }
-
-    impl Bertscore {
-        fn number(&mut self, text: &str) -> anyhow::Result<usize> {
-            let text = text.trim_matches(is_space);
-            let spaced =
-                if self.spaced && !text.is_empty() { format!(" {text}").into() } else { std::borrow::Cow::from(text) };
-            let (ids, types) = self.tokenizer.encode_marked(&spaced, None, Some(self.max_tokens))?;
-            let text = Text { ids, types };
-            self.model.check(&text)?;
-            Ok(self.taken.number(text))
         }
     }
 

@@ -15,9 +15,9 @@ pub const DEFINITION: Definition = Definition {
     metrics: &[CER],
     pooled: &[CER],
     references: References::Some,
-    read: super::read::<NoParams<Cer>>,
-    settings: super::settings::<NoParams<Cer>>,
-    work: Work::Rows(super::build::<NoParams<Cer>>),
+    read: super::read::<NoParams>,
+    settings: super::settings::<NoParams>,
+    work: Work::Rows(super::build_plain::<Cer>),
 };
 
 /// The scorer.

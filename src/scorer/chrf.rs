@@ -2,10 +2,11 @@
 //!
 //! M. Popović, 'chrF: character n-gram F-score for automatic MT evaluation', 2015; with `word_order = 2` chrF++, 2017.
 
-use super::grams::{Grams, Texts, Vocabulary};
+use super::grams::{Grams, Texts};
 use super::signature::{add, case, signature, yes};
-use super::text::is_space;
-use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, cut};
+use super::text::{is_space, split};
+use super::words::Vocabulary;
+use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
 use std::borrow::Cow;
 
@@ -120,10 +121,10 @@ impl Text {
         self.chars.end();
         if params.word_order > 0 {
             self.words.clear();
-            cut::split(&text).for_each(|word| {
+            split(&text).for_each(|word| {
                 let (first, last) = without_punctuation(word);
-                self.words.symbols.push(vocabulary.number(first));
-                self.words.symbols.extend(last.map(|last| vocabulary.number(last)));
+                self.words.symbols.push(vocabulary.number(first.as_bytes()));
+                self.words.symbols.extend(last.map(|last| vocabulary.number(last.as_bytes())));
             });
             self.words.end();
         }

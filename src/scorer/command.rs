@@ -12,7 +12,8 @@
 //! An argument that names a file of the project is an input of the stage, so that another version of the program scores
 //! anew; whatever else it reads is its own affair.
 
-use super::{Answer, Definition, Params, References, Scored, Scorer, Work};
+use super::text::shown;
+use super::{Answer, Definition, References, Scored, Scorer, Work};
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::settings::{Fields, Group as _};
 use anyhow::{Context as _, bail, ensure};
@@ -36,7 +37,7 @@ pub const DEFINITION: Definition = Definition {
     references: References::Any,
     read,
     settings: super::settings::<CommandParams>,
-    work: Work::Rows(super::build::<CommandParams>),
+    work: Work::Program(build),
 };
 
 crate::settings! {
@@ -76,13 +77,10 @@ fn check(params: &CommandParams) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Params for CommandParams {
-    type Scorer = ByCommand;
-
-    fn scorer(self) -> anyhow::Result<ByCommand> {
-        check(&self)?;
-        Ok(ByCommand { params: self, root: PathBuf::new(), program: None })
-    }
+fn build(params: Value, root: &Path) -> anyhow::Result<Box<dyn Scorer>> {
+    let params: CommandParams = serde_json::from_value(params)?;
+    check(&params)?;
+    Ok(Box::new(ByCommand { params, root: root.to_path_buf(), program: None }))
 }
 
 /// The scorer. Its program is started for the first row, and ended with it.
@@ -94,10 +92,6 @@ pub struct ByCommand {
 }
 
 impl Scorer for ByCommand {
-    fn settle(&mut self, root: &Path) {
-        self.root = root.to_path_buf();
-    }
-
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
         let question = json!({ "prediction": answer.prediction, "references": answer.references, "row": answer.row });
         if self.program.is_none() {
@@ -106,7 +100,7 @@ impl Scorer for ByCommand {
         let Some(program) = &mut self.program else { bail!("the program is not there") };
         let said = program.ask(&question)?;
         let values = values(&said, &self.params.metrics)
-            .with_context(|| format!("`{}` said {}", self.params.command[0], shown(&said)))?;
+            .with_context(|| format!("`{}` said {}", self.params.command[0], shown(&said, SHOWN)))?;
         Ok(Scored { values, counts: Vec::new() })
     }
 
@@ -140,14 +134,6 @@ fn values(said: &str, metrics: &[String]) -> anyhow::Result<Vec<Option<f64>>> {
     metrics.iter().map(value).collect()
 }
 
-/// The beginning of a line, for messages.
-fn shown(line: &str) -> String {
-    match line.char_indices().nth(200) {
-        Some((end, _)) => format!("`{}…`", &line[..end]),
-        None => format!("`{line}`"),
-    }
-}
-
 /// The program while it runs. It is in the process group of this process, and ends with it.
 #[derive(Debug)]
 struct Program {
@@ -163,6 +149,8 @@ struct Program {
 
 /// Bytes of an answer, at most.
 const LONGEST_ANSWER: u64 = 1 << 20;
+/// Characters of an answer that a message shows.
+const SHOWN: usize = 200;
 /// Lines of its standard error that a message shows, and bytes of such a line.
 const TAIL: usize = 10;
 const LONGEST_LINE: u64 = 1000;
@@ -248,7 +236,12 @@ impl Program {
         (&mut self.answers).take(LONGEST_ANSWER).read_until(b'\n', &mut more)?;
         if !more.is_empty() {
             let more = String::from_utf8_lossy(&more);
-            bail!("`{}` was asked about {} rows and said more: {}", self.name, self.asked, shown(more.trim_end()));
+            bail!(
+                "`{}` was asked about {} rows and said more: {}",
+                self.name,
+                self.asked,
+                shown(more.trim_end(), SHOWN)
+            );
         }
         let status = self.child.wait()?;
         if !status.success() {
@@ -303,7 +296,7 @@ mod tests {
     /// The scorer with a shell's script as its program.
     fn scorer(script: &str) -> Box<dyn Scorer> {
         let params = json!({ "command": ["sh", "-c", script], "metrics": ["a", "b"] });
-        super::super::build::<CommandParams>(params).unwrap()
+        build(params, Path::new("")).unwrap()
     }
 
     fn ask(scorer: &mut dyn Scorer, prediction: &str) -> anyhow::Result<Scored> {
@@ -356,8 +349,7 @@ mod tests {
         check_error("exec >&-; echo closed >&2; sleep 600", "it closed its standard output and went on\nclosed");
         check_error("read line; printf '\\377\\n'", "no UTF-8");
         check_error("yes | tr -d '\\n'", "a line of more than 1048576 bytes");
-        let mut missing =
-            super::super::build::<CommandParams>(json!({ "command": ["./nowhere"], "metrics": ["a"] })).unwrap();
+        let mut missing = build(json!({ "command": ["./nowhere"], "metrics": ["a"] }), Path::new("")).unwrap();
         let message = format!("{:#}", ask(&mut *missing, "x").unwrap_err());
         assert!(message.contains("cannot start `./nowhere`"), "{message}");
     }

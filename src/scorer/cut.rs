@@ -219,11 +219,6 @@ pub(super) fn trimmed(text: &str) -> &str {
     if text.as_bytes().last().is_some_and(u8::is_ascii_graphic) { text } else { text.trim_end_matches(is_space) }
 }
 
-/// Words of Python's `str.split`.
-pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
-    text.split(is_space).filter(|word| !word.is_empty())
-}
-
 /// `text` as 13a sees it: without hyphenation at line ends, and with what stands for four characters in SGML.
 pub(super) fn unescaped_13a(text: &str) -> Cow<'_, str> {
     if memchr::memchr3(b'<', b'\n', b'&', text.as_bytes()).is_none() {

@@ -1,6 +1,6 @@
 //! How many n-grams two texts share, for scorers that count them by the thousand.
 //!
-//! Words become numbers ([`Vocabulary`]); an n-gram is the number of the one before it and one symbol more, so that
+//! Words are numbers already ([`Vocabulary`](super::words::Vocabulary)); an n-gram is the number of the one before it and one symbol more, so that
 //! no text is copied and nothing is compared but whole numbers ([`Grams`]). Orders are counted one after the other, in
 //! memory that grows with the texts and not with the order. Everything is exact: hashes only say where to look.
 
@@ -78,102 +78,6 @@ impl Table {
         let slot = &self.slots[self.slot(key)];
         if slot.epoch == self.epoch { slot.number } else { NONE }
     }
-}
-
-/// Numbers for the words of a few texts: equal words have equal numbers.
-#[derive(Debug, Default)]
-pub(super) struct Vocabulary {
-    /// The words, one after the other.
-    text: Vec<u8>,
-    /// Where each ends, and its hash.
-    words: Vec<(usize, u64)>,
-    slots: Vec<(u32, u32)>,
-    epoch: u32,
-}
-
-impl Vocabulary {
-    /// Forgets all words.
-    pub(super) fn clear(&mut self) {
-        self.text.clear();
-        self.words.clear();
-        self.epoch = self.epoch.wrapping_add(1);
-        if self.epoch == 0 {
-            self.slots.fill((0, 0));
-            self.epoch = 1;
-        }
-    }
-
-    /// The number of `word`.
-    #[expect(clippy::cast_possible_truncation, reason = "texts have fewer than 2^32 words")]
-    pub(super) fn number(&mut self, word: &str) -> u32 {
-        if self.slots.len() <= 2 * self.words.len() {
-            self.grow();
-        }
-        let hash = hash_of(word.as_bytes());
-        match self.slot(word, hash) {
-            Ok(number) => number,
-            Err(slot) => {
-                let number = self.words.len() as u32;
-                self.slots[slot] = (self.epoch, number);
-                self.text.extend_from_slice(word.as_bytes());
-                self.words.push((self.text.len(), hash));
-                number
-            }
-        }
-    }
-
-    /// The number of `word`, if it has one.
-    pub(super) fn find(&self, word: &str) -> Option<u32> {
-        if self.words.is_empty() { None } else { self.slot(word, hash_of(word.as_bytes())).ok() }
-    }
-
-    /// The number of `word`, or the slot where it would stand.
-    #[expect(clippy::cast_possible_truncation, reason = "the mask takes what it needs")]
-    fn slot(&self, word: &str, hash: u64) -> Result<u32, usize> {
-        let mask = self.slots.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let (epoch, number) = self.slots[at];
-            if epoch != self.epoch {
-                return Err(at);
-            }
-            if self.words[number as usize].1 == hash && self.word(number as usize) == word.as_bytes() {
-                return Ok(number);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    fn word(&self, number: usize) -> &[u8] {
-        let start = if number == 0 { 0 } else { self.words[number - 1].0 };
-        &self.text[start..self.words[number].0]
-    }
-
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "texts have fewer than 2^32 words; the mask takes what it needs"
-    )]
-    fn grow(&mut self) {
-        self.epoch = self.epoch.max(1);
-        let slots = (4 * self.words.len()).next_power_of_two().max(256);
-        self.slots.clear();
-        self.slots.resize(slots, (0, 0));
-        for (number, (_, hash)) in self.words.iter().enumerate() {
-            let mut at = *hash as usize & (slots - 1);
-            while self.slots[at].0 == self.epoch {
-                at = (at + 1) & (slots - 1);
-            }
-            self.slots[at] = (self.epoch, number as u32);
-        }
-    }
-}
-
-fn hash_of(word: &[u8]) -> u64 {
-    let (chunks, rest) = word.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    let hash = chunks.iter().fold(word.len() as u64, |hash, chunk| mix(hash ^ u64::from_le_bytes(*chunk)));
-    mix(hash.rotate_left(32) ^ u64::from_le_bytes(last))
 }
 
 /// Several texts of numbered symbols.
@@ -329,23 +233,6 @@ mod tests {
             for (order, shared) in (1..).zip(shared) {
                 assert_eq!(shared, slowly(&answer, &references, order), "{order} of {answer:?} in {references:?}");
             }
-        }
-    }
-
-    #[test]
-    fn equal_words_have_equal_numbers() {
-        let mut vocabulary = Vocabulary::default();
-        for round in 0..3 {
-            vocabulary.clear();
-            let words: Vec<String> =
-                (0..1000).map(|number| format!("{}w{}", "long".repeat(number % 5), number)).collect();
-            for _ in 0..2 {
-                for (number, word) in (0..).zip(&words) {
-                    assert_eq!(vocabulary.number(word), number, "{word} in round {round}");
-                }
-            }
-            // Zeros at the end are not what a short word is filled up with.
-            assert_ne!(vocabulary.number("a\0"), vocabulary.number("a"));
         }
     }
 }

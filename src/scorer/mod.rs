@@ -47,7 +47,6 @@ use crate::settings::{Fields, Group, Setting};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
-use std::marker::PhantomData;
 use std::path::Path;
 
 /// Every scorer, in the order in which messages list them.
@@ -104,6 +103,9 @@ pub struct Definition {
 pub enum Work {
     /// It looks at one row after the other, and at nothing else.
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
+    /// It asks a program of one's own, its parameter `command`, about one row after the other. The program runs where the
+    /// project's files lie.
+    Program(fn(serde_json::Value, &Path) -> anyhow::Result<Box<dyn Scorer>>),
     /// It reads texts by a model, many at a time.
     Model(ByModel),
     /// It asks another model, behind an API.
@@ -188,9 +190,6 @@ impl Scored {
 /// It may keep what helps it from row to row (buffers, labels that it has met), but what it says of a row does not depend
 /// on the rows before.
 pub trait Scorer {
-    /// Told before the first row: where the project's files lie.
-    fn settle(&mut self, _root: &Path) {}
-
     /// What it says of a row.
     ///
     /// # Errors
@@ -249,17 +248,30 @@ impl Definition {
         if !self.metrics.is_empty() {
             return self.metrics.iter().map(|metric| metric.name.to_string()).collect();
         }
-        let named = params.get("metrics").and_then(serde_json::Value::as_array);
-        named.into_iter().flatten().filter_map(|name| name.as_str().map(str::to_string)).collect()
+        texts(params, "metrics")
+    }
+
+    /// The program that it asks with these parameters, with its arguments; none if it asks none.
+    pub fn command(&self, params: &serde_json::Value) -> Vec<String> {
+        match &self.work {
+            Work::Program(_) => texts(params, "command"),
+            Work::Rows(_) | Work::Model(_) | Work::Judge => Vec::new(),
+        }
     }
 
     /// What it needs of models, if it reads texts by one.
     pub fn by_model(&self) -> Option<&ByModel> {
         match &self.work {
             Work::Model(by_model) => Some(by_model),
-            Work::Rows(_) | Work::Judge => None,
+            Work::Rows(_) | Work::Program(_) | Work::Judge => None,
         }
     }
+}
+
+/// The texts of a list among parameters.
+fn texts(params: &serde_json::Value, name: &str) -> Vec<String> {
+    let list = params.get(name).and_then(serde_json::Value::as_array);
+    list.into_iter().flatten().filter_map(|text| text.as_str().map(str::to_string)).collect()
 }
 
 /// A scorer's parameters: a `settings!` struct, and how it becomes the scorer.
@@ -275,15 +287,12 @@ trait Plain: Scorer + Sized + 'static {
 
 /// The parameters of a [`Plain`] scorer.
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields, bound = "")]
-struct NoParams<S> {
-    #[serde(skip)]
-    scorer: PhantomData<S>,
-}
+#[serde(deny_unknown_fields)]
+struct NoParams {}
 
-impl<S> Group for NoParams<S> {
+impl Group for NoParams {
     fn read(_: &mut Fields<'_>, _: &mut Problems) -> Option<Self> {
-        Some(Self { scorer: PhantomData })
+        Some(Self {})
     }
 
     fn settings() -> Vec<Setting> {
@@ -291,18 +300,23 @@ impl<S> Group for NoParams<S> {
     }
 }
 
-impl<S: Plain> Params for NoParams<S> {
-    type Scorer = S;
-
-    fn scorer(self) -> anyhow::Result<S> {
-        S::new()
-    }
-}
-
 /// [`Definition::read`] of a scorer whose parameters are `P`.
 fn read<P: Group + Serialize>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
     let params = P::read(fields, problems)?;
     serde_json::to_value(params).ok()
+}
+
+/// The same where parameters may not fit together: what keeps the scorer from being made is said.
+fn read_fitting<P: Params>(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
+    let params = P::read(fields, problems)?;
+    let value = serde_json::to_value(&params).ok()?;
+    match params.scorer() {
+        Ok(_) => Some(value),
+        Err(error) => {
+            problems.at(fields.span(), format!("{error:#}"));
+            None
+        }
+    }
 }
 
 /// [`Definition::settings`] of a scorer whose parameters are `P`.
@@ -314,6 +328,12 @@ fn settings<P: Group>() -> Vec<Setting> {
 fn build<P: Params>(params: serde_json::Value) -> anyhow::Result<Box<dyn Scorer>> {
     let params: P = serde_json::from_value(params)?;
     Ok(Box::new(params.scorer()?))
+}
+
+/// [`Work::Rows`] of a scorer without parameters.
+fn build_plain<S: Plain>(params: serde_json::Value) -> anyhow::Result<Box<dyn Scorer>> {
+    let NoParams {} = serde_json::from_value(params)?;
+    Ok(Box::new(S::new()?))
 }
 
 #[cfg(test)]

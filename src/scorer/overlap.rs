@@ -1,7 +1,8 @@
 //! What BLEU counts: the n-grams of words that an answer shares with its references.
 
 use super::Answer;
-use super::grams::{Grams, Texts, Vocabulary};
+use super::grams::{Grams, Texts};
+use super::words::Vocabulary;
 
 /// Counts word n-grams, row after row.
 #[derive(Debug)]
@@ -36,9 +37,9 @@ impl Overlap {
         self.answer.clear();
         self.references.clear();
         self.lengths.clear();
-        words(answer.prediction, &mut |word| self.answer.push(self.vocabulary.number(word)));
+        words(answer.prediction, &mut |word| self.answer.push(self.vocabulary.number(word.as_bytes())));
         for reference in answer.references {
-            words(reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word)));
+            words(reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word.as_bytes())));
             self.lengths.push(self.references.end());
         }
         self.grams.shared(&self.answer, &self.references, &mut self.shared);

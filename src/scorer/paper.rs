@@ -5,7 +5,7 @@
 
 use super::python_literal;
 use super::rouge::Rouge;
-use super::text::is_space;
+use super::text::split;
 use super::token_f1::TokenF1;
 use super::{Answer, Better, Definition, Metric, Params, Plain as _, References, Scored, Scorer, Work};
 use crate::diagnostic::Problems;
@@ -166,7 +166,7 @@ impl Paper {
             Rule::Default => {
                 let x = x.to_lowercase().replace(['.', ','], "");
                 let y = y.to_lowercase();
-                Some(x.split(is_space).any(|word| !word.is_empty() && word == y))
+                Some(split(&x).any(|word| word == y))
             }
             Rule::Xsum | Rule::Squad => None,
         }

@@ -87,22 +87,18 @@ mod engine {
     impl ModelScorer for Reward {
         fn take(&mut self, answer: &Answer<'_>) -> anyhow::Result<()> {
             let prompt = prompt(answer.row)?;
-            let mut number = |text: &str| {
+            self.taken.take(answer, |text| {
                 // To transformers an empty second text is none.
                 let answer = Some(text).filter(|text| !text.is_empty());
                 let (ids, types) = self.tokenizer.encode_marked(&prompt, answer, self.max_tokens)?;
                 let text = Text { ids, types };
                 self.model.check(&text)?;
-                Ok(self.taken.number(text))
-            };
-            let references = answer.references.iter().map(|text| number(text)).collect::<anyhow::Result<_>>()?;
-            let prediction = number(answer.prediction)?;
-            self.taken.rows.push(RowTexts { prediction, references });
-            Ok(())
+                Ok(text)
+            })
         }
 
         fn keys(&mut self) -> Vec<Digest> {
-            self.taken.rows.iter().map(|row| self.taken.key(row, |_| Vec::new())).collect()
+            self.taken.keys(|_| Vec::new())
         }
 
         fn score(&mut self, rows: &[usize], said: &mut dyn FnMut(usize, &Values)) -> Vec<Values> {

@@ -6,7 +6,7 @@
 use super::cut::{self, Cut};
 use super::overlap::Overlap;
 use super::signature::{add, case, signature, whole};
-use super::text::is_space;
+use super::text::{is_space, split};
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
 use std::borrow::Cow;
@@ -159,7 +159,7 @@ impl Tokenizer {
                 let chars = text.char_indices().filter(|(_, c)| !is_space(*c));
                 chars.for_each(|(at, c)| word(&text[at..at + c.len_utf8()]));
             }
-            Self::None => cut::split(text).for_each(word),
+            Self::None => split(text).for_each(word),
         }
     }
 }

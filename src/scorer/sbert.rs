@@ -87,15 +87,11 @@ mod engine {
 
     impl ModelScorer for Sbert {
         fn take(&mut self, answer: &Answer<'_>) -> anyhow::Result<()> {
-            let mut number = |text: &str| Ok(self.taken.number(self.model.encode(text)?));
-            let references = answer.references.iter().map(|text| number(text)).collect::<anyhow::Result<_>>()?;
-            let prediction = number(answer.prediction)?;
-            self.taken.rows.push(RowTexts { prediction, references });
-            Ok(())
+            self.taken.take(answer, |text| self.model.encode(text))
         }
 
         fn keys(&mut self) -> Vec<Digest> {
-            self.taken.rows.iter().map(|row| self.taken.key(row, |_| Vec::new())).collect()
+            self.taken.keys(|_| Vec::new())
         }
 
         fn score(&mut self, rows: &[usize], said: &mut dyn FnMut(usize, &Values)) -> Vec<Values> {

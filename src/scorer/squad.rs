@@ -15,9 +15,9 @@ pub const DEFINITION: Definition = Definition {
     metrics: &[EXACT, F1],
     pooled: &[EXACT, F1],
     references: References::Some,
-    read: super::read::<NoParams<Squad>>,
-    settings: super::settings::<NoParams<Squad>>,
-    work: Work::Rows(super::build::<NoParams<Squad>>),
+    read: super::read::<NoParams>,
+    settings: super::settings::<NoParams>,
+    work: Work::Rows(super::build_plain::<Squad>),
 };
 
 /// The scorer.

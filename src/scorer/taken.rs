@@ -3,6 +3,7 @@
 //! Texts are known by their tokens, and each is read once for all rows that have it. Rows are taken in the order of their
 //! references, so that what several rows share need not be kept for long; what a row gets does not depend on the order.
 
+use super::Answer;
 use super::models::Values;
 use crate::engine::encoder::Text;
 use crate::key::Digest;
@@ -33,8 +34,21 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// Takes in the texts of the next row, each as `read` reads it.
+    pub(super) fn take(
+        &mut self,
+        answer: &Answer<'_>,
+        mut read: impl FnMut(&str) -> anyhow::Result<Text>,
+    ) -> anyhow::Result<()> {
+        let mut number = |text: &str| Ok(self.number(read(text)?));
+        let references = answer.references.iter().map(|text| number(text)).collect::<anyhow::Result<_>>()?;
+        let prediction = number(answer.prediction)?;
+        self.rows.push(RowTexts { prediction, references });
+        Ok(())
+    }
+
     /// The number of a text.
-    pub(super) fn number(&mut self, text: Text) -> usize {
+    fn number(&mut self, text: Text) -> usize {
         let next = self.texts.len();
         let number = *self.numbers.entry(digest(&text)).or_insert(next);
         if number == next {
@@ -43,14 +57,17 @@ impl Taken {
         number
     }
 
-    /// What the values of a row depend on, besides numbers of which `more` gives the bytes.
-    pub(super) fn key(&self, row: &RowTexts, more: impl Fn(&Text) -> Vec<u8>) -> Digest {
-        let mut hasher = blake3::Hasher::new();
-        for number in row.all() {
-            let text = &self.texts[number];
-            hasher.update(digest(text).as_bytes()).update(&more(text));
-        }
-        hasher.finalize().into()
+    /// For each row, what its values depend on: its texts, and the bytes that `more` gives of each.
+    pub(super) fn keys(&self, more: impl Fn(&Text) -> Vec<u8>) -> Vec<Digest> {
+        let key = |row: &RowTexts| {
+            let mut hasher = blake3::Hasher::new();
+            for number in row.all() {
+                let text = &self.texts[number];
+                hasher.update(digest(text).as_bytes()).update(&more(text));
+            }
+            hasher.finalize().into()
+        };
+        self.rows.iter().map(key).collect()
     }
 
     /// The values of rows: `read` makes something of texts, several at a time, and `value` of what was made of a row's

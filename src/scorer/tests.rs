@@ -22,8 +22,11 @@ pub(super) fn golden(name: &str) -> Vec<Value> {
 
 /// A scorer that looks at rows, ready.
 fn rows_scorer(name: &str, params: Value) -> Box<dyn Scorer> {
-    let Work::Rows(build) = find(name).unwrap().work else { panic!("{name} reads by a model") };
-    build(params).unwrap()
+    match find(name).unwrap().work {
+        Work::Rows(build) => build(params).unwrap(),
+        Work::Program(build) => build(params, Path::new("")).unwrap(),
+        Work::Model(_) | Work::Judge => panic!("{name} does not look at rows one by one"),
+    }
 }
 
 /// What a scorer says of two texts.
@@ -165,10 +168,11 @@ fn names_are_unique_and_values_match_the_metrics() {
     for (number, definition) in ALL.iter().enumerate() {
         assert!(ALL[..number].iter().all(|other| other.name != definition.name));
         // Those by models are beside their references, and judges have none.
-        let Work::Rows(build) = definition.work else { continue };
-        let params = default_params(definition);
-        let names = definition.metric_names(&params);
-        let mut scorer = build(params).unwrap();
+        if matches!(definition.work, Work::Model(_) | Work::Judge) {
+            continue;
+        }
+        let names = definition.metric_names(&default_params(definition));
+        let mut scorer = default_scorer(definition.name);
         let scored = score(&mut *scorer, "a b", "a c");
         assert_eq!(scored.values.len(), names.len(), "{}", definition.name);
         let mut sums = Vec::new();

@@ -12,9 +12,9 @@ pub const DEFINITION: Definition = Definition {
     metrics: &[Metric { name: "f1", range: (0.0, 1.0), better: Better::Higher }],
     pooled: &[],
     references: References::Some,
-    read: super::read::<NoParams<TokenF1>>,
-    settings: super::settings::<NoParams<TokenF1>>,
-    work: Work::Rows(super::build::<NoParams<TokenF1>>),
+    read: super::read::<NoParams>,
+    settings: super::settings::<NoParams>,
+    work: Work::Rows(super::build_plain::<TokenF1>),
 };
 
 /// The scorer.

@@ -17,9 +17,9 @@ pub const DEFINITION: Definition = Definition {
     metrics: &[WER],
     pooled: &[WER],
     references: References::Some,
-    read: super::read::<NoParams<Wer>>,
-    settings: super::settings::<NoParams<Wer>>,
-    work: Work::Rows(super::build::<NoParams<Wer>>),
+    read: super::read::<NoParams>,
+    settings: super::settings::<NoParams>,
+    work: Work::Rows(super::build_plain::<Wer>),
 };
 
 /// The scorer.

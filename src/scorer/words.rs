@@ -2,8 +2,8 @@
 
 /// Numbers for words, given in the order in which they are met.
 ///
-/// It keeps what it has met from row to row, because texts of one task share most of their words; a scorer lets it forget
-/// before a row ([`Vocabulary::make_room`]), so that a million rows need no more memory than a few.
+/// It may keep what it has met from row to row, because texts of one task share most of their words; a scorer lets it
+/// forget before a row ([`Vocabulary::make_room`], [`Vocabulary::clear`]), so that a million rows need no more memory than a few.
 #[derive(Debug, Default)]
 pub(super) struct Vocabulary {
     /// Number + 1 of the word whose hash leads here, or 0. A power of two of them, at most half of them taken.
@@ -31,15 +31,10 @@ impl Vocabulary {
             self.grow();
         }
         let hash = hash(word);
-        let mask = self.slots.len() - 1;
-        let mut at = slot(hash, mask);
-        while let Some(number) = self.slots[at].checked_sub(1) {
-            let known = &self.words[number as usize];
-            if known.hash == hash && self.bytes[known.start..known.end] == *word {
-                return number;
-            }
-            at = (at + 1) & mask;
-        }
+        let at = match self.look_up(word, hash) {
+            Ok(number) => return number,
+            Err(at) => at,
+        };
         let start = self.bytes.len();
         self.bytes.extend_from_slice(word);
         self.words.push(Word { hash, start, end: self.bytes.len() });
@@ -49,9 +44,35 @@ impl Vocabulary {
         count - 1
     }
 
+    /// The number of `word`, if it has one.
+    pub(super) fn find(&self, word: &[u8]) -> Option<u32> {
+        if self.words.is_empty() { None } else { self.look_up(word, hash(word)).ok() }
+    }
+
+    /// The number of `word`, or the slot where it would stand.
+    fn look_up(&self, word: &[u8], hash: u64) -> Result<u32, usize> {
+        let mask = self.slots.len() - 1;
+        let mut at = slot(hash, mask);
+        while let Some(number) = self.slots[at].checked_sub(1) {
+            let known = &self.words[number as usize];
+            if known.hash == hash && self.bytes[known.start..known.end] == *word {
+                return Ok(number);
+            }
+            at = (at + 1) & mask;
+        }
+        Err(at)
+    }
+
     /// How many words it knows: their numbers are smaller.
     pub(super) fn len(&self) -> usize {
         self.words.len()
+    }
+
+    /// Forgets all words: for tables by number, which are to be as small as a row.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+        self.words.clear();
+        self.bytes.clear();
     }
 
     /// Forgets all words if they are many, and says so.
@@ -65,7 +86,8 @@ impl Vocabulary {
 
     fn grow(&mut self) {
         let size = (self.slots.len() * 2).max(256);
-        self.slots = vec![0; size];
+        self.slots.clear();
+        self.slots.resize(size, 0);
         for (number, word) in (1..).zip(&self.words) {
             let mut at = slot(word.hash, size - 1);
             while self.slots[at] != 0 {
@@ -172,6 +194,25 @@ mod tests {
         vocabulary.number(&vec![b'a'; MANY_BYTES]);
         assert!(vocabulary.make_room());
         assert_eq!((vocabulary.len(), vocabulary.number(b"x")), (0, 0));
+    }
+
+    #[test]
+    fn equal_words_have_equal_numbers_when_others_are_forgotten() {
+        let mut vocabulary = Vocabulary::default();
+        assert_eq!(vocabulary.find(b""), None);
+        for round in 0..3 {
+            vocabulary.clear();
+            let words: Vec<String> =
+                (0..1000).map(|number| format!("{}w{}", "long".repeat(number % 5), number)).collect();
+            for _ in 0..2 {
+                for (number, word) in (0..).zip(&words) {
+                    assert_eq!(vocabulary.number(word.as_bytes()), number, "{word} in round {round}");
+                }
+            }
+            assert_eq!((vocabulary.find(b"longw1"), vocabulary.find(b"w1")), (Some(1), None));
+            // Zeros at the end are not what a short word is filled up with.
+            assert_ne!(vocabulary.number(b"a\0"), vocabulary.number(b"a"));
+        }
     }
 
     #[test]

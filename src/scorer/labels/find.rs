@@ -1,7 +1,7 @@
 //! Which label does an answer name?
 
 use super::super::python_regex;
-use super::super::text::is_space;
+use super::super::text::{is_space, places, shown};
 use super::{Find, LabelsParams};
 use anyhow::{bail, ensure};
 use fancy_regex::Regex;
@@ -21,6 +21,8 @@ pub(super) struct Finder {
 
 /// A text with more characters than this is no label, unless it is given as one.
 const LONGEST_LABEL: usize = 200;
+/// Characters of a text that a message shows.
+const SHOWN: usize = 60;
 
 impl Finder {
     /// # Errors
@@ -101,12 +103,7 @@ impl Finder {
         if self.find == Find::Prefix {
             return text.starts_with(known).then_some(0);
         }
-        let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let mut places = text.match_indices(known).map(|(place, _)| place);
-        places.find(|place| {
-            let (before, behind) = (text[..*place].chars().next_back(), text[place + known.len()..].chars().next());
-            !is_word(before) && !is_word(behind)
-        })
+        places(text, known).next()
     }
 
     /// The label that a reference is.
@@ -118,18 +115,10 @@ impl Finder {
         label.ok_or_else(|| match self.is_closed {
             true => {
                 let labels: Vec<&str> = self.known.values().map(String::as_str).collect();
-                anyhow::anyhow!("the reference {} is no label: known are `{}`", shown(text), labels.join("`, `"))
+                anyhow::anyhow!("the reference {} is no label: known are `{}`", shown(text, SHOWN), labels.join("`, `"))
             }
-            false => anyhow::anyhow!("the reference {} is too long for a label", shown(text)),
+            false => anyhow::anyhow!("the reference {} is too long for a label", shown(text, SHOWN)),
         })
-    }
-}
-
-/// The beginning of a text, for messages.
-fn shown(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("`{}…`", &text[..end]),
-        None => format!("`{text}`"),
     }
 }
 

@@ -7,9 +7,7 @@ mod measures;
 
 use super::python_regex::Pattern;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
-use crate::diagnostic::Problems;
 use crate::key::Digest;
-use crate::settings::{Fields, Group as _};
 use anyhow::ensure;
 use find::Finder;
 use measures::Confusion;
@@ -50,7 +48,7 @@ pub const DEFINITION: Definition = Definition {
         Metric { name: "no_label", range: (0.0, 1.0), better: Better::Lower },
     ],
     references: References::Some,
-    read,
+    read: super::read_fitting::<LabelsParams>,
     settings: super::settings::<LabelsParams>,
     work: Work::Rows(super::build::<LabelsParams>),
 };
@@ -87,15 +85,6 @@ crate::words! {
         /// The label that the answer begins with; of several the longest.
         Prefix = "prefix",
     }
-}
-
-fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
-    let params = LabelsParams::read(fields, problems)?;
-    if let Err(message) = Finder::new(&params) {
-        problems.at(fields.span(), format!("{message:#}"));
-        return None;
-    }
-    serde_json::to_value(params).ok()
 }
 
 impl Params for LabelsParams {

@@ -7,7 +7,7 @@
 mod treebank;
 pub mod wordnet;
 
-use super::grams::Vocabulary;
+use super::words::Vocabulary;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, porter};
 use treebank::Treebank;
 use wordnet::WordNet;
@@ -99,7 +99,8 @@ impl Meteor {
         let Self { vocabulary, matcher, wordnet, .. } = self;
         vocabulary.clear();
         matcher.start(answer.len(), reference.len());
-        let mut numbers = |words: &[String]| words.iter().map(|word| vocabulary.number(word)).collect::<Vec<_>>();
+        let mut numbers =
+            |words: &[String]| words.iter().map(|word| vocabulary.number(word.as_bytes())).collect::<Vec<_>>();
         matcher.equal(&numbers(answer), &numbers(reference));
         // What is matched already needs no stem.
         let stems = |words: &[String], open: &[usize]| {
@@ -114,8 +115,8 @@ impl Meteor {
             let mut synonyms = vec![Vec::new(); answer.len()];
             for at in &matcher.answer {
                 let words = wordnet.synonyms(&answer[*at])?;
-                synonyms[*at].extend(words.into_iter().filter_map(|word| vocabulary.find(word)));
-                synonyms[*at].extend(vocabulary.find(&answer[*at]));
+                synonyms[*at].extend(words.into_iter().filter_map(|word| vocabulary.find(word.as_bytes())));
+                synonyms[*at].extend(vocabulary.find(answer[*at].as_bytes()));
             }
             matcher.similar(|at| synonyms[at].as_slice(), &reference);
         }

@@ -3,7 +3,7 @@
 //! The original is some thirty regular expressions, each of which rewrites the whole text. Here those that cannot see what
 //! the others do are one pass; what each of them matches is theirs, to the character.
 
-use super::super::text::is_space;
+use super::super::text::{is_space, split};
 use regex::Regex;
 
 /// The rules, with the classes of characters that they need.
@@ -58,7 +58,7 @@ impl Treebank {
         let text = split_after(&text, clitic_end);
         let text = self.contractions(&text);
         let text: String = text.into_iter().collect();
-        text.split(is_space).filter(|word| !word.is_empty()).map(str::to_string).collect()
+        split(&text).map(str::to_string).collect()
     }
 
     fn is(class: &Regex, c: Option<&char>) -> bool {

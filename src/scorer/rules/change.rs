@@ -1,7 +1,7 @@
 //! Steps that change a text.
 
 use super::super::python_regex;
-use super::super::text::is_space;
+use super::super::text::{is_space, split};
 use super::compare::NUMBER;
 use super::step::Take;
 use anyhow::ensure;
@@ -108,7 +108,7 @@ fn normalise(normal: Normal, mut text: String, articles: &Regex) -> anyhow::Resu
             text
         }
         Normal::Articles => python_regex::replace(articles, &text, " ")?,
-        Normal::Space => text.split(is_space).filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "),
+        Normal::Space => split(&text).collect::<Vec<_>>().join(" "),
         Normal::Fences => fenced(&text).map(str::to_string).unwrap_or(text),
     })
 }

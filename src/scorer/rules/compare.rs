@@ -1,7 +1,7 @@
 //! Steps that compare two texts.
 
 use super::super::python_literal;
-use super::super::text::is_space;
+use super::super::text::{is_space, places};
 use serde_json::Value;
 
 crate::words! {
@@ -61,7 +61,9 @@ impl Compare {
                 Some(python_literal::parse(prediction).is_ok_and(|prediction| prediction == reference))
             }
             Compare::Contains(Contains::Text) => Some(prediction.contains(reference)),
-            Compare::Contains(Contains::Word) => Some(contains_word(prediction, reference)),
+            Compare::Contains(Contains::Word) => {
+                Some(!reference.is_empty() && places(prediction, reference).next().is_some())
+            }
         }
     }
 }
@@ -94,12 +96,4 @@ fn json_equal(one: &Value, other: &Value) -> bool {
 fn both_whole(one: &serde_json::Number, other: &serde_json::Number) -> bool {
     let is_whole = |number: &serde_json::Number| number.is_i64() || number.is_u64();
     is_whole(one) && is_whole(other)
-}
-
-fn contains_word(text: &str, word: &str) -> bool {
-    let is_word = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-    !word.is_empty()
-        && text
-            .match_indices(word)
-            .any(|(at, _)| !is_word(text[..at].chars().next_back()) && !is_word(text[at + word.len()..].chars().next()))
 }

@@ -14,8 +14,6 @@ mod compare;
 mod step;
 
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
-use crate::diagnostic::Problems;
-use crate::settings::{Fields, Group as _};
 use anyhow::{Context as _, ensure};
 use change::Change;
 use compare::Compare;
@@ -31,7 +29,7 @@ pub const DEFINITION: Definition = Definition {
     metrics: &[Metric { name: "rules", range: (0.0, 1.0), better: Better::Higher }],
     pooled: &[],
     references: References::Some,
-    read,
+    read: super::read_fitting::<RulesParams>,
     settings: super::settings::<RulesParams>,
     work: Work::Rows(super::build::<RulesParams>),
 };
@@ -41,18 +39,6 @@ crate::settings! {
     pub struct RulesParams {
         /// What is done, one step after the other. The last one compares (`equal`, `contains`), and only that.
         steps: Vec<Step>,
-    }
-}
-
-fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<serde_json::Value> {
-    let span = fields.span();
-    let params = RulesParams::read(fields, problems)?;
-    match Rules::new(&params) {
-        Ok(_) => serde_json::to_value(params).ok(),
-        Err(error) => {
-            problems.at(span, format!("{error:#}"));
-            None
-        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! Steps as they stand in a manifest, and what they make of texts.
 
 use super::*;
-use crate::diagnostic::Sources;
+use crate::diagnostic::{Problems, Sources};
 use crate::row::Row;
-use crate::settings;
+use crate::settings::{self, Fields};
 
 /// The scorer with these steps, or the rendered problems.
 fn rules(steps: &str) -> Result<Box<dyn Scorer>, String> {

@@ -8,8 +8,10 @@ mod distance;
 mod shift;
 
 use super::cut::{self, Cut, is_asian_mark};
-use super::grams::{Texts, Vocabulary};
+use super::grams::Texts;
 use super::signature::{add, case, signature, whole, yes};
+use super::text::split;
+use super::words::Vocabulary;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
 use serde_json::json;
 use shift::Shifter;
@@ -70,10 +72,11 @@ impl Scorer for Ter {
         self.vocabulary.clear();
         self.answer.clear();
         self.references.clear();
-        self.params.words(answer.prediction, &mut |word| self.answer.push(self.vocabulary.number(word)));
+        self.params.words(answer.prediction, &mut |word| self.answer.push(self.vocabulary.number(word.as_bytes())));
         for reference in answer.references {
             let reference = self.params.reference(reference);
-            self.params.words(&reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word)));
+            self.params
+                .words(&reference, &mut |word| self.references.symbols.push(self.vocabulary.number(word.as_bytes())));
             self.references.end();
         }
         let edits = self.references.iter().map(|reference| self.shifter.edits(&self.answer, reference)).min();
@@ -134,7 +137,7 @@ impl TerParams {
             false => word(piece),
         };
         match (self.normalized, self.asian_support) {
-            (false, _) => cut::split(&text).for_each(kept),
+            (false, _) => split(&text).for_each(kept),
             (true, false) => Cut::Tercom.words(&cut::unescaped_tercom(&text), &mut kept),
             (true, true) => Cut::TercomAsian.words(&cut::unescaped_tercom(&text), &mut kept),
         }

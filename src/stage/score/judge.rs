@@ -4,8 +4,8 @@
 use super::ScoreRecipe;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row::Row;
+use crate::scorer::References;
 use crate::scorer::judge::{Judge, JudgeParams};
-use crate::scorer::{Answer, References};
 use crate::settings::{At, Fields, Group as _, Setting};
 use crate::stage::predict::{ApiModel, ApiRecipe, Drawn, Sample, asked};
 use crate::stage::{Context, Hints};
@@ -57,9 +57,8 @@ pub(super) fn needs(recipe: &ScoreRecipe) -> References {
 
 /// What a row lacks to be asked about.
 pub(super) fn check_row(judge: &Judge, recipe: &ScoreRecipe, row: &Row) -> Result<(), String> {
-    let texts = recipe.scope.answer(row, needs(recipe))?;
-    let answer = Answer { prediction: &texts.prediction, references: &texts.references, row };
-    judge.questions(&answer).map(drop).map_err(|error| format!("{error:#}"))
+    let texts = recipe.scope.texts(row, needs(recipe))?;
+    judge.questions(&texts.answer(row)).map(drop).map_err(|error| format!("{error:#}"))
 }
 
 /// Calls about one row.
@@ -79,15 +78,15 @@ pub(super) use with_network::execute;
 
 #[cfg(feature = "api")]
 mod with_network {
-    use super::super::scope::{Chooser, environment};
-    use super::super::{PREDICTIONS, Results};
-    use super::{Answer, ApiRecipe, Context, Judge, Row, ScoreRecipe, judge, needs};
+    use super::super::Results;
+    use super::super::rows::{Place, each};
+    use super::{ApiRecipe, Context, Judge, Row, ScoreRecipe, judge, needs};
     use crate::api::{Call, Reply};
     use crate::prompt::chat::Message;
     use crate::row;
-    use crate::scorer::Definition;
     use crate::scorer::judge::Verdict;
-    use crate::stage::predict::{calls, put_questions};
+    use crate::scorer::{Answer, Definition};
+    use crate::stage::predict::{calls as calls_of, put_questions};
     use anyhow::Context as _;
     use serde_json::{Value, json};
 
@@ -95,7 +94,6 @@ mod with_network {
     const SHOWN: usize = 10;
 
     /// The rows, and what is asked about those that are scored.
-    #[derive(Default)]
     struct Questions {
         rows: Vec<(Row, bool)>,
         /// Of the rows that are scored.
@@ -131,7 +129,7 @@ mod with_network {
             let warning = format!("{number} of {all} replies of the judge cannot be read: see `summary.json`");
             context.events.warn(warning);
         }
-        results.finish_with(details(replies.len(), unreadable))
+        results.finish(None, Some(details(replies.len(), unreadable)))
     }
 
     fn details(replies: usize, mut unreadable: Vec<Value>) -> Value {
@@ -141,28 +139,20 @@ mod with_network {
     }
 
     fn read(recipe: &ScoreRecipe, api: &ApiRecipe, judge: &Judge, context: &Context<'_>) -> anyhow::Result<Questions> {
-        let environment = environment();
-        let mut chooser = Chooser::new(&recipe.scope, &environment);
-        let mut all = Questions::default();
-        for input in context.role(PREDICTIONS) {
-            for item in row::read(&input.path, &input.name)? {
-                let (line, row) = item?;
-                let place = format!("{}:{line}", input.name);
-                let is_scored = chooser.takes(&row).map_err(anyhow::Error::msg).with_context(|| place.clone())?;
-                if is_scored {
-                    let texts = recipe.scope.answer(&row, needs(recipe)).map_err(anyhow::Error::msg);
-                    let texts = texts.with_context(|| place.clone())?;
-                    let answer = Answer { prediction: &texts.prediction, references: &texts.references, row: &row };
-                    for question in judge.questions(&answer).with_context(|| place.clone())? {
-                        let said = question.iter().map(|said| Message::new(said.role, &said.text));
-                        all.calls.extend(calls(api, &said.collect::<Vec<_>>()));
-                    }
-                    all.places.push(place);
-                }
-                all.rows.push((row, is_scored));
+        let (mut rows, mut places, mut calls) = (Vec::new(), Vec::new(), Vec::new());
+        let ask = |place: &Place<'_>, answer: &Answer<'_>| {
+            for question in judge.questions(answer)? {
+                let said = question.iter().map(|said| Message::new(said.role, &said.text));
+                calls.extend(calls_of(api, &said.collect::<Vec<_>>()));
             }
-        }
-        Ok(all)
+            places.push(place.to_string());
+            Ok(())
+        };
+        each(recipe, needs(recipe), context, ask, |row, asked| {
+            rows.push((row, asked.is_some()));
+            Ok(())
+        })?;
+        Ok(Questions { rows, places, calls })
     }
 
     /// What the replies about a row say: per order, a verdict for each sample.

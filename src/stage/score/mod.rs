@@ -15,7 +15,6 @@ pub use scope::Scope;
 pub use scorers::settings_of;
 use scorers::{Named, Scorers};
 
-use super::command::files_of;
 use super::predict::ApiRecipe;
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
@@ -59,12 +58,7 @@ crate::form! {
 pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
     let stage = |Named { name, recipe, inputs, hints }: Named| {
-        // A program's files are inputs, so that another version of it scores anew.
-        let program = recipe.params.get("command").and_then(serde_json::Value::as_array);
-        let words: Vec<String> =
-            program.into_iter().flatten().filter_map(|word| word.as_str()).map(str::to_string).collect();
-        let files = files_of(&words, input.span);
-        let inputs = [input.clone()].into_iter().chain(inputs).chain(files).collect();
+        let inputs = [input.clone()].into_iter().chain(inputs).collect();
         Stage { scorer: Some(name), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
     };
     form.scorers.0.into_iter().map(stage).collect()
@@ -75,9 +69,7 @@ impl ScoreRecipe {
     pub fn is_by_model(&self) -> bool {
         scorer::find(&self.scorer).is_some_and(|definition| definition.by_model().is_some())
     }
-}
 
-impl ScoreRecipe {
     /// How often a judge is asked about these rows at most; `None`: the scorer asks nobody.
     pub fn calls(&self, rows: impl Iterator<Item = Row>) -> Option<u64> {
         self.api.as_ref()?;
@@ -128,6 +120,7 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
         .with_context(|| format!("this program has no scorer `{}` of version {}", recipe.scorer, recipe.version))?;
     match definition.work {
         Work::Rows(build) => rows::execute(recipe, definition, build(recipe.params.clone())?, context),
+        Work::Program(build) => rows::execute(recipe, definition, build(recipe.params.clone(), context.root)?, context),
         Work::Model(by_model) => models::execute(recipe, definition, &by_model, context),
         Work::Judge => judge::execute(recipe, definition, context),
     }

@@ -54,7 +54,8 @@ pub(super) fn execute(
     by_model: &ByModel,
     context: &Context<'_>,
 ) -> anyhow::Result<()> {
-    use crate::scorer::{Files, ModelScorer, Scored};
+    use super::rows::{Place, each};
+    use crate::scorer::{Answer, Files, ModelScorer, Scored};
     use anyhow::{Context as _, ensure};
 
     let layers = context.layers(MODEL);
@@ -64,7 +65,12 @@ pub(super) fn execute(
     let files = Files { model: &model.path, other };
     let scorer = (by_model.build)(recipe.params.clone(), &files);
     let mut scorer: Box<dyn ModelScorer> = scorer.with_context(|| format!("model `{}` cannot be used", model.name))?;
-    let rows = take(recipe, definition, &mut *scorer, context)?;
+    let mut rows = Vec::new();
+    let take = |_: &Place<'_>, answer: &Answer<'_>| scorer.take(answer);
+    each(recipe, definition.references, context, take, |row, taken| {
+        rows.push((row, taken.is_some()));
+        Ok(())
+    })?;
     let keys = scorer.keys();
     let mut values = context.earlier.answers().complete(&keys, |open, said| {
         let mut done = keys.len() - open.len();
@@ -81,40 +87,7 @@ pub(super) fn execute(
         let scored = scored.map(|values| Scored { values, counts: Vec::new() });
         results.add(row, scored.as_ref())?;
     }
-    results.finish(None)
-}
-
-/// Reads all rows and gives those that are scored to the scorer; each with whether it is one of them.
-#[cfg(feature = "candle")]
-fn take(
-    recipe: &ScoreRecipe,
-    definition: &Definition,
-    scorer: &mut dyn crate::scorer::ModelScorer,
-    context: &Context<'_>,
-) -> anyhow::Result<Vec<(Row, bool)>> {
-    use super::scope::{Chooser, environment};
-    use crate::scorer::Answer;
-    use anyhow::Context as _;
-
-    let environment = environment();
-    let mut chooser = Chooser::new(&recipe.scope, &environment);
-    let mut rows = Vec::new();
-    for input in context.role(super::PREDICTIONS) {
-        for item in row::read(&input.path, &input.name)? {
-            let (line, row) = item?;
-            let mut take = || {
-                let is_scored = chooser.takes(&row).map_err(anyhow::Error::msg)?;
-                if is_scored {
-                    let texts = recipe.scope.answer(&row, definition.references).map_err(anyhow::Error::msg)?;
-                    scorer.take(&Answer { prediction: &texts.prediction, references: &texts.references, row: &row })?;
-                }
-                Ok::<bool, anyhow::Error>(is_scored)
-            };
-            let is_scored = take().with_context(|| format!("{}:{line}", input.name))?;
-            rows.push((row, is_scored));
-        }
-    }
-    Ok(rows)
+    results.finish(None, None)
 }
 
 #[cfg(feature = "candle")]

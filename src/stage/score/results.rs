@@ -71,18 +71,9 @@ impl<'a> Results<'a> {
         !is_long(value)
     }
 
-    /// Ends `scores.jsonl` and writes `summary.json`, with the metrics of all rows together that the scorer has.
-    pub(super) fn finish(self, scorer: Option<&dyn Scorer>) -> anyhow::Result<()> {
-        self.end(scorer, None)
-    }
-
-    /// Ends `scores.jsonl` and writes `summary.json`, with `details` of the scoring.
-    #[cfg(feature = "api")]
-    pub(super) fn finish_with(self, details: Value) -> anyhow::Result<()> {
-        self.end(None, Some(details))
-    }
-
-    fn end(self, scorer: Option<&dyn Scorer>, details: Option<Value>) -> anyhow::Result<()> {
+    /// Ends `scores.jsonl` and writes `summary.json`, with the metrics of all rows together that the scorer has, or with
+    /// `details` of the scoring.
+    pub(super) fn finish(self, scorer: Option<&dyn Scorer>, details: Option<Value>) -> anyhow::Result<()> {
         if self.rows == 0 {
             self.context.events.warn("`predictions` has no row: there is nothing to score".to_string());
         }

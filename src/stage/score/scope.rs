@@ -1,7 +1,7 @@
 //! Which rows a scorer looks at, what stands for right in them, and which rows belong together.
 
 use crate::row::{self, Row};
-use crate::scorer::References;
+use crate::scorer::{Answer, References};
 use crate::stage::reference::Expression;
 use minijinja::Environment;
 use minijinja::value::Serde;
@@ -34,7 +34,7 @@ impl Scope {
     }
 
     /// What a scorer is asked about a row, or what the row lacks.
-    pub(super) fn answer<'a>(&self, row: &'a Row, needed: References) -> Result<Texts<'a>, String> {
+    pub(super) fn texts<'a>(&self, row: &'a Row, needed: References) -> Result<Texts<'a>, String> {
         let lacks = |column: &str| format!("the row has no `{column}`: it has {}", row::columns(row));
         let prediction = row::text(row, row::PREDICTION).ok_or_else(|| lacks(row::PREDICTION))?;
         let column = self.reference.as_deref().unwrap_or(row::OUTPUT);
@@ -50,7 +50,7 @@ impl Scope {
 
     /// What the row lacks, if it is scored.
     pub(super) fn check(&self, row: &Row, needed: References) -> Result<(), String> {
-        self.answer(row, needed)?;
+        self.texts(row, needed)?;
         self.cluster(row).map(drop)
     }
 
@@ -67,8 +67,15 @@ impl Scope {
 /// The texts of a row.
 #[derive(Debug)]
 pub(super) struct Texts<'a> {
-    pub(super) prediction: Cow<'a, str>,
-    pub(super) references: Vec<Cow<'a, str>>,
+    prediction: Cow<'a, str>,
+    references: Vec<Cow<'a, str>>,
+}
+
+impl Texts<'_> {
+    /// As a scorer sees them, with their row.
+    pub(super) fn answer<'a>(&'a self, row: &'a Row) -> Answer<'a> {
+        Answer { prediction: &self.prediction, references: &self.references, row }
+    }
 }
 
 /// What is right: a text, a list of texts, or (as in SQuAD's files) an object with such a list called `text`.

@@ -7,6 +7,7 @@ use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::scorer::{self, Work};
 use crate::settings::{At, Decode, Fields, Group as _, Schema, Setting, Value, ValueKind, schema};
+use crate::stage::command::files_of;
 use crate::stage::{Form, Hints, InputSource, InputSpec};
 
 /// Scorers by name: at least one.
@@ -18,7 +19,7 @@ pub(in crate::stage) struct Scorers(pub(super) Vec<Named>);
 pub(super) struct Named {
     pub(super) name: String,
     pub(super) recipe: ScoreRecipe,
-    /// What it reads besides the answers: a model, perhaps a file.
+    /// What it reads besides the answers: a model, perhaps a file; the files of a program.
     pub(super) inputs: Vec<InputSpec>,
     /// How a judge is asked.
     pub(super) hints: Hints,
@@ -111,7 +112,9 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
         problems.push(problem.hint("say how many rows of each value: `first = 100`"));
         return None;
     }
-    let (mut params, inputs) = (params?, inputs?);
+    let (mut params, mut inputs) = (params?, inputs?);
+    // A program's files are inputs, so that another version of it scores anew.
+    inputs.extend(files_of(&definition.command(&params), value.span));
     if let (Some(by_model), [model, ..]) = (definition.by_model(), inputs.as_slice())
         && let Err(message) = (by_model.complete)(&mut params, &name_of(&model.source))
     {
@@ -131,7 +134,7 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
     Some((ScoreRecipe { scorer, version, params, scope: scope?, api }, inputs, hints))
 }
 
-/// What a scorer reads besides the answers.
+/// The model that a scorer reads texts by, and perhaps a file.
 fn read_inputs(
     definition: &scorer::Definition,
     fields: &mut Fields<'_>,
