@@ -64,7 +64,7 @@
 //! | [`manifest`] | text → pipeline; no files but manifests |
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
-//! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a judge |
+//! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a program, by a judge |
 //! | [`report`] | tables, statistics, figures: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
