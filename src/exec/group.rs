@@ -27,6 +27,11 @@ impl Groups {
     /// A group that the guard must know, with the job that it works for.
     pub(super) fn add_guarded(&self, group: Pid, job_file: &Path) {
         self.add(group);
+        self.guard(group, job_file);
+    }
+
+    /// The guard must know a group that is there already: what it starts would outlive it.
+    pub(super) fn guard(&self, group: Pid, job_file: &Path) {
         if let Some(guard) = &mut *lock(&self.guard) {
             guard.say(&format!("+{} {}", group.as_raw_nonzero(), job_file.display()));
         }

@@ -77,6 +77,10 @@ impl Local {
             self.groups.start_guard(&self.program)?;
             return command::start(self, node, job, recipe, work, placement);
         }
+        let starts_program = job.recipe.starts_program();
+        if starts_program {
+            self.groups.start_guard(&self.program)?;
+        }
         let path = work.join("job.json");
         write_job(job, &path)?;
         let heavy = job.recipe.is_heavy();
@@ -101,6 +105,9 @@ impl Local {
         let shared = job.shares.map(|key| (key, placement.clone()));
         let groups = Arc::clone(&self.groups);
         groups.assign(worker.group(), Some(node));
+        if starts_program {
+            groups.guard(worker.group(), &path);
+        }
         std::thread::spawn(move || {
             let last = worker.listen(node, &reports);
             groups.assign(worker.group(), None);

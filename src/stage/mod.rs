@@ -163,6 +163,11 @@ impl Recipe {
         self.api().is_some()
     }
 
+    /// Whether the worker starts another program for it, which the kernel does not end with the worker.
+    pub fn starts_program(&self) -> bool {
+        matches!(self, Recipe::Score(recipe) if recipe.is_by_program())
+    }
+
     /// Whether each job gets a fresh worker process: a crash or an out-of-memory kill is likely enough, or the process
     /// holds a secret.
     pub fn is_heavy(&self) -> bool {

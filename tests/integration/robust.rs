@@ -1,6 +1,6 @@
 //! Kills, interruptions, failures, several processes, read-only caches: nothing is lost, nothing half-written is used.
 
-use crate::project::{Project, ran, tree};
+use crate::project::{Project, ran, tree, wait_for};
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 use std::time::Duration;
@@ -104,4 +104,23 @@ fn an_interrupted_run_says_so_and_goes_on_the_next_time() {
     let ran = project.run();
     assert!(!ran.is_empty() && ran.len() < 10, "{ran:?}");
     assert!(project.run().is_empty());
+}
+
+#[test]
+fn a_scorer_s_program_ends_with_a_killed_titer() {
+    let project = Project::empty();
+    project.write("data/a.jsonl", "{\"output\":\"a\",\"prediction\":\"a\"}\n");
+    project.write("hang.sh", "echo $$ > pid; exec sleep 600\n");
+    project.write(
+        "pipelines/p.toml",
+        "titer = 1\n[score.s]\npredictions = \"data/a.jsonl\"\n\
+         scorers = { x = { kind = \"command\", command = [\"sh\", \"hang.sh\"], metrics = [\"m\"] } }\n",
+    );
+    let mut titer = project.command(&["run", "pipelines/p.toml"]).spawn().unwrap();
+    let started = || std::fs::read_to_string(project.path("pid")).is_ok_and(|pid| pid.ends_with('\n'));
+    wait_for("the program", started);
+    titer.kill().unwrap();
+    titer.wait().unwrap();
+    let process = format!("/proc/{}", project.read("pid").trim());
+    wait_for("the program's end", || !std::path::Path::new(&process).exists());
 }

@@ -70,6 +70,11 @@ impl ScoreRecipe {
         scorer::find(&self.scorer).is_some_and(|definition| definition.by_model().is_some())
     }
 
+    /// Whether a program of the person's scores.
+    pub fn is_by_program(&self) -> bool {
+        scorer::find(&self.scorer).is_some_and(|definition| matches!(definition.work, Work::Program(_)))
+    }
+
     /// How often a judge is asked about these rows at most; `None`: the scorer asks nobody.
     pub fn calls(&self, rows: impl Iterator<Item = Row>) -> Option<u64> {
         self.api.as_ref()?;
