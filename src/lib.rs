@@ -65,7 +65,8 @@
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
 //! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a program, by a judge |
-//! | [`report`] | tables, statistics, figures: pure |
+//! | [`report`] | tables, figures: pure |
+//! | [`statistics`] | statistics of plain numbers: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
 //! | `http` | how servers are spoken to, whatever is asked of them (features `api`, `hub`) |
@@ -121,5 +122,6 @@ pub mod scorer;
 pub mod secrets;
 pub mod settings;
 pub mod stage;
+pub mod statistics;
 pub mod store;
 pub mod tensors;

@@ -65,7 +65,7 @@ fn leaves(path: &str, value: &Json, found: &mut BTreeMap<String, f64>) {
     }
 }
 
-/// The numbers of a table as [`crate::report::table`] writes it, each called by its metric, group and column.
+/// The numbers of a table as [`crate::report::tidy`] writes it, each called by its metric, group and column.
 fn cells(table: &Json, found: &mut BTreeMap<String, f64>) {
     let words = |list: &Json| -> Option<Vec<String>> {
         list.as_array()?.iter().map(|word| word.as_str().map(str::to_string)).collect()
@@ -90,8 +90,8 @@ fn cells(table: &Json, found: &mut BTreeMap<String, f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::statistics::summarise;
-    use crate::report::table::{Line, Table};
+    use crate::report::tidy::{Line, Table};
+    use crate::statistics::summarise;
     use serde_json::json;
 
     #[test]

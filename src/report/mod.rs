@@ -1,9 +1,8 @@
-//! Reports: statistics of groups, bootstraps, tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
+//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
-pub mod bootstrap;
 pub mod figure;
 pub mod graph;
-pub mod statistics;
 pub mod table;
+pub mod tidy;

@@ -244,7 +244,7 @@ impl Judge {
     /// What all replies about an answer say together: per question of [`Judge::orders`], a verdict for each sample.
     pub fn sum_up(&self, verdicts: &[Vec<Option<Verdict>>]) -> Scored {
         let readable = || verdicts.iter().flatten().flatten();
-        let mean = |values: Vec<f64>| crate::report::statistics::mean(&values);
+        let mean = |values: Vec<f64>| crate::statistics::mean(&values);
         let score = mean(readable().map(|verdict| verdict.first).collect());
         let other = mean(readable().filter_map(|verdict| verdict.second).collect());
         let win = |verdict: &Verdict| verdict.second.map(|second| preferred(verdict.first, second));

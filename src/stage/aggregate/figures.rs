@@ -2,7 +2,7 @@
 
 use super::{FigureKind, FigureRecipe, group};
 use crate::report::figure::{Chart, Point, Scale, Series};
-use crate::report::table::{Label, Line, Table, display};
+use crate::report::tidy::{Label, Line, Table, display};
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
 

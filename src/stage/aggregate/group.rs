@@ -2,8 +2,8 @@
 
 use super::gather::{Record, Scores};
 use super::{AggregateRecipe, Names, ROW, unknown};
-use crate::report::statistics::{mean, summarise};
-use crate::report::table::{Label, Line, Table};
+use crate::report::tidy::{Label, Line, Table};
+use crate::statistics::{mean, summarise};
 use anyhow::{Context as _, bail};
 use minijinja::value::Serde;
 use minijinja::{Environment, Expression};

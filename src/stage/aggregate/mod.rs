@@ -13,7 +13,7 @@ mod tests;
 use super::{Context, Expression, Form, Input, InputSource, InputSpec, Recipe, Stage};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::report::figure::{self, Scale};
-use crate::report::table::COLUMNS;
+use crate::report::tidy::COLUMNS;
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};

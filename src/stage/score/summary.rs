@@ -1,8 +1,8 @@
 //! The values of all scored rows, summed up: means with standard errors and intervals, and the metrics of all rows together.
 
-use crate::report::bootstrap::{Draws, dot, interval};
-use crate::report::statistics::{self, CONFIDENCE};
 use crate::scorer::{Definition, Metric, Scored, Scorer};
+use crate::statistics::bootstrap::{Draws, dot, interval};
+use crate::statistics::{self, CONFIDENCE};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 

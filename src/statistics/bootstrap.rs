@@ -6,8 +6,8 @@
 //! 'Estimating Uncertainty for Massive Data Streams', 2012): the same to all the digits that matter, and memory is read in
 //! order.
 
-use super::statistics::{CONFIDENCE, quantile};
 use crate::random::Random;
+use crate::statistics::{CONFIDENCE, quantile};
 
 /// Draws, unless there are very many units.
 const DRAWS: u64 = 1000;
