@@ -102,6 +102,7 @@ pub mod engine;
 pub mod exec;
 #[cfg(feature = "hub")]
 pub mod fetch;
+pub mod frame;
 pub mod graph;
 #[cfg(any(feature = "api", feature = "hub"))]
 mod http;
