@@ -180,23 +180,22 @@ impl Grouping {
         offsets
     }
 
-    /// Values that rows have, group after group, in the order of the rows; and where each group begins and the last ends.
-    pub fn gather(&self, values: &[Option<f64>]) -> (Vec<f64>, Vec<usize>) {
+    /// Values of the rows, group after group, in the order of the rows, without those that are NaN; and where each group
+    /// begins and the last ends.
+    pub fn gather(&self, values: &[f64]) -> (Vec<f64>, Vec<usize>) {
         let mut offsets = vec![0usize; self.count + 1];
         for (group, value) in self.groups.iter().zip(values) {
-            offsets[*group as usize + 1] += usize::from(value.is_some());
+            offsets[*group as usize + 1] += usize::from(!value.is_nan());
         }
         for group in 0..self.count {
             offsets[group + 1] += offsets[group];
         }
         let mut next = offsets.clone();
         let mut gathered = vec![0.0; offsets[self.count]];
-        for (group, value) in self.groups.iter().zip(values) {
-            if let Some(value) = value {
-                let place = &mut next[*group as usize];
-                gathered[*place] = *value;
-                *place += 1;
-            }
+        for (group, value) in self.groups.iter().zip(values).filter(|(_, value)| !value.is_nan()) {
+            let place = &mut next[*group as usize];
+            gathered[*place] = *value;
+            *place += 1;
         }
         (gathered, offsets)
     }

@@ -123,6 +123,17 @@ impl Formula {
 }
 
 impl Evaluated {
+    /// Its values, and those of `other` where it has none.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        for (value, other) in self.values.iter_mut().zip(other.values) {
+            if *value == Cell::Null {
+                *value = other;
+            }
+        }
+        self
+    }
+
     /// The values as a column.
     pub fn column(&self) -> ArrayRef {
         let mut builder = Builder::default();

@@ -14,9 +14,9 @@ mod tests;
 
 pub use build::Builder;
 pub use codes::{Codes, Grouping};
-pub use expression::Formula;
+pub use expression::{Evaluated, Formula};
 pub use join::{Keys, outer};
-pub use read::{Wanted, read};
+pub use read::{Found, Rows, Wanted, read};
 
 use crate::report::table::{Cell, Column, Table};
 use anyhow::{Context as _, bail, ensure};
@@ -189,24 +189,23 @@ impl Frame {
         Ok((Self { columns, rows: frames.iter().map(|frame| frame.rows).sum() }, mixed))
     }
 
-    /// The numbers of a column; NaN is null.
+    /// The numbers of a column; NaN where there is none. True is 1, false 0.
     ///
     /// # Errors
-    /// If it holds anything else: says in which row, and what.
-    pub fn numbers(&self, name: &str) -> anyhow::Result<Vec<Option<f64>>> {
+    /// If it holds texts: says in which row, and what.
+    pub fn numbers(&self, name: &str) -> anyhow::Result<Vec<f64>> {
         let array = self.column(name).with_context(|| format!("there is no column `{name}`"))?;
-        match Type::of(array) {
-            Type::Null => Ok(vec![None; self.rows]),
-            Type::Int => Ok(array.as_primitive::<Int64Type>().iter().map(|value| value.map(|v| v as f64)).collect()),
-            Type::Float => {
-                Ok(array.as_primitive::<Float64Type>().iter().map(|value| value.filter(|v| !v.is_nan())).collect())
-            }
-            Type::Bool => Ok(array.as_boolean().iter().map(|value| value.map(|v| f64::from(u8::from(v)))).collect()),
+        let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        Ok(match Type::of(array) {
+            Type::Null => vec![f64::NAN; self.rows],
+            Type::Int => array.as_primitive::<Int64Type>().iter().map(|value| number(value.map(|v| v as f64))).collect(),
+            Type::Float => array.as_primitive::<Float64Type>().iter().map(number).collect(),
+            Type::Bool => array.as_boolean().iter().map(|value| number(value.map(|v| f64::from(u8::from(v))))).collect(),
             Type::Text => {
                 let row = (0..self.rows).find(|row| array.is_valid(*row)).unwrap_or(0);
                 bail!("`{name}` is {:?} in row {}: expected numbers", text(array, row).unwrap_or_default(), row + 1)
             }
-        }
+        })
     }
 
     /// One cell.

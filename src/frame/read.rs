@@ -15,7 +15,7 @@ use std::path::Path;
 pub enum Wanted<'a> {
     /// All.
     All,
-    /// Those of these names, as far as they are there.
+    /// Those of these names, as far as they are there; a name stands for all that begin with it and a dot, too.
     Some(&'a BTreeSet<String>),
 }
 
@@ -23,7 +23,9 @@ impl Wanted<'_> {
     pub(super) fn has(self, name: &str) -> bool {
         match self {
             Wanted::All => true,
-            Wanted::Some(names) => names.contains(name),
+            Wanted::Some(names) => {
+                names.contains(name) || name.match_indices('.').any(|(end, _)| names.contains(&name[..end]))
+            }
         }
     }
 }
@@ -74,9 +76,9 @@ fn one_row(path: &Path) -> Option<row::Row> {
     }
 }
 
-/// Rows while they are read.
+/// Rows while they are read: columns that grow.
 #[derive(Debug, Default)]
-pub(super) struct Rows {
+pub struct Rows {
     columns: Vec<Builder>,
     places: BTreeMap<String, usize>,
     order: Vec<String>,
@@ -85,14 +87,21 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn add(&mut self, row: &row::Row, wanted: Wanted<'_>) {
+    /// One more row.
+    pub fn add(&mut self, row: &row::Row, wanted: Wanted<'_>) {
         for (name, value) in row {
             self.add_value(name, value, wanted);
         }
+        self.end_row();
+    }
+
+    /// Ends a row: what was not given is null.
+    pub fn end_row(&mut self) {
         self.rows += 1;
     }
 
-    fn add_value(&mut self, name: &str, value: &Value, wanted: Wanted<'_>) {
+    /// A value of the row that has not ended.
+    pub fn add_value(&mut self, name: &str, value: &Value, wanted: Wanted<'_>) {
         if let Value::Object(inner) = value {
             for (below, value) in inner {
                 self.add_value(&format!("{name}.{below}"), value, wanted);
@@ -122,7 +131,8 @@ impl Rows {
         }
     }
 
-    pub(super) fn finish(self, is_csv: bool) -> Found {
+    /// The columns; texts of CSV files that are all numbers become numbers.
+    pub fn finish(self, is_csv: bool) -> Found {
         let (mut columns, mut mixed) = (Vec::new(), BTreeSet::new());
         for (name, mut column) in self.order.into_iter().zip(self.columns) {
             column.pad(self.rows);

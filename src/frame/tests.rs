@@ -47,7 +47,7 @@ fn groups_are_ordered_by_their_values() {
     assert_eq!((grouping.groups.as_slice(), grouping.count), ([4, 1, 3, 0, 1, 2].as_slice(), 5));
     assert_eq!(grouping.firsts(), [3, 1, 5, 2, 0]);
     assert_eq!(grouping.offsets(), [0, 1, 3, 4, 5, 6]);
-    let (values, offsets) = grouping.gather(&[Some(1.0), Some(2.0), Some(3.0), None, Some(5.0), Some(6.0)]);
+    let (values, offsets) = grouping.gather(&[1.0, 2.0, 3.0, f64::NAN, 5.0, 6.0]);
     assert_eq!(
         (values.as_slice(), offsets.as_slice()),
         ([2.0, 5.0, 6.0, 3.0, 1.0].as_slice(), [0, 0, 2, 3, 4, 5].as_slice())
