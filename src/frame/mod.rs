@@ -198,9 +198,13 @@ impl Frame {
         let number = |value: Option<f64>| value.unwrap_or(f64::NAN);
         Ok(match Type::of(array) {
             Type::Null => vec![f64::NAN; self.rows],
-            Type::Int => array.as_primitive::<Int64Type>().iter().map(|value| number(value.map(|v| v as f64))).collect(),
+            Type::Int => {
+                array.as_primitive::<Int64Type>().iter().map(|value| number(value.map(|v| v as f64))).collect()
+            }
             Type::Float => array.as_primitive::<Float64Type>().iter().map(number).collect(),
-            Type::Bool => array.as_boolean().iter().map(|value| number(value.map(|v| f64::from(u8::from(v))))).collect(),
+            Type::Bool => {
+                array.as_boolean().iter().map(|value| number(value.map(|v| f64::from(u8::from(v))))).collect()
+            }
             Type::Text => {
                 let row = (0..self.rows).find(|row| array.is_valid(*row)).unwrap_or(0);
                 bail!("`{name}` is {:?} in row {}: expected numbers", text(array, row).unwrap_or_default(), row + 1)

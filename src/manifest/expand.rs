@@ -268,7 +268,7 @@ impl Expansion<'_> {
 /// What the scores that an aggregate reads are called, where all are made by scorers that are known.
 fn metrics_of(inputs: &[ResolvedInput], instances: &[Instance]) -> Option<Vec<String>> {
     let mut metrics = BTreeSet::new();
-    for input in inputs.iter().filter(|input| input.form == Form::Scores) {
+    for input in inputs.iter().filter(|input| input.form == Form::Records) {
         let Source::Output { instance, .. } = input.source else { return None };
         let scorer = input.labels.get(super::axes::SCORER)?.as_str()?;
         metrics.extend(stage::metrics(&instances[instance].recipe, scorer)?);

@@ -293,7 +293,7 @@ impl Resolver<'_> {
                 let inherited = base != source;
                 inputs.push(ResolvedInput { inherited, ..self.input(spec, spec.role.clone(), base) });
             }
-            Form::Scores => {
+            Form::Records => {
                 let labels = &self.instances[node].id.axes;
                 let labels = labels.iter().map(|(axis, value)| (axis.clone(), value.to_json())).collect();
                 inputs.push(ResolvedInput { labels, ..self.input(spec, spec.role.clone(), source) });
@@ -328,6 +328,8 @@ fn unfilled(instance: &Instance, reference: &Reference, output: &str, span: Span
     match &instance.recipe {
         Recipe::Command(_) => Diagnostic::at(span, format!("the command of `{name}` does not promise `{output}`"))
             .hint(format!("add it to the `outputs` of `{name}`")),
+        Recipe::Aggregate(_) => Diagnostic::at(span, format!("`{name}` keeps no rows"))
+            .hint(format!("give `{name}` the setting `rows = true`")),
         Recipe::Train(_) => {
             let number = Kind::checkpoint(output).unwrap_or_default();
             Diagnostic::at(span, format!("`{name}` keeps no `{output}`"))
@@ -344,7 +346,12 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
         Form::Rows => (&[Kind::Mix, Kind::Predict, Kind::Score], 0),
         Form::ValidationRows => (&[Kind::Mix], 1),
         Form::Model | Form::Tokenizer => (&[Kind::Train], 0),
-        Form::Scores => (&[Kind::Score], 0),
+        // What is told of a mix or a training: a mix's statistics, a training's metrics.
+        Form::Records => match reference.kind {
+            Kind::Mix => (&Kind::ALL, 3),
+            Kind::Train => (&Kind::ALL, 1),
+            _ => (&Kind::ALL, 0),
+        },
         Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
     };
     let name = reference.stage();
@@ -360,7 +367,8 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
     };
     let (output, path) = wanted?;
     let fits = match spec.form {
-        Form::Rows | Form::ValidationRows | Form::Scores => path.ends_with(".jsonl"),
+        Form::Rows | Form::ValidationRows => path.ends_with(".jsonl"),
+        Form::Records => [".jsonl", ".json", ".csv", ".parquet"].iter().any(|ending| path.ends_with(ending)),
         Form::Model | Form::Tokenizer => path.ends_with('/'),
         Form::File => !path.ends_with('/'),
         Form::Any | Form::Argument => true,

@@ -4,5 +4,5 @@
 
 pub mod figure;
 pub mod graph;
+pub mod layout;
 pub mod table;
-pub mod tidy;

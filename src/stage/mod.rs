@@ -58,7 +58,7 @@ pub enum Recipe {
     /// A scoring by one scorer.
     Score(score::ScoreRecipe),
     /// An aggregation.
-    Aggregate(aggregate::AggregateRecipe),
+    Aggregate(Box<aggregate::AggregateRecipe>),
     /// Any kind's work, done by another program.
     Command(CommandRecipe),
 }
@@ -90,6 +90,7 @@ impl Recipe {
         match self {
             Recipe::Command(recipe) => recipe.outputs(),
             Recipe::Train(recipe) => recipe.outputs(),
+            Recipe::Aggregate(recipe) => recipe.outputs(),
             _ => self.kind().outputs().to_vec(),
         }
     }
@@ -258,8 +259,8 @@ pub enum Form {
     Tokenizer,
     /// A file as it is.
     File,
-    /// The scores of every instance of a stage, labelled with its axes (and its scorer).
-    Scores,
+    /// Rows of every instance of a stage, labelled with its axes (and its scorer), or of a file.
+    Records,
     /// A file or a folder as it is, for a command.
     Any,
     /// An argument of a command: a file of the project if there is one of that name, else a word that names none.
@@ -334,7 +335,7 @@ pub fn schema(kind: Kind) -> Schema {
 pub struct Input {
     /// See [`InputSpec::role`]; a model's layers are `model.0` (the base), `model.1`, …
     pub role: String,
-    /// Axis values (and `scorer`) of the instance that made it, where the consumer's output shows them ([`Form::Scores`]).
+    /// Axis values (and `scorer`) of the instance that made it, where the consumer's output shows them ([`Form::Records`]).
     #[serde(default)]
     pub labels: BTreeMap<String, serde_json::Value>,
     /// What messages call it: the path as the person wrote it, or `mix.train[n=20].train`.

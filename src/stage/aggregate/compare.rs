@@ -3,6 +3,7 @@
 use super::recipe::{AggregateRecipe, Best, Rank, Smooth};
 use super::unknown;
 use crate::report::table::{Cell, Column, Table};
+use crate::statistics;
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 
@@ -62,7 +63,7 @@ fn relative(levels: &BTreeMap<String, serde_json::Value>, by: &[String], table: 
         let Some(base) = family.iter().copied().find(|row| is_base(*row)).and_then(|row| means[row]) else { continue };
         for row in family {
             difference[row] = means[row].map(|mean| mean - base);
-            ratio[row] = difference[row].map(|difference| difference / base).filter(|ratio| ratio.is_finite());
+            ratio[row] = means[row].and_then(|mean| statistics::relative(base, mean));
         }
     }
     push(table, "difference", difference);
@@ -78,8 +79,6 @@ fn is_level(cell: &Cell, level: &serde_json::Value) -> bool {
     }
 }
 
-/// s₀ = m₀, sᵢ = weight · sᵢ₋₁ + (1 − weight) · mᵢ (pandas' `ewm(alpha = 1 − weight, adjust = False)`); a group without a
-/// mean is passed over.
 fn smoothed(smooth: &Smooth, by: &[String], table: &mut Table) {
     let means = means(table);
     let mut smoothed = vec![None; table.rows()];
@@ -87,12 +86,9 @@ fn smoothed(smooth: &Smooth, by: &[String], table: &mut Table) {
         if let Some(over) = table.column(&smooth.over) {
             family.sort_by_key(|row| &over.cells[*row]);
         }
-        let mut before: Option<f64> = None;
-        for row in family {
-            let Some(mean) = means[row] else { continue };
-            let next = before.map_or(mean, |before| smooth.weight * before + (1.0 - smooth.weight) * mean);
-            smoothed[row] = Some(next);
-            before = Some(next);
+        let values: Vec<f64> = family.iter().map(|row| means[*row].unwrap_or(f64::NAN)).collect();
+        for (row, value) in family.into_iter().zip(statistics::smooth(&values, smooth.alpha)) {
+            smoothed[row] = Some(value).filter(|value| !value.is_nan());
         }
     }
     push(table, "smoothed", smoothed);

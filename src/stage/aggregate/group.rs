@@ -119,7 +119,9 @@ pub(super) fn tabulate(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow:
     for (name, (upper, lower)) in &recipe.ratios {
         let part = |metric: &String| match frame.column(metric) {
             Some(_) => frame.numbers(metric),
-            None => Err(unknown("`ratios`: the rows have no metric", metric, gathered.metrics.iter().map(String::as_str))),
+            None => {
+                Err(unknown("`ratios`: the rows have no metric", metric, gathered.metrics.iter().map(String::as_str)))
+            }
         };
         units.ratios(name, &part(upper)?, &part(lower)?, recipe.interval, &mut lines);
     }
@@ -135,7 +137,8 @@ fn metrics(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Vec<
         // Files: whatever is a number, but what groups are made of.
         (None, true) => {
             let named: BTreeSet<String> = recipe.names().into_iter().map(|(_, name)| name).collect();
-            let is_key = |name: &str| named.contains(name) || recipe.join.iter().any(|join| join.0.iter().any(|j| j == name));
+            let is_key =
+                |name: &str| named.contains(name) || recipe.join.iter().any(|join| join.0.iter().any(|j| j == name));
             frame.names().filter(|name| frame.is_numeric(name) && !is_key(name)).map(str::to_string).collect()
         }
         (Some(_), _) => {
@@ -209,10 +212,12 @@ impl<'a> Units<'a> {
             let summary = summarise(&units);
             let interval = match interval {
                 Interval::None => None,
-                _ if self.is_nested => bootstrap::nested_interval(&clusters),
+                _ if self.is_nested => bootstrap::interval(bootstrap::nested_means(&clusters).into_iter().map(Some)),
                 Interval::Student => summary.interval,
-                Interval::Percentile => bootstrap::mean_interval(&units),
-                Interval::Bca => bootstrap::bca_mean_interval(&units),
+                Interval::Percentile => bootstrap::interval(drawn_means(&units)),
+                Interval::Bca => {
+                    summary.mean.and_then(|mean| bootstrap::bca(mean, drawn_means(&units), &left_out(&units)))
+                }
             };
             let (mean, std, metric) = (summary.mean, summary.std, metric.to_string());
             lines.push(Line { group, metric, nulls: nulls[group], units, mean, std, interval });
@@ -240,9 +245,31 @@ impl<'a> Units<'a> {
             let drawn = Draws::of(upper.len()).map(|weights| ratio(dot(weights, &upper), dot(weights, &lower)));
             let interval = if interval == Interval::None { None } else { bootstrap::interval(drawn) };
             let units = upper.iter().zip(&lower).filter_map(|(upper, lower)| ratio(*upper, *lower)).collect();
-            lines.push(Line { group, metric: name.to_string(), nulls: nulls[group], units, mean: value, std: None, interval });
+            lines.push(Line {
+                group,
+                metric: name.to_string(),
+                nulls: nulls[group],
+                units,
+                mean: value,
+                std: None,
+                interval,
+            });
         }
     }
+}
+
+/// The means of a bootstrap's draws.
+fn drawn_means(units: &[f64]) -> Vec<Option<f64>> {
+    Draws::of(units.len()).map(|weights| {
+        let drawn: f64 = weights.iter().sum();
+        (drawn > 0.0).then(|| dot(weights, units) / drawn)
+    })
+}
+
+/// The means without each unit in turn.
+fn left_out(units: &[f64]) -> Vec<Option<f64>> {
+    let (sum, rest) = (units.iter().sum::<f64>(), units.len() as f64 - 1.0);
+    units.iter().map(|value| (rest > 0.0).then(|| (sum - value) / rest)).collect()
 }
 
 /// Lines as columns.
@@ -304,7 +331,7 @@ pub(super) fn select(names: Option<&Names>, known: &[String]) -> anyhow::Result<
 
 /// The metrics that one name means.
 pub(super) fn select_one<'a>(name: &'a str, known: &'a [String]) -> impl Iterator<Item = &'a String> {
-    known.iter().filter(move |metric| {
-        metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    })
+    known
+        .iter()
+        .filter(move |metric| metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }

@@ -6,7 +6,7 @@ use crate::frame::{Formula, list};
 use crate::report::figure::Scale;
 use crate::report::layout::Layout;
 use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
-use crate::stage::{Expression, Form, InputSource, InputSpec, Recipe, Stage};
+use crate::stage::{Expression, Form, InputSource, InputSpec, Kind, Recipe, Stage, is_name};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -80,12 +80,12 @@ impl Default for Interval {
 }
 
 crate::settings! {
-    /// Exponential smoothing of the means: each value is `weight` parts of the one before and 1 − `weight` of its own.
+    /// Exponential smoothing of the means, as pandas' `ewm(alpha=…, adjust=False)` has it.
     pub struct Smooth {
         /// One of `by`, over whose values it goes, in their order.
         over: String,
-        /// The part of the value before.
-        weight: f64 = 0.1 => 0.0..=1.0,
+        /// How much of each value is its own; the rest is of those before.
+        alpha: f64 => 0.0..=1.0,
     }
 }
 
@@ -164,10 +164,9 @@ impl Decode for Names {
     }
 }
 
-
 /// A derived column as it is written: an expression, or a list of them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Formulas(Names);
+pub(in crate::stage) struct Formulas(Names);
 
 impl Decode for Formulas {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
@@ -185,7 +184,7 @@ impl Decode for Formulas {
 
 /// Two metrics, in a list.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pair(String, String);
+pub(in crate::stage) struct Pair(String, String);
 
 impl Decode for Pair {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
@@ -206,7 +205,7 @@ impl Decode for Pair {
 crate::form! {
     /// Rows of many instances and files → one tidy table, statistics and figures. The settings are followed in this order:
     /// inputs are joined, columns derived, rows filtered, groups made, groups compared.
-    pub(super) struct AggregateForm {
+    pub(in crate::stage) struct AggregateForm {
         /// What is read: a stage (its scores, predictions, metrics, table) or a file of rows, or a list of them.
         from: Origins,
         /// Whether the items of `from` are put one below the other; by default they are joined, scores and predictions on
@@ -259,7 +258,7 @@ crate::form! {
 
 /// `from` as it is written: at least one stage or file.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Origins {
+pub(in crate::stage) enum Origins {
     /// One.
     Lone(At<InputSource>),
     /// A list, whose scores are joined.
@@ -285,7 +284,7 @@ impl Decode for Origins {
 
 /// A figure, and the table that says it: what does not fit the stage is shown there.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Figure {
+pub(in crate::stage) struct Figure {
     recipe: FigureRecipe,
     written: Value,
 }
@@ -335,7 +334,7 @@ pub(in crate::stage) fn stage(form: AggregateForm, problems: &mut Problems) -> O
         rows: form.rows,
         figures: form.figures.into_iter().flatten().map(|figure| figure.recipe).collect(),
     };
-    Some(Stage::new(Recipe::Aggregate(recipe), inputs))
+    Some(Stage::new(Recipe::Aggregate(Box::new(recipe)), inputs))
 }
 
 /// What does not fit together.
@@ -412,13 +411,19 @@ fn check_figure(figure: &FigureRecipe, item: &Value, by: &Names, problems: &mut 
         problems.push(problem.hint(format!("add `{rest}` to `series`, so that its values get lines of their own")));
     }
     if let Some(name) = &figure.name
-        && !super::is_name(name)
+        && !is_name(name)
     {
         problems.at(place("name"), format!("`{name}` is no name: letters, digits, `_` and `-`"));
     }
 }
 
 impl AggregateRecipe {
+    /// The outputs of the kind, without those that this aggregate does not make.
+    pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
+        let is_made = |output: &str| output != "rows" || self.rows;
+        Kind::Aggregate.outputs().iter().copied().filter(|(output, _)| is_made(output)).collect()
+    }
+
     /// Axes and columns that groups and limits are made of, each with its setting.
     pub(super) fn names(&self) -> Vec<(&'static str, String)> {
         let settings: [(&str, Vec<&String>); 4] = [
@@ -427,8 +432,12 @@ impl AggregateRecipe {
             ("first_per", self.first_per.0.iter().collect()),
             ("at_most", self.at_most.keys().collect()),
         ];
-        let names = settings.into_iter().flat_map(|(setting, names)| names.into_iter().map(move |name| (setting, name)));
-        names.filter(|(_, name)| !self.columns.contains_key(*name)).map(|(setting, name)| (setting, name.clone())).collect()
+        let names =
+            settings.into_iter().flat_map(|(setting, names)| names.into_iter().map(move |name| (setting, name)));
+        names
+            .filter(|(_, name)| !self.columns.contains_key(*name))
+            .map(|(setting, name)| (setting, name.clone()))
+            .collect()
     }
 
     /// The columns that are read of rows; `None`: all.

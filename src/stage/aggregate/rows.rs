@@ -22,7 +22,8 @@ pub(super) fn prepare(recipe: &AggregateRecipe, gathered: &mut Gathered, events:
     if let Some(first) = recipe.first {
         let per: Vec<&str> = recipe.first_per.0.iter().map(String::as_str).collect();
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
-        let mask: Vec<bool> = frame.group(&per)?.groups.iter().map(|group| count(&mut counts, *group) < first).collect();
+        let mask: Vec<bool> =
+            frame.group(&per)?.groups.iter().map(|group| count(&mut counts, *group) < first).collect();
         *frame = frame.filter(&mask)?;
     }
     for (name, most) in &recipe.at_most {

@@ -261,7 +261,10 @@ fn scores_of(parts: Vec<Part>, axes: &BTreeSet<String>) -> anyhow::Result<Option
         }
         let grouping = frame.group(&keys).with_context(|| part.name.clone())?;
         if grouping.count < frame.rows() {
-            bail!("`{}` is read twice for the same rows: two inputs give it for the same axes", part.metrics.join("`, `"));
+            bail!(
+                "`{}` is read twice for the same rows: two inputs give it for the same axes",
+                part.metrics.join("`, `")
+            );
         }
         frames.push(frame);
     }

@@ -141,7 +141,7 @@ pub(in crate::stage) fn read(kind: Kind, fields: &mut Fields<'_>, problems: &mut
         Kind::Aggregate => {
             let form = AggregateForm::read(fields, problems)?;
             let sources = form.from.map_or(Vec::new(), |from| from.0);
-            let inputs = sources.into_iter().map(|source| InputSpec::new("from", Form::Scores, source)).collect();
+            let inputs = sources.into_iter().map(|source| InputSpec::new("from", Form::Records, source)).collect();
             stage(kind, form.common, inputs, None, problems)
         }
     }
