@@ -1,6 +1,6 @@
 //! What is drawn, read from a table: values with their panel, their series and their place on the x axis.
 
-use super::{FigureRecipe, Interval, Place, Source};
+use super::{FigureRecipe, Interval, Place, Source, text};
 use crate::diagnostic::closest;
 use crate::report::table::{Cell, Table};
 use anyhow::{Context as _, bail, ensure};
@@ -184,7 +184,9 @@ impl<'a> Data<'a> {
         let metric = self.metric_name();
         let recipe = self.recipe;
         let told = || recipe.x.0.iter().chain(&recipe.series.0).chain(&recipe.panel.0).any(|name| name == metric);
-        let extra = (self.metrics.len() > 1 && !told()).then_some(metric);
+        // The two metrics of a point are no two series.
+        let points = recipe.kind().y == Place::Metric;
+        let extra = (self.metrics.len() > 1 && !points && !told()).then_some(metric);
         extra.into_iter().chain(recipe.series.0.iter().map(String::as_str)).collect()
     }
 
@@ -227,14 +229,16 @@ impl<'a> Data<'a> {
             let place = listed.and_then(|levels| levels.iter().position(|level| level.value == text));
             place.unwrap_or(usize::MAX)
         };
-        let metrics: Vec<Cell>;
         let column = match self.table.column(name) {
             Some(column) => Some(&column.cells),
             None if name == self.metric_name() => None,
             None => return Err(unknown("no column", name, self.table.names())),
         };
-        metrics = self.metrics.iter().map(|metric| Cell::Text(metric.clone())).collect();
-        let cell = |value: &Value| column.map_or(&metrics[value.metric.min(metrics.len().max(1) - 1)], |cells| &cells[value.row]);
+        let metrics: Vec<Cell> = self.metrics.iter().map(|metric| Cell::Text(metric.clone())).collect();
+        let cell = |value: &Value| match column {
+            Some(cells) => &cells[value.row],
+            None => &metrics[value.metric],
+        };
         // Metrics without an order of their own have that in which they are named.
         let by_name = name == self.metric_name() && !self.metrics.is_empty();
         let place = |cell: &Cell| {
@@ -252,8 +256,7 @@ impl<'a> Data<'a> {
             *number = texts.len();
             let text = cell.text();
             let label = listed.and_then(|levels| levels.iter().find(|level| level.value == text));
-            let plain = || if matches!(cell, Cell::Null) { "–".to_string() } else { text.to_string() };
-            texts.push(label.map_or_else(plain, |level| level.label.clone()));
+            texts.push(label.map_or_else(|| visible(cell), |level| level.label.clone()));
         }
         Ok((texts, keys.iter().map(|key| numbers[key]).collect()))
     }
@@ -277,6 +280,15 @@ impl<'a> Data<'a> {
             [metric] => metric.clone(),
             _ => "score".to_string(),
         }
+    }
+}
+
+/// A category's text: what cannot be seen is shown by what stands for it.
+fn visible(cell: &Cell) -> String {
+    match (cell, text::plain(&cell.text()).as_str()) {
+        (Cell::Null, _) => "–".to_string(),
+        (_, "") => "\"\"".to_string(),
+        (_, text) => text.to_string(),
     }
 }
 

@@ -38,8 +38,6 @@ pub(super) struct Around {
     pub(super) flush: bool,
     /// Whether few values of x are all written.
     pub(super) own_x_ticks: bool,
-    /// Whether every panel has a y axis of its own.
-    pub(super) own_y: bool,
     pub(super) cells: bool,
 }
 
@@ -121,6 +119,16 @@ impl Panels {
         (0..self.count()).map(|_| Draft::default()).collect()
     }
 
+    /// Which panels have a y axis in common: all of them, but a metric has a range of its own.
+    fn own_y(&self, data: &Data<'_>) -> Option<fn(usize, usize) -> usize> {
+        let place = data.recipe.panel.0.iter().position(|name| name == data.metric_name())?;
+        Some(match (place, self.row_titles.is_empty()) {
+            (0, false) => |columns, panel| panel / columns,
+            (_, false) => |columns, panel| panel % columns,
+            (_, true) => |_, panel| panel,
+        })
+    }
+
     /// The figure of these drafts, with its reference lines.
     pub(super) fn figure(
         self,
@@ -139,28 +147,31 @@ impl Panels {
             }
             legend.push(Entry { label, sample: Sample::Level });
         }
-        // A metric has a range of its own, so panels of metrics have axes of their own.
-        let own_y = around.own_y || recipe.panel.0.iter().any(|name| name == data.metric_name());
-        let all = |values: fn(&Draft) -> &Vec<f64>| -> Vec<f64> { drafts.iter().flat_map(values).copied().collect() };
-        let (all_x, all_y) = (all(|draft| &draft.x_values), all(|draft| &draft.y_values));
+        let all_x: Vec<f64> = drafts.iter().flat_map(|draft| draft.x_values.iter().copied()).collect();
         let x_axis = |values: &[f64]| match around.own_x_ticks {
             true => Axis::of_values(values.iter().copied(), recipe.scale),
             false => Axis::of_range(values.iter().copied(), recipe.scale),
         };
         let y_axis = |values: &[f64]| Axis::of_range(values.iter().copied(), recipe.y_scale);
-        let (shared_x, shared_y) = (x_axis(&all_x), y_axis(&all_y));
+        let shared_x = x_axis(&all_x);
+        let own = self.own_y(data);
+        let y_axes: Vec<Axis> = (0..drafts.len())
+            .map(|number| {
+                let with = |other: &usize| own.is_none_or(|group| group(self.columns, *other) == group(self.columns, number));
+                let values: Vec<f64> =
+                    (0..drafts.len()).filter(with).flat_map(|other| drafts[other].y_values.iter().copied()).collect();
+                y_axis(&values)
+            })
+            .collect();
         let title = |number: usize| match self.row_titles.is_empty() {
             true => self.titles.get(number).cloned().unwrap_or_default(),
             false => self.titles.get(number).filter(|_| number < self.columns).cloned().unwrap_or_default(),
         };
+        let shared_rows = y_axes.chunks(self.columns).all(|row| row.iter().all(|axis| *axis == row[0]));
         let panels = drafts.into_iter().enumerate().map(|(number, draft)| Panel {
             title: title(number),
             x: draft.x.unwrap_or_else(|| shared_x.clone()),
-            y: match draft.y {
-                Some(axis) => axis,
-                None if own_y => y_axis(&draft.y_values),
-                None => shared_y.clone(),
-            },
+            y: draft.y.unwrap_or_else(|| y_axes[number].clone()),
             marks: draft.marks,
             least_width: around.least_width,
             flush: around.flush,
@@ -177,7 +188,7 @@ impl Panels {
             columns: self.columns,
             panels: panels.collect(),
             row_titles: self.row_titles,
-            shared_y: !own_y,
+            shared_y: shared_rows,
             shared_x: true,
             cells: around.cells,
         })

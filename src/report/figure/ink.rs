@@ -119,7 +119,8 @@ impl Ink {
         self.place(Text { x, y, anchor, colour, turn: 0.0, shown: text.to_string(), whole: None });
     }
 
-    pub(super) fn place(&mut self, text: Text) {
+    pub(super) fn place(&mut self, mut text: Text) {
+        text.shown.retain(|c| !c.is_control());
         if !text.shown.is_empty() && text.x.is_finite() && text.y.is_finite() {
             self.shapes.push(Shape::Text(text));
         }

@@ -3,7 +3,7 @@
 use super::marks::EDGE;
 use super::scale::Axis;
 use super::text::{FONT, LINE, widest, width, wrapped};
-use super::{Figure, Panel};
+use super::{Entry, Figure, Panel};
 
 /// Space between a plot and the texts beside it.
 pub(super) const GAP: f64 = 6.0;
@@ -11,6 +11,8 @@ pub(super) const GAP: f64 = 6.0;
 const RIGHT: f64 = 14.0;
 /// The widest names of categories; longer ones are shortened.
 pub(super) const NAME_ROOM: f64 = 130.0;
+/// Room between the frame and the first and last number of an x axis.
+pub(super) const INSET: f64 = 12.0;
 /// Width of a colour bar.
 pub(super) const COLOUR_BAR: f64 = 11.0;
 /// Where there is a choice, panels are this wide.
@@ -46,6 +48,8 @@ pub(super) struct Layout {
     pub(super) legend: Vec<(f64, f64)>,
     /// How much of the legend's title and of an entry's text there is room for.
     pub(super) legend_room: f64,
+    /// Height of a line of the legend.
+    pub(super) legend_line: f64,
     /// Left ends of the columns' plots, and their width.
     pub(super) columns: Vec<f64>,
     pub(super) plot_width: f64,
@@ -67,9 +71,13 @@ impl Layout {
         // Names under the plots reach to the left of the first of them.
         let y_label = if figure.y_label.is_empty() { 0.0 } else { LINE };
         let mut left = GAP + y_label + column_ticks(figure, 0) + GAP;
-        let right = right_of(figure) + edge;
+        let overhang = overhang(figure);
+        let right = right_of(figure).max(overhang) + edge;
         let gutters: Vec<f64> = (1..count)
-            .map(|column| if figure.shared_y { 12.0 + edge } else { 14.0 + GAP + edge + column_ticks(figure, column) })
+            .map(|column| match figure.shared_y {
+                true => 12.0_f64.max(2.0 * overhang) + edge,
+                false => 8.0 + GAP + edge + overhang.max(6.0) + column_ticks(figure, column),
+            })
             .collect();
         let between: f64 = gutters.iter().sum();
         let least = figure.panels.iter().map(least_width).fold(LEAST_PANEL, f64::max);
@@ -89,13 +97,15 @@ impl Layout {
         for gutter in &gutters {
             columns.push(columns[columns.len() - 1] + plot_width + gutter);
         }
+        let title_left = if count > 1 || left > width / 3.0 { GAP * 2.0 } else { left };
         let mut layout = Self {
             width,
             height: 0.0,
-            title: wrapped(&figure.title, width - GAP * 2.0),
-            left: if count > 1 || left > width / 3.0 { GAP * 2.0 } else { left },
+            title: wrapped(&figure.title, width - GAP - title_left),
+            left: title_left,
             legend: Vec::new(),
             legend_room: 0.0,
+            legend_line: LEGEND_LINE,
             columns,
             plot_width,
             rows: Vec::new(),
@@ -121,28 +131,33 @@ impl Layout {
         // Columns of one width, so that entries stand under each other.
         let column = SAMPLE + SAMPLE_GAP + ENTRY_GAP + longest;
         let columns = ((all - indent + ENTRY_GAP) / column).floor().max(1.0) as usize;
+        let line = figure.legend.iter().map(Entry::height).fold(LEGEND_LINE, f64::max);
+        self.legend_line = line;
         let top = GAP + self.title.len() as f64 * LINE + if self.title.is_empty() { 0.0 } else { 4.0 };
         let place = |number: usize| {
             let (row, place) = (number / columns, number % columns);
-            (self.left + indent + place as f64 * column, top + row as f64 * LEGEND_LINE)
+            (self.left + indent + place as f64 * column, top + row as f64 * line)
         };
         self.legend = (0..figure.legend.len()).map(place).collect();
     }
 
     fn place_rows(&mut self, figure: &Figure) {
         let head = GAP + self.title.len() as f64 * LINE + if self.title.is_empty() { 2.0 } else { 6.0 };
-        let mut y = self.legend.last().map_or(head, |(_, y)| y + LEGEND_LINE + 2.0);
+        let mut y = self.legend.last().map_or(head, |(_, y)| y + self.legend_line + 4.0);
         let count = figure.columns.max(1);
         for row in figure.panels.chunks(count) {
             if row.iter().any(|panel| !panel.title.is_empty()) {
                 y += LINE;
+            } else if !self.rows.is_empty() {
+                // The ends of two y axes have texts.
+                y += FONT * 0.5;
             }
             y += self.edge;
             self.rows.push(y);
             y += self.plot_height;
             let number = self.rows.len() - 1;
             let has_ticks = (0..row.len()).any(|column| figure.has_x_ticks(number * count + column));
-            y += if has_ticks { self.under + 8.0 } else { 8.0 };
+            y += if has_ticks { self.under + 8.0 } else { 10.0 };
         }
         let label = if figure.x_label.is_empty() { 0.0 } else { LINE };
         self.height = (y + label).ceil();
@@ -161,6 +176,17 @@ fn right_of(figure: &Figure) -> f64 {
     let Some(bar) = &figure.colour_bar else { return titles };
     let label = if bar.label.is_empty() { 0.0 } else { LINE };
     titles + GAP + COLOUR_BAR + GAP + widest(bar.axis.texts.iter().map(String::as_str)) + label
+}
+
+/// How far the numbers under a plot can reach beyond its ends, and a little space.
+fn overhang(figure: &Figure) -> f64 {
+    let numbers = figure.panels.iter().filter(|panel| !panel.x.named);
+    let beyond = |panel: &Panel| {
+        let inset = if panel.flush { 0.0 } else { INSET };
+        let ends = panel.x.texts.first().into_iter().chain(panel.x.texts.last());
+        widest(ends.map(String::as_str)) / 2.0 - inset + 3.0
+    };
+    numbers.map(beyond).fold(0.0, f64::max)
 }
 
 fn names_room(figure: &Figure) -> f64 {
@@ -202,8 +228,8 @@ fn turned(turn: Turn, room: f64) -> (f64, f64) {
     let diagonal = std::f64::consts::FRAC_1_SQRT_2;
     match turn {
         Turn::Flat => (0.0, GAP + FONT),
-        Turn::Diagonal => (room * diagonal, GAP + 2.0 + (room + FONT) * diagonal),
-        Turn::Upright => (0.0, GAP + 2.0 + room),
+        Turn::Diagonal => (room * diagonal, GAP + FONT * 0.8 + room * diagonal),
+        Turn::Upright => (0.0, GAP + room),
     }
 }
 
@@ -212,7 +238,7 @@ fn plot_height(figure: &Figure, plot_width: f64) -> f64 {
     let rows = figure.panels.iter().map(|panel| panel.y.texts.len()).max().unwrap_or(1).max(1) as f64;
     let columns = figure.panels.iter().map(|panel| panel.x.texts.len()).max().unwrap_or(1).max(1) as f64;
     if figure.cells {
-        return rows * (plot_width / columns).clamp(13.5, 30.0);
+        return (rows * (plot_width / columns).clamp(13.5, 30.0)).max(40.0);
     }
     match figure.panels.len() {
         0 | 1 => 190.0_f64.max(plot_width * 0.45),

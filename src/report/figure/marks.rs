@@ -55,6 +55,9 @@ const DASHES: [&[f64]; 4] = [&[], &[6.0, 3.0], &[2.0, 3.0], &[8.0, 3.0, 2.0, 3.0
 /// The dashes of reference lines.
 pub(super) const LEVEL_DASH: &[f64] = &[4.0, 3.0];
 
+/// Markers are at least so far apart on average.
+const LEAST_APART: f64 = 5.0;
+
 /// How high the bars at an edge are at most.
 pub(super) const EDGE: f64 = 26.0;
 
@@ -96,7 +99,10 @@ impl Frame<'_> {
             Mark::Line { series, points, markers } => {
                 let places: Vec<(f64, f64)> = points.iter().map(|point| self.at(*point)).collect();
                 ink.path(places.clone(), false, stroke(self.palette, *series));
-                for place in places.into_iter().filter(|_| *markers) {
+                // Markers that cover each other would cover the line, too.
+                let apart = places.first().zip(places.last()).map_or(0.0, |(first, last)| last.0 - first.0);
+                let crowded = apart < LEAST_APART * places.len().saturating_sub(1) as f64;
+                for place in places.into_iter().filter(|_| *markers && !crowded) {
                     marker(ink, self.palette, *series, place);
                 }
             }

@@ -166,6 +166,16 @@ pub struct ColourBar {
     pub diverging: bool,
 }
 
+impl Entry {
+    /// What its sample needs of a line.
+    fn height(&self) -> f64 {
+        match self.sample {
+            Sample::Size(radius) => 2.0 * radius + 3.0,
+            _ => 0.0,
+        }
+    }
+}
+
 impl Panel {
     fn has_edges(&self) -> bool {
         self.marks.iter().any(|mark| matches!(mark, Mark::Edges { .. }))

@@ -2,16 +2,13 @@
 
 use super::colour::{Palette, Theme};
 use super::ink::{Anchor, Ink, Style, Text};
-use super::layout::{COLOUR_BAR, GAP, LEGEND_LINE, Layout, NAME_ROOM, SAMPLE, SAMPLE_GAP, Turn};
+use super::layout::{COLOUR_BAR, GAP, INSET, Layout, NAME_ROOM, SAMPLE, SAMPLE_GAP, Turn};
 use super::marks::{Frame, LEVEL_DASH, fitted, marker, say_nothing, stroke};
 use super::text::{FONT, LINE, shortened, widest, width};
 use super::{ColourBar, Figure, Panel, Sample};
 
 /// From a text's middle to its base line.
 const MIDDLE: f64 = FONT * 0.35;
-
-/// Room between the frame and the first and last number of an x axis.
-const INSET: f64 = 12.0;
 
 pub(super) fn paint(figure: &Figure, theme: Theme) -> Ink {
     let palette = Palette::of(theme);
@@ -110,23 +107,22 @@ fn paint_x_axis(ink: &mut Ink, layout: &Layout, frame: &Frame<'_>, texts: bool, 
     }
 }
 
-/// Which numbers under an axis have room: the last, and from the first on those that run into none before, nor into the
-/// last. The ticks of the others stay.
+/// Which numbers under an axis have room: all, or from the last on every second, every third and so on, and the first. The
+/// ticks of the others stay.
 fn legible(frame: &Frame<'_>) -> Vec<bool> {
     let axis = frame.x_axis;
     let ends: Vec<(f64, f64)> = (axis.ticks.iter().zip(&axis.texts))
         .map(|(tick, text)| (frame.x(*tick) - width(text) / 2.0, frame.x(*tick) + width(text) / 2.0))
         .collect();
-    let last_start = ends.last().map_or(f64::INFINITY, |(start, _)| *start);
-    let mut free_from = f64::NEG_INFINITY;
-    let mut shown = Vec::new();
-    for (number, (start, end)) in ends.iter().enumerate() {
-        let last = number + 1 == ends.len();
-        let fits = *start >= free_from && (last || number == 0 || *end + 3.0 <= last_start);
-        if fits {
-            free_from = end + 3.0;
-        }
-        shown.push(fits);
+    let fit = |shown: &[bool]| {
+        let shown: Vec<&(f64, f64)> = ends.iter().zip(shown).filter(|(_, shown)| **shown).map(|(end, _)| end).collect();
+        shown.windows(2).all(|pair| pair[0].1 + 3.0 <= pair[1].0)
+    };
+    let every = |step: usize| -> Vec<bool> { (0..ends.len()).rev().map(|place| place % step == 0).collect() };
+    let mut shown = (1..=ends.len()).map(every).find(|shown| fit(shown)).unwrap_or_default();
+    if let Some(first) = shown.first().copied() {
+        shown[0] = true;
+        shown[0] = first || fit(&shown);
     }
     shown
 }
@@ -162,7 +158,7 @@ fn paint_legend(ink: &mut Ink, figure: &Figure, layout: &Layout, palette: &Palet
     if let Some((x, y)) = layout.legend.first().filter(|_| !figure.legend_title.is_empty()) {
         let room = x - 10.0 - layout.left + 1.0;
         ink.place(fitted(
-            (x - 10.0, y + LEGEND_LINE / 2.0 + MIDDLE),
+            (x - 10.0, y + layout.legend_line / 2.0 + MIDDLE),
             Anchor::End,
             palette.muted,
             &figure.legend_title,
@@ -170,7 +166,7 @@ fn paint_legend(ink: &mut Ink, figure: &Figure, layout: &Layout, palette: &Palet
         ));
     }
     for (entry, (x, y)) in figure.legend.iter().zip(&layout.legend) {
-        let middle = y + LEGEND_LINE / 2.0;
+        let middle = y + layout.legend_line / 2.0;
         let centre = (x + SAMPLE / 2.0, middle);
         match entry.sample {
             Sample::Line(series) => {

@@ -86,7 +86,7 @@ impl Axis {
     /// The axis of exactly these ends.
     pub(super) fn within(low: f64, high: f64) -> Self {
         let mut axis = Self::new(Scale::Linear, 1.0, low, high);
-        axis.set_ticks(if high > low { nice_step((high - low) / 4.0) } else { 1.0 });
+        axis.set_ticks(if high > low { nice_step((high - low) / 5.0) } else { 1.0 });
         axis
     }
 

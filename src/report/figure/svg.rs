@@ -1,7 +1,7 @@
 //! Ink as SVG text.
 
 use super::ink::{Anchor, Ink, Shape, Style, Text};
-use super::text::{FONT, width};
+use super::text::{FONT, is_covered, width};
 use std::fmt::Write as _;
 
 /// The drawing as SVG. It has no ids, so that many can stand in one page, and refers to nothing.
@@ -76,6 +76,7 @@ fn element(text: &Text) -> String {
     // A viewer with another font must not let a long text run into its neighbours.
     let length = match text.shown.chars().count() {
         0..=3 => String::new(),
+        _ if !is_covered(&text.shown) => String::new(),
         _ => format!(" textLength=\"{}\" lengthAdjust=\"spacingAndGlyphs\"", number(width(&text.shown))),
     };
     let whole = text.whole.as_ref().map_or(String::new(), |whole| format!("<title>{}</title>", escape(whole)));

@@ -40,6 +40,17 @@ impl Font {
     }
 }
 
+/// `text` without what has no form: line breaks and tabs are spaces.
+pub(super) fn plain(text: &str) -> String {
+    let spaced = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    spaced.filter(|c| !c.is_control()).collect::<String>().trim().to_string()
+}
+
+/// Whether the font has all characters of `text`.
+pub(super) fn is_covered(text: &str) -> bool {
+    UBUNTU.as_ref().is_some_and(|font| text.chars().all(|character| font.glyph(character).is_some()))
+}
+
 /// How wide `text` is. A character that the font lacks comes from another font of the viewer: room for a wide one is kept.
 pub(super) fn width(text: &str) -> f64 {
     let advance = |font: &Font, character| font.glyph(character).map_or(1.0, |glyph| font.advance(glyph));
