@@ -13,11 +13,9 @@ const MIDDLE: f64 = FONT * 0.35;
 pub(super) fn paint(figure: &Figure, theme: Theme) -> Ink {
     let palette = Palette::of(theme);
     let layout = Layout::of(figure);
-    let named = if figure.title.is_empty() {
-        format!("{} by {}", figure.y_label, figure.x_label)
-    } else {
-        figure.title.clone()
-    };
+    let labels: Vec<&str> =
+        [figure.y_label.as_str(), &figure.x_label].into_iter().filter(|label| !label.is_empty()).collect();
+    let named = if figure.title.is_empty() { labels.join(" by ") } else { figure.title.clone() };
     let mut ink = Ink {
         width: layout.width,
         height: layout.height,

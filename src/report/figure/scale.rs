@@ -44,12 +44,11 @@ impl Axis {
         values.dedup();
         let (low, high) = (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(1.0));
         let mut axis = Self::new(scale, unit_of(&values, low, high), low, high);
-        axis.ticks = match scale {
-            _ if values.len() <= OWN_TICKS => values,
-            Scale::Linear => steps(low, high, nice_step((high - low) / 5.0)),
-            Scale::Log | Scale::Symlog => axis.round_ticks(),
-        };
-        axis.texts = axis.ticks.iter().map(|tick| text::number(*tick)).collect();
+        match scale {
+            Scale::Linear if values.len() > OWN_TICKS => axis.set_steps(nice_step((high - low) / 5.0)),
+            Scale::Log | Scale::Symlog if values.len() > OWN_TICKS => axis.set_ticks(axis.round_ticks()),
+            _ => axis.set_ticks(values),
+        }
         axis
     }
 
@@ -67,8 +66,7 @@ impl Axis {
                 let margin = (axis.warp(high) - axis.warp(low)).max(0.1) * 0.04;
                 let (warped_low, warped_high) = (axis.warp(low) - margin, axis.warp(high) + margin);
                 (axis.low, axis.high) = (axis.unwarp(warped_low), axis.unwarp(warped_high));
-                axis.ticks = axis.round_ticks();
-                axis.texts = axis.ticks.iter().map(|tick| text::number(*tick)).collect();
+                axis.set_ticks(axis.round_ticks());
                 axis
             }
         }
@@ -86,7 +84,7 @@ impl Axis {
     /// The axis of exactly these ends.
     pub(super) fn within(low: f64, high: f64) -> Self {
         let mut axis = Self::new(Scale::Linear, 1.0, low, high);
-        axis.set_ticks(if high > low { nice_step((high - low) / 5.0) } else { 1.0 });
+        axis.set_steps(if high > low { nice_step((high - low) / 5.0) } else { 1.0 });
         axis
     }
 
@@ -112,12 +110,17 @@ impl Axis {
             (low, high) = (low.max(0.0), high.min(1.0));
         }
         let mut axis = Self::new(Scale::Linear, 1.0, low, high);
-        axis.set_ticks(step);
+        axis.set_steps(step);
         axis
     }
 
+    fn set_ticks(&mut self, ticks: Vec<f64>) {
+        self.texts = ticks.iter().map(|tick| text::number(*tick)).collect();
+        self.ticks = ticks;
+    }
+
     /// Ticks at the multiples of `step`, with equally many decimals.
-    fn set_ticks(&mut self, step: f64) {
+    fn set_steps(&mut self, step: f64) {
         self.ticks = steps(self.low, self.high, step);
         let texts: Vec<String> = self.ticks.iter().map(|tick| text::number(*tick)).collect();
         let decimals = |text: &String| text.split_once('.').map_or(0, |(_, tail)| tail.len());

@@ -11,10 +11,12 @@ mod group;
 mod tests;
 
 use super::{Context, Expression, Form, Input, InputSource, InputSpec, Recipe, Stage};
-use crate::diagnostic::{Diagnostic, Problems, Span, closest};
-use crate::report::figure::{self, Scale};
+use crate::diagnostic::{Diagnostic, Problems, closest};
+use crate::report::figure;
+pub use crate::report::figure::FigureRecipe;
 use crate::report::tidy::COLUMNS;
-use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
+pub use crate::settings::Names;
+use crate::settings::{At, Decode, Schema, Value};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -37,61 +39,6 @@ pub struct AggregateRecipe {
     pub filter: Option<String>,
     /// Figures of the table.
     pub figures: Vec<FigureRecipe>,
-}
-
-crate::settings! {
-    /// A figure: the means of metrics over one of the `by` names, with their intervals as bands.
-    pub struct FigureRecipe {
-        /// What is drawn.
-        kind: FigureKind,
-        /// File name without its number and ending; by default the metrics' names.
-        name: Option<String> = None,
-        /// One of `by`, with numbers for values.
-        x: String,
-        /// Metrics to draw, named as in the stage's `metrics`.
-        y: Names,
-        /// Those of `by` whose values each get a line of their own.
-        series: Names = Names::default(),
-        /// How x is laid out.
-        scale: Scale = Scale::Linear,
-        /// Text above the drawing.
-        title: Option<String> = None,
-        /// Text of the x axis; by default `x`.
-        x_label: Option<String> = None,
-        /// Text of the y axis; by default the metric's name.
-        y_label: Option<String> = None,
-    }
-}
-
-crate::words! {
-    /// What a figure can be.
-    pub enum FigureKind {
-        /// Lines with confidence bands.
-        Line = "line",
-    }
-}
-
-/// Names: in a manifest one string, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Names(pub Vec<String>);
-
-impl Decode for Names {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let names = match &value.kind {
-            ValueKind::String(name) => vec![name.clone()],
-            _ => Vec::decode(value, problems)?,
-        };
-        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            problems.at(value.span, format!("`{}` is named twice", twice.1));
-            return None;
-        }
-        Some(Self(names))
-    }
-
-    fn schema() -> Schema {
-        schema::any_of([String::schema(), schema::list(&String::schema())])
-    }
 }
 
 crate::form! {
@@ -169,7 +116,7 @@ pub(super) fn stage(form: AggregateForm, problems: &mut Problems) -> Option<Stag
     }
     let figures = figures.unwrap_or_default();
     for figure in &figures {
-        check_figure(&figure.recipe, &figure.written, &by, problems);
+        figure::check(&figure.recipe, &figure.written, &by.0, problems);
     }
     if problems.len() > before {
         return None;
@@ -207,38 +154,6 @@ fn check_unit(unit: &At<String>, by: &Names, problems: &mut Problems) {
     }
 }
 
-/// Every point of a line must be one group, so x and series together are `by`.
-fn check_figure(figure: &FigureRecipe, item: &Value, by: &Names, problems: &mut Problems) {
-    let place = |setting: &str| -> Span {
-        item.as_table().and_then(|table| table.get(setting)).map_or(item.span, |value| value.span)
-    };
-    let known = || by.0.iter().map(String::as_str);
-    if !by.0.contains(&figure.x) {
-        let problem = Diagnostic::at(place("x"), format!("`{}` is not in `by`", figure.x));
-        problems.push(problem.suggest(&figure.x, known()));
-    }
-    for name in &figure.series.0 {
-        if *name == figure.x {
-            problems.at(place("series"), format!("`{name}` is both `x` and `series`"));
-        } else if !by.0.contains(name) {
-            let problem = Diagnostic::at(place("series"), format!("`{name}` is not in `by`"));
-            problems.push(problem.suggest(name, known()));
-        }
-    }
-    if figure.y.0.is_empty() {
-        problems.at(place("y"), "`y` names no metric");
-    }
-    if let Some(rest) = by.0.iter().find(|name| **name != figure.x && !figure.series.0.contains(name)) {
-        let problem = Diagnostic::at(item.span, format!("`{rest}` of `by` is neither `x` nor in `series`"));
-        problems.push(problem.hint(format!("add `{rest}` to `series`, so that its values get lines of their own")));
-    }
-    if let Some(name) = &figure.name
-        && !super::is_name(name)
-    {
-        problems.at(place("name"), format!("`{name}` is no name: letters, digits, `_` and `-`"));
-    }
-}
-
 /// Mistakes that would show themselves late: none can be seen before the scores are there.
 pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
     Vec::new()
@@ -251,11 +166,11 @@ pub fn names(recipe: &AggregateRecipe) -> Vec<(&'static str, String)> {
 
 /// Names of metrics that the scores will not have.
 pub(super) fn check_metrics(recipe: &AggregateRecipe, known: &[String]) -> Vec<Diagnostic> {
-    let figures = recipe.figures.iter().map(|figure| ("a figure's `y`", &figure.y));
-    let named = recipe.metrics.iter().map(|metrics| ("`metrics`", metrics)).chain(figures);
-    let unknown = named.flat_map(|(setting, names)| {
-        names.0.iter().filter(|name| group::select_one(name, known).next().is_none()).map(move |name| (setting, name))
-    });
+    let figures = recipe.figures.iter().flat_map(FigureRecipe::metrics);
+    let figures = figures.map(|(setting, name)| (format!("a figure's `{setting}`"), name));
+    let metrics = recipe.metrics.iter().flat_map(|metrics| &metrics.0);
+    let named = metrics.map(|name| ("`metrics`".to_string(), name.as_str())).chain(figures);
+    let unknown = named.filter(|(_, name)| group::select_one(name, known).next().is_none());
     let known = || known.iter().map(String::as_str);
     unknown
         .map(|(setting, name)| {
@@ -276,10 +191,9 @@ pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Resul
     write("table.md", table.to_markdown().as_bytes())?;
     fs::create_dir_all(context.output.join("figures")).context("cannot make the folder `figures`")?;
     for (number, recipe) in recipe.figures.iter().enumerate() {
-        let (name, chart) = figures::chart(number + 1, recipe, &table)?;
-        let svg = chart.to_svg();
-        write(&format!("figures/{name}.svg"), svg.as_bytes())?;
-        write(&format!("figures/{name}.png"), &figure::to_png(&svg)?)?;
+        for (name, bytes) in figures::draw(number + 1, recipe, &table)? {
+            write(&format!("figures/{name}"), &bytes)?;
+        }
     }
     Ok(())
 }
