@@ -1,11 +1,10 @@
 //! References between stages: which stages a stage reads, in what order they come, and which instance reads which.
 
-use super::axes::SCORER;
 use super::document::{Document, StageText};
 use super::{AxisValue, Instance, NamedPath, ResolvedInput, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
-use crate::stage::{Form, InputSource, InputSpec, Kind, Recipe, Reference, Stage};
+use crate::stage::{FIGURE, Form, InputSource, InputSpec, Kind, Recipe, Reference, SCORER, Stage};
 use petgraph::graphmap::DiGraphMap;
 use std::collections::BTreeMap;
 
@@ -183,7 +182,12 @@ fn cycle(start: usize, references: &[Vec<Written>]) -> Option<Vec<usize>> {
 pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&Made>, problems: &mut Problems) {
     let Some(made) = made else { return };
     let name = written.reference.stage();
-    let is_score = written.reference.kind == Kind::Score;
+    // What the parts of a stage are called is no axis.
+    let is_part = |label: &str| match written.reference.kind {
+        Kind::Score => label == SCORER,
+        Kind::Aggregate => label == FIGURE,
+        _ => false,
+    };
     let known = || made.axes.iter().map(String::as_str);
     if let Some(axis) = &written.gather
         && !made.axes.contains(axis)
@@ -192,7 +196,7 @@ pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&M
         problems.push(problem.suggest(axis, known()));
     }
     for (axis, value) in &written.reference.pins.0 {
-        if is_score && axis == SCORER || value.contains('{') {
+        if is_part(axis) || value.contains('{') {
             continue;
         }
         if !made.axes.contains(axis) {
@@ -224,6 +228,8 @@ pub(super) struct Resolver<'a> {
     pub(super) document: &'a Document,
     pub(super) made: &'a BTreeMap<usize, Made>,
     pub(super) instances: &'a [Instance],
+    /// The first instance that the stage itself has at these axis values, if this is not that.
+    pub(super) sibling: Option<usize>,
 }
 
 impl Resolver<'_> {
@@ -244,6 +250,12 @@ impl Resolver<'_> {
                         _ => spec.role.clone(),
                     };
                     inputs.push(self.input(spec, role, Source::Path(path.clone())));
+                    continue;
+                }
+                InputSource::Sibling(output) => {
+                    if let Some(node) = self.sibling {
+                        self.add(spec, node, output, &mut inputs);
+                    }
                     continue;
                 }
                 InputSource::Stage(reference) => reference,
@@ -397,6 +409,8 @@ fn nodes_of(
     let agrees = |node: &usize| {
         instances[*node].id.axes.iter().all(|(axis, value)| match reference.pins.get(axis) {
             Some(pinned) => value.is_called(pinned),
+            // A figure is only meant where it is named.
+            None if axis == FIGURE => false,
             None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
         })
     };

@@ -42,7 +42,7 @@ impl<'a> Columns<'a> {
             .iter()
             .flat_map(|input| input.labels.keys())
             .map(String::as_str)
-            .filter(|axis| *axis != "scorer")
+            .filter(|axis| *axis != SCORER)
             .collect();
         let is_unknown =
             |name: &str| !axes.contains(name) && !instance.inputs.iter().any(|input| self.input_may_have(input, name));

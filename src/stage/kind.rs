@@ -81,7 +81,11 @@ impl Kind {
                 ("latex", "table.tex"),
                 ("wide", "wide.csv"),
                 ("rows", "rows.parquet"),
-                ("figures", "figures/"),
+                ("svg", "figure.svg"),
+                ("svg-dark", "figure-dark.svg"),
+                ("png", "figure.png"),
+                ("png-dark", "figure-dark.png"),
+                ("pdf", "figure.pdf"),
             ],
         }
     }

@@ -1,70 +1,74 @@
-//! A recipe's figures → charts of the table.
+//! Figures: each an instance of its own beside the table that it is drawn of, so that restyling repeats no statistics.
 
-use super::group;
-use super::recipe::{FigureKind, FigureRecipe};
-use crate::report::figure::{Chart, Point, Scale, Series};
-use crate::report::table::{Cell, Table};
-use anyhow::{Context as _, bail};
-use std::collections::BTreeMap;
+use super::recipe::Figure;
+use super::unknown_metric;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::frame::{self, Formula, Frame, Wanted};
+use crate::report::figure::{self, FigureRecipe, Source};
+use crate::stage::{Context, Form, InputSource, InputSpec, Kind, Part, Recipe, Stage};
+use anyhow::Context as _;
+use std::fs;
 
-/// The file name (without ending) and the chart of figure `number`, from 1.
-pub(super) fn chart(number: usize, recipe: &FigureRecipe, table: &Table) -> anyhow::Result<(String, Chart)> {
-    let FigureKind::Line = recipe.kind;
-    let known = table
-        .column("metric")
-        .map_or(Vec::new(), |column| column.cells.iter().map(|cell| cell.text().into_owned()).collect());
-    let metrics = group::select(Some(&recipe.y), &known).with_context(|| format!("figure {number}"))?;
-    let mut series = Vec::new();
-    for metric in &metrics {
-        for (values, points) in lines_of(metric, recipe, table).with_context(|| format!("figure {number}"))? {
-            // With one metric the axis names it, so that the legend need not.
-            let metric = (metrics.len() > 1).then(|| metric.clone());
-            let label: Vec<String> =
-                metric.into_iter().chain(values.iter().map(|value| value.text().into_owned())).collect();
-            series.push(Series { label: label.join(" · "), points });
-        }
+/// Version of what is drawn; part of every key.
+pub const VERSION: u32 = 1;
+/// The role of the table that a figure is drawn of.
+const TABLE: &str = "table";
+/// What the names of a figure's outputs begin with, those of the others do not.
+const FILE: &str = "figure";
+
+/// Whether an output of the kind is a figure's.
+pub(super) fn is_output(output: &str) -> bool {
+    Kind::Aggregate.outputs().iter().any(|(name, path)| *name == output && path.starts_with(FILE))
+}
+
+/// The outputs of a figure.
+pub fn outputs() -> Vec<(&'static str, &'static str)> {
+    Kind::Aggregate.outputs().iter().copied().filter(|(name, _)| is_output(name)).collect()
+}
+
+/// The figures with a name each: where two would have the same, the later ones get a number.
+pub(super) fn named(mut figures: Vec<Figure>) -> Vec<Figure> {
+    for place in 0..figures.len() {
+        let name = figures[place].recipe.file_name();
+        let is_taken = |wanted: &str| figures[..place].iter().any(|figure| figure.recipe.name.as_deref() == Some(wanted));
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name));
+        figures[place].recipe.name = free;
     }
-    let chart = Chart {
-        title: recipe.title.clone().unwrap_or_default(),
-        x_label: recipe.x_label.clone().unwrap_or_else(|| recipe.x.clone()),
-        y_label: recipe.y_label.clone().unwrap_or_else(|| match metrics.as_slice() {
-            [metric] => metric.clone(),
-            _ => "score".to_string(),
-        }),
-        scale: recipe.scale,
-        legend: if metrics.len() > 1 { String::new() } else { recipe.series.0.join(" · ") },
-        series,
+    figures
+}
+
+/// The stage of one figure.
+pub(super) fn stage(mut recipe: FigureRecipe, span: Span) -> Stage {
+    let output = match recipe.source() {
+        Source::Table => "table",
+        Source::Statistics => "statistics",
+        Source::Rows => "rows",
     };
-    let name = recipe.name.clone().unwrap_or_else(|| recipe.y.0.join("-"));
-    Ok((format!("{number:02}-{}", file_name(&name)), chart))
+    let source = InputSource::Sibling(output);
+    let input = InputSpec { role: TABLE.to_string(), form: Form::File, source, gather: None, span };
+    // The name tells the instance, and is nothing that is drawn.
+    let name = recipe.name.take().unwrap_or_default();
+    Stage { part: Some(Part::Figure(name)), ..Stage::new(Recipe::Figure(Box::new(recipe)), vec![input]) }
 }
 
-/// The points of each line of one metric, by the values that tell the lines apart.
-fn lines_of(metric: &str, recipe: &FigureRecipe, table: &Table) -> anyhow::Result<BTreeMap<Vec<Cell>, Vec<Point>>> {
-    let column = |name: &str| table.column(name).with_context(|| format!("`{name}` is not in `by`"));
-    let by = recipe.series.0.iter().map(|name| column(name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let (metrics, x) = (column("metric")?, column(&recipe.x)?);
-    let mut found: BTreeMap<Vec<Cell>, Vec<Point>> = BTreeMap::new();
-    for row in (0..table.rows()).filter(|row| metrics.cells[*row].text() == metric) {
-        let number = |name: &str| table.column(name).and_then(|column| column.cells[row].number());
-        let Some(x) = x.cells[row].number() else {
-            bail!("`{}` is {:?}: the x of a line must be a number", recipe.x, x.cells[row].text())
-        };
-        if recipe.scale == Scale::Log && x <= 0.0 {
-            bail!("`{}` is {x}, which has no place on a log scale: use `scale = \"symlog\"`", recipe.x);
-        }
-        let Some(y) = number("mean") else { continue };
-        let interval = number("ci_low").zip(number("ci_high"));
-        let values = by.iter().map(|column| column.cells[row].clone()).collect();
-        found.entry(values).or_default().push(Point { x, y, interval });
+/// Names of metrics that neither the table nor the rows will have; those of statistics are checked with them.
+pub(in crate::stage) fn check_metrics(recipe: &FigureRecipe, known: &[String]) -> Vec<Diagnostic> {
+    if recipe.source() == Source::Statistics {
+        return Vec::new();
     }
-    for points in found.values_mut() {
-        points.sort_by(|a, b| a.x.total_cmp(&b.x));
-    }
-    Ok(found)
+    let named = recipe.metrics().into_iter();
+    named.filter_map(|(setting, name)| unknown_metric(&format!("a figure's `{setting}`"), name, known)).collect()
 }
 
-/// A metric of a file may have any name; what a path cannot hold on every system becomes `-`.
-fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+/// Does the work: the figure's files.
+pub fn execute(recipe: &FigureRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    let input = context.one(TABLE)?;
+    let frame = frame::read(&input.path, &input.name, Wanted::All)?.frame;
+    let mask = |expression: &str| Formula::new(expression)?.mask(&frame);
+    for (ending, bytes) in figure::draw(recipe, &Frame::to_table(&frame), &mask)? {
+        let name = format!("{FILE}{ending}");
+        fs::write(context.output.join(&name), bytes).with_context(|| format!("cannot write `{name}`"))?;
+    }
+    Ok(())
 }

@@ -6,7 +6,7 @@
 //! computed by [`crate::statistics`], drawings and layouts are made by [`crate::report`].
 
 mod compare;
-mod figures;
+pub mod figures;
 mod group;
 mod recipe;
 mod rows;
@@ -16,13 +16,10 @@ mod tests;
 mod write;
 
 pub use recipe::AggregateRecipe;
-pub(super) use recipe::{AggregateForm, stage};
+pub(super) use recipe::{AggregateForm, stages};
 
 use super::{Context, Input};
 use crate::diagnostic::{Diagnostic, closest};
-use crate::report::figure;
-use anyhow::Context as _;
-use std::fs;
 
 /// Mistakes that would show themselves late: none can be seen before the rows are there.
 pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
@@ -34,23 +31,26 @@ pub fn names(recipe: &AggregateRecipe) -> Vec<(&'static str, String)> {
     recipe.names()
 }
 
-/// Names of metrics that the scores will not have.
-pub(super) fn check_metrics(recipe: &AggregateRecipe, known: &[String]) -> Vec<Diagnostic> {
-    let known: Vec<String> = known.iter().chain(recipe.columns.keys()).chain(recipe.ratios.keys()).cloned().collect();
-    let figures = recipe.figures.iter().map(|figure| ("a figure's `y`", &figure.y));
-    let named = recipe.metrics.iter().map(|metrics| ("`metrics`", metrics)).chain(figures);
-    let unknown = named.flat_map(|(setting, names)| {
-        names.0.iter().filter(|name| group::select_one(name, &known).next().is_none()).map(move |name| (setting, name))
-    });
-    let known = || known.iter().map(String::as_str);
-    unknown
-        .map(|(setting, name)| {
-            Diagnostic::new(format!("{setting} names `{name}`, which no score has")).suggest(name, known())
-        })
-        .collect()
+/// The metrics that it makes of those that it reads.
+pub(super) fn metrics_made(recipe: &AggregateRecipe, read: Vec<String>) -> Vec<String> {
+    read.into_iter().chain(recipe.columns.keys().cloned()).chain(recipe.ratios.keys().cloned()).collect()
 }
 
-/// Does the work: the files of the table, of the rows where they are kept, and of `figures/`.
+/// Names of metrics that the scores will not have.
+pub(super) fn check_metrics(recipe: &AggregateRecipe, known: &[String]) -> Vec<Diagnostic> {
+    let known = metrics_made(recipe, known.to_vec());
+    let named = recipe.metrics.iter().flat_map(|metrics| &metrics.0);
+    named.filter_map(|name| unknown_metric("`metrics`", name, &known)).collect()
+}
+
+/// Says that nothing has a metric of that name, if so.
+fn unknown_metric(setting: &str, name: &str, known: &[String]) -> Option<Diagnostic> {
+    let problem = || Diagnostic::new(format!("{setting} names `{name}`, which no score has"));
+    let is_unknown = group::select_one(name, known).next().is_none();
+    is_unknown.then(|| problem().suggest(name, known.iter().map(String::as_str)))
+}
+
+/// Does the work: the files of the table, and of the rows where they are kept.
 pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Result<()> {
     let mut gathered = sources::read(recipe, context.inputs, context.events)?;
     rows::prepare(recipe, &mut gathered, context.events)?;
@@ -59,13 +59,6 @@ pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Resul
     write::table(recipe, &table, context.output)?;
     if recipe.rows {
         write::parquet("rows.parquet", &gathered.frame, context.output)?;
-    }
-    fs::create_dir_all(context.output.join("figures")).context("cannot make the folder `figures`")?;
-    for (number, recipe) in recipe.figures.iter().enumerate() {
-        let (name, chart) = figures::chart(number + 1, recipe, &table)?;
-        let svg = chart.to_svg();
-        write::text(context.output, &format!("figures/{name}.svg"), &svg)?;
-        fs::write(context.output.join(format!("figures/{name}.png")), figure::to_png(&svg)?)?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! What an aggregate says, and what of it is wrong.
 
+use super::figures;
 use super::group::{COLUMNS, Quantity};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::frame::{Formula, list};
-use crate::report::figure::Scale;
+use crate::report::figure::{self, FigureRecipe, Source};
 use crate::report::layout::Layout;
-use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
+use crate::settings::{At, Decode, Names, Schema, Value, ValueKind, schema};
 use crate::stage::{Expression, Form, InputSource, InputSpec, Kind, Recipe, Stage, is_name};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,8 +56,6 @@ pub struct AggregateRecipe {
     pub layout: Layout,
     /// Whether the rows are kept as they are when groups are made of them.
     pub rows: bool,
-    /// Figures of the table.
-    pub figures: Vec<FigureRecipe>,
 }
 
 crate::words! {
@@ -106,61 +105,6 @@ crate::words! {
         High = "high",
         /// The smaller.
         Low = "low",
-    }
-}
-
-crate::settings! {
-    /// A figure: the means of metrics over one of the `by` names, with their intervals as bands.
-    pub struct FigureRecipe {
-        /// What is drawn.
-        kind: FigureKind,
-        /// File name without its number and ending; by default the metrics' names.
-        name: Option<String> = None,
-        /// One of `by`, with numbers for values.
-        x: String,
-        /// Metrics to draw, named as in the stage's `metrics`.
-        y: Names,
-        /// Those of `by` whose values each get a line of their own.
-        series: Names = Names::default(),
-        /// How x is laid out.
-        scale: Scale = Scale::Linear,
-        /// Text above the drawing.
-        title: Option<String> = None,
-        /// Text of the x axis; by default `x`.
-        x_label: Option<String> = None,
-        /// Text of the y axis; by default the metric's name.
-        y_label: Option<String> = None,
-    }
-}
-
-crate::words! {
-    /// What a figure can be.
-    pub enum FigureKind {
-        /// Lines with confidence bands.
-        Line = "line",
-    }
-}
-
-/// Names: in a manifest one string, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Names(pub Vec<String>);
-
-impl Decode for Names {
-    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
-        let names = match &value.kind {
-            ValueKind::String(name) => vec![name.clone()],
-            _ => Vec::decode(value, problems)?,
-        };
-        if let Some(twice) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
-            problems.at(value.span, format!("`{}` is named twice", twice.1));
-            return None;
-        }
-        Some(Self(names))
-    }
-
-    fn schema() -> Schema {
-        schema::any_of([String::schema(), schema::list(&String::schema())])
     }
 }
 
@@ -285,7 +229,7 @@ impl Decode for Origins {
 /// A figure, and the table that says it: what does not fit the stage is shown there.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::stage) struct Figure {
-    recipe: FigureRecipe,
+    pub(super) recipe: FigureRecipe,
     written: Value,
 }
 
@@ -299,8 +243,8 @@ impl Decode for Figure {
     }
 }
 
-/// What an aggregate stage says → what is done, and with what.
-pub(in crate::stage) fn stage(form: AggregateForm, problems: &mut Problems) -> Option<Stage> {
+/// What an aggregate stage says → what is done, and with what: the table, then each figure, which reads it.
+pub(in crate::stage) fn stages(form: AggregateForm, span: Span, problems: &mut Problems) -> Option<Vec<Stage>> {
     let before = problems.len();
     check(&form, problems);
     if problems.len() > before {
@@ -313,6 +257,8 @@ pub(in crate::stage) fn stage(form: AggregateForm, problems: &mut Problems) -> O
             sources.into_iter().enumerate().map(spec).collect()
         }
     };
+    let figures = figures::named(form.figures.unwrap_or_default());
+    let of_rows = figures.iter().any(|figure| figure.recipe.source() == Source::Rows);
     let recipe = AggregateRecipe {
         union: form.union,
         join: form.join,
@@ -331,10 +277,10 @@ pub(in crate::stage) fn stage(form: AggregateForm, problems: &mut Problems) -> O
         smooth: form.smooth.map(|smooth| smooth.value),
         rank: form.rank.map(|rank| rank.value),
         layout: form.layout.map(|layout| layout.value).unwrap_or_default(),
-        rows: form.rows,
-        figures: form.figures.into_iter().flatten().map(|figure| figure.recipe).collect(),
+        rows: form.rows || of_rows,
     };
-    Some(Stage::new(Recipe::Aggregate(Box::new(recipe)), inputs))
+    let table = Stage::new(Recipe::Aggregate(Box::new(recipe)), inputs);
+    Some(std::iter::once(table).chain(figures.into_iter().map(|figure| figures::stage(figure.recipe, span))).collect())
 }
 
 /// What does not fit together.
@@ -367,7 +313,7 @@ fn check(form: &AggregateForm, problems: &mut Problems) {
         value.columns.iter().chain(value.rows.iter().flatten()).for_each(|name| one_of_by("layout", name, *span));
     }
     for figure in form.figures.iter().flatten() {
-        check_figure(&figure.recipe, &figure.written, &by, problems);
+        figure::check(&figure.recipe, &figure.written, &by.0, problems);
     }
 }
 
@@ -385,42 +331,10 @@ fn check_unit(unit: &At<Names>, by: &Names, problems: &mut Problems) {
     }
 }
 
-/// Every point of a line must be one group, so x and series together are `by`.
-fn check_figure(figure: &FigureRecipe, item: &Value, by: &Names, problems: &mut Problems) {
-    let place = |setting: &str| -> Span {
-        item.as_table().and_then(|table| table.get(setting)).map_or(item.span, |value| value.span)
-    };
-    let known = || by.0.iter().map(String::as_str);
-    if !by.0.contains(&figure.x) {
-        let problem = Diagnostic::at(place("x"), format!("`{}` is not in `by`", figure.x));
-        problems.push(problem.suggest(&figure.x, known()));
-    }
-    for name in &figure.series.0 {
-        if *name == figure.x {
-            problems.at(place("series"), format!("`{name}` is both `x` and `series`"));
-        } else if !by.0.contains(name) {
-            let problem = Diagnostic::at(place("series"), format!("`{name}` is not in `by`"));
-            problems.push(problem.suggest(name, known()));
-        }
-    }
-    if figure.y.0.is_empty() {
-        problems.at(place("y"), "`y` names no metric");
-    }
-    if let Some(rest) = by.0.iter().find(|name| **name != figure.x && !figure.series.0.contains(name)) {
-        let problem = Diagnostic::at(item.span, format!("`{rest}` of `by` is neither `x` nor in `series`"));
-        problems.push(problem.hint(format!("add `{rest}` to `series`, so that its values get lines of their own")));
-    }
-    if let Some(name) = &figure.name
-        && !is_name(name)
-    {
-        problems.at(place("name"), format!("`{name}` is no name: letters, digits, `_` and `-`"));
-    }
-}
-
 impl AggregateRecipe {
-    /// The outputs of the kind, without those that this aggregate does not make.
+    /// The outputs of the kind, without those of figures, and those that this aggregate does not make.
     pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
-        let is_made = |output: &str| output != "rows" || self.rows;
+        let is_made = |output: &str| (output != "rows" || self.rows) && !figures::is_output(output);
         Kind::Aggregate.outputs().iter().copied().filter(|(output, _)| is_made(output)).collect()
     }
 

@@ -8,13 +8,11 @@ use super::recipe::AggregateRecipe;
 use crate::frame::{self, Frame, Keys, Rows, Wanted, list};
 use crate::row::{self, Row};
 use crate::stage::score::SCORES;
-use crate::stage::{Events, Input};
+use crate::stage::{Events, FIGURE, Input, SCORER};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The label that says which scorer of a score stage an instance is.
-pub(super) const SCORER: &str = "scorer";
 /// A column of this room's own: which of the rows with the same id a row is.
 const OCCURRENCE: &str = "#";
 

@@ -59,7 +59,7 @@ pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
     let stage = |Named { name, recipe, inputs, hints }: Named| {
         let inputs = [input.clone()].into_iter().chain(inputs).collect();
-        Stage { scorer: Some(name), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
+        Stage { part: Some(Part::Scorer(name)), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
     };
     form.scorers.0.into_iter().map(stage).collect()
 }
