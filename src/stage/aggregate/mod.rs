@@ -7,6 +7,7 @@
 mod figures;
 mod gather;
 mod group;
+pub mod statistics;
 #[cfg(test)]
 mod tests;
 
