@@ -1,6 +1,6 @@
 //! A tidy table laid out for readers: groups down, metrics (and what is pivoted) across; as Markdown, LaTeX and CSV.
 
-use super::table::{Cell, Table};
+use super::table::{Cell, Table, escape_markdown};
 use crate::diagnostic::Problems;
 use crate::settings::{Decode, Schema, Value, ValueKind, schema};
 use serde::{Deserialize, Serialize};
@@ -298,11 +298,6 @@ impl Layout {
         }
         Ok(String::from_utf8(writer.into_inner()?)?)
     }
-}
-
-/// Markdown's cells end at `|` and at line breaks.
-fn escape_markdown(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
 /// LaTeX's special characters, as text.

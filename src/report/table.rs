@@ -66,6 +66,23 @@ impl Table {
         format!("{{\n{},\n  \"rows\": [{rows}]\n}}\n", head.join(",\n"))
     }
 
+    /// The same columns and rows as Markdown; numbers with six digits.
+    pub fn to_markdown(&self) -> String {
+        let line = |cells: &mut dyn Iterator<Item = String>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        let is_numeric = |column: &Column| column.cells.iter().all(|cell| !matches!(cell, Cell::Text(_)));
+        let rule = |column: &Column| if is_numeric(column) { "---:" } else { "---" }.to_string();
+        let mut out = line(&mut self.names().map(escape_markdown));
+        out.push_str(&line(&mut self.columns.iter().map(rule)));
+        for row in 0..self.rows() {
+            let cell = |column: &Column| match &column.cells[row] {
+                Cell::Float(value) => rounded(*value),
+                other => escape_markdown(&other.text()),
+            };
+            out.push_str(&line(&mut self.columns.iter().map(cell)));
+        }
+        out
+    }
+
     /// The same columns and rows as CSV (RFC 4180, but `\n`); what is null is empty.
     ///
     /// # Errors
@@ -152,6 +169,16 @@ impl PartialEq for Cell {
 
 impl Eq for Cell {}
 
+/// Six digits that count, without zeros at the end.
+fn rounded(value: f64) -> String {
+    format!("{value:.5e}").parse::<f64>().unwrap_or(value).to_string()
+}
+
+/// Markdown's cells end at `|` and at line breaks.
+pub(super) fn escape_markdown(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('|', "\\|").replace(['\n', '\r'], " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +200,7 @@ mod tests {
         let expected =
             json!({ "format": 2, "columns": ["task", "mean"], "by": ["task"], "rows": [["a|b, c", 0.1], [7, null]] });
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected, "{text}");
+        assert_eq!(table().to_markdown(), "| task | mean |\n| --- | ---: |\n| a\\|b, c | 0.1 |\n| 7 |  |\n");
         let empty = Table::default().to_json(Map::new());
         assert_eq!(serde_json::from_str::<Value>(&empty).unwrap()["rows"], json!([]), "{empty}");
     }

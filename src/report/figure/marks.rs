@@ -201,7 +201,11 @@ impl Frame<'_> {
         let middle = self.x(x);
         let pen = Style::line("", self.palette.text, 1.0);
         ink.line((middle, self.y(five.low)), (middle, self.y(five.high)), pen);
-        ink.line((middle, self.y(five.q1)), (middle, self.y(five.q3)), Style::line("quartiles", self.palette.text, 4.0));
+        ink.line(
+            (middle, self.y(five.q1)),
+            (middle, self.y(five.q3)),
+            Style::line("quartiles", self.palette.text, 4.0),
+        );
         let dot = Style::filled("median", self.palette.paper).rimmed(self.palette.text, 1.0);
         ink.circle((middle, self.y(five.median)), 2.2, dot);
     }

@@ -75,8 +75,7 @@ enum Place {
 }
 
 /// Every kind.
-const KINDS: &[Kind] =
-    &[line::KIND, bar::KIND, boxes::KIND, violin::KIND, scatter::KIND, density::KIND, heatmap::KIND];
+const KINDS: &[Kind] = &[line::KIND, bar::KIND, boxes::KIND, violin::KIND, scatter::KIND, density::KIND, heatmap::KIND];
 
 /// A figure: panels in a grid, with what is around them.
 #[derive(Clone, Debug, PartialEq)]

@@ -193,8 +193,7 @@ impl Axis {
     }
 
     fn contains(&self, tick: f64) -> bool {
-        (self.low * (1.0 - 1e-9)..=self.high * (1.0 + 1e-9)).contains(&tick)
-            || (self.low..=self.high).contains(&tick)
+        (self.low * (1.0 - 1e-9)..=self.high * (1.0 + 1e-9)).contains(&tick) || (self.low..=self.high).contains(&tick)
     }
 }
 

@@ -30,7 +30,8 @@ pub fn outputs() -> Vec<(&'static str, &'static str)> {
 pub(super) fn named(mut figures: Vec<Figure>) -> Vec<Figure> {
     for place in 0..figures.len() {
         let name = figures[place].recipe.file_name();
-        let is_taken = |wanted: &str| figures[..place].iter().any(|figure| figure.recipe.name.as_deref() == Some(wanted));
+        let is_taken =
+            |wanted: &str| figures[..place].iter().any(|figure| figure.recipe.name.as_deref() == Some(wanted));
         let numbered = (2..).map(|number| format!("{name}-{number}"));
         let free = std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name));
         figures[place].recipe.name = free;

@@ -1,12 +1,12 @@
 //! Rows → groups → the tidy table: one line per group and metric.
 
-use super::recipe::{AggregateRecipe, Interval, Names, ROW};
+use super::recipe::{AggregateRecipe, Interval, ROW};
 use super::sources::Gathered;
 use super::unknown;
 use crate::diagnostic::{Diagnostic, Problems};
 use crate::frame::{Frame, Grouping};
 use crate::report::table::{Cell, Column, Table};
-use crate::settings::{Decode, Schema, Value};
+use crate::settings::{Decode, Names, Schema, Value};
 use crate::statistics::bootstrap::{self, Draws, dot};
 use crate::statistics::{mean, quantile, summarise};
 use anyhow::bail;

@@ -1,7 +1,8 @@
 //! The aggregate kind: rows of many instances and files → a tidy table of their groups, and figures of it.
 //!
 //! The way of the rows: read and joined ([`sources`]), columns derived and rows left out ([`rows`]), groups made and
-//! summed up ([`group`]), groups held against each other ([`compare`]), tables written ([`write`]). What it takes more
+//! summed up ([`group`]), groups held against each other ([`compare`]), statistics computed of the rows
+//! ([`statistics`]), tables written ([`write`]), figures drawn of them ([`figures`]). What it takes more
 //! than one such way to say is a chain of aggregates, each of which reads the table of the one before. Numbers are
 //! computed by [`crate::statistics`], drawings and layouts are made by [`crate::report`].
 
@@ -11,6 +12,7 @@ mod group;
 mod recipe;
 mod rows;
 mod sources;
+pub mod statistics;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -20,6 +22,11 @@ pub(super) use recipe::{AggregateForm, stages};
 
 use super::{Context, Input};
 use crate::diagnostic::{Diagnostic, closest};
+use crate::frame::Formula;
+use crate::report::table::Table;
+use crate::settings::Names;
+use recipe::ROW;
+use sources::Gathered;
 
 /// Mistakes that would show themselves late: none can be seen before the rows are there.
 pub fn check(_recipe: &AggregateRecipe, _inputs: &[Input]) -> Vec<Diagnostic> {
@@ -57,10 +64,21 @@ pub fn execute(recipe: &AggregateRecipe, context: &Context<'_>) -> anyhow::Resul
     let mut table = group::tabulate(recipe, &gathered)?;
     compare::compare(recipe, &mut table)?;
     write::table(recipe, &table, context.output)?;
+    if !recipe.statistics.is_empty() {
+        write::statistics(&statistics_of(recipe, &gathered)?, context.output)?;
+    }
     if recipe.rows {
         write::parquet("rows.parquet", &gathered.frame, context.output)?;
     }
     Ok(())
+}
+
+/// The table of the recipe's statistics.
+fn statistics_of(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Table> {
+    let table = gathered.frame.to_table();
+    let mask = |expression: &str| Formula::new(expression)?.mask(&gathered.frame);
+    let rows = statistics::Rows { table: &table, key: &gathered.key, mask: &mask };
+    statistics::tabulate(&recipe.statistics, &rows)
 }
 
 /// An error of a person's about a name that the scores do not have.

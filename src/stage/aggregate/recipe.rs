@@ -2,14 +2,18 @@
 
 use super::figures;
 use super::group::{COLUMNS, Quantity};
+use super::statistics::{self, StatisticRecipe, Statistics};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::frame::{Formula, list};
 use crate::report::figure::{self, FigureRecipe, Source};
 use crate::report::layout::Layout;
 use crate::settings::{At, Decode, Names, Schema, Value, ValueKind, schema};
-use crate::stage::{Expression, Form, InputSource, InputSpec, Kind, Recipe, Stage, is_name};
+use crate::stage::{Expression, Form, InputSource, InputSpec, Kind, Recipe, Stage};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What the names of the outputs begin with that hold the statistics.
+pub(super) const STATISTICS: &str = "statistics";
 
 /// The unit that is no axis and no column: a row of an instance.
 pub(super) const ROW: &str = "row";
@@ -54,6 +58,8 @@ pub struct AggregateRecipe {
     pub rank: Option<Rank>,
     /// How the table is laid out for readers.
     pub layout: Layout,
+    /// Named statistics of the rows.
+    pub statistics: Vec<StatisticRecipe>,
     /// Whether the rows are kept as they are when groups are made of them.
     pub rows: bool,
 }
@@ -193,6 +199,8 @@ crate::form! {
         rank: Option<At<Rank>>,
         /// How the table is laid out in its Markdown and LaTeX.
         layout: Option<At<Layout>>,
+        /// Named statistics of the rows: correlations, tests between systems, agreement of raters.
+        statistics: Option<Statistics>,
         /// Whether the rows are kept, in `rows.parquet`, as they are when groups are made of them.
         rows: bool = false,
         /// Figures of the table.
@@ -247,6 +255,8 @@ impl Decode for Figure {
 pub(in crate::stage) fn stages(form: AggregateForm, span: Span, problems: &mut Problems) -> Option<Vec<Stage>> {
     let before = problems.len();
     check(&form, problems);
+    let statistics =
+        form.statistics.map_or_else(|| Some(Vec::new()), |statistics| statistics::recipes(statistics, problems));
     if problems.len() > before {
         return None;
     }
@@ -277,6 +287,7 @@ pub(in crate::stage) fn stages(form: AggregateForm, span: Span, problems: &mut P
         smooth: form.smooth.map(|smooth| smooth.value),
         rank: form.rank.map(|rank| rank.value),
         layout: form.layout.map(|layout| layout.value).unwrap_or_default(),
+        statistics: statistics?,
         rows: form.rows || of_rows,
     };
     let table = Stage::new(Recipe::Aggregate(Box::new(recipe)), inputs);
@@ -334,7 +345,11 @@ fn check_unit(unit: &At<Names>, by: &Names, problems: &mut Problems) {
 impl AggregateRecipe {
     /// The outputs of the kind, without those of figures, and those that this aggregate does not make.
     pub fn outputs(&self) -> Vec<(&'static str, &'static str)> {
-        let is_made = |output: &str| (output != "rows" || self.rows) && !figures::is_output(output);
+        let is_made = |output: &str| match output {
+            "rows" => self.rows,
+            _ if output.starts_with(STATISTICS) => !self.statistics.is_empty(),
+            _ => !figures::is_output(output),
+        };
         Kind::Aggregate.outputs().iter().copied().filter(|(output, _)| is_made(output)).collect()
     }
 
@@ -354,9 +369,9 @@ impl AggregateRecipe {
             .collect()
     }
 
-    /// The columns that are read of rows; `None`: all.
+    /// The columns that are read of rows; `None`: all, for statistics name any.
     pub(super) fn columns_named(&self) -> Option<BTreeSet<String>> {
-        if self.rows {
+        if self.rows || !self.statistics.is_empty() {
             return None;
         }
         let mut names: BTreeSet<String> = self.names().into_iter().map(|(_, name)| name).collect();

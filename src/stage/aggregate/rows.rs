@@ -3,6 +3,7 @@
 use super::recipe::AggregateRecipe;
 use super::sources::Gathered;
 use crate::frame::{Evaluated, Formula, Frame};
+use crate::row;
 use crate::stage::Events;
 use anyhow::{Context as _, bail};
 use std::collections::BTreeMap;
@@ -20,7 +21,8 @@ pub(super) fn prepare(recipe: &AggregateRecipe, gathered: &mut Gathered, events:
         *frame = frame.filter(&mask)?;
     }
     if let Some(first) = recipe.first {
-        let per: Vec<&str> = recipe.first_per.0.iter().map(String::as_str).collect();
+        let axes = gathered.key.iter().filter(|name| *name != row::ID);
+        let per: Vec<&str> = axes.chain(&recipe.first_per.0).map(String::as_str).collect();
         let mut counts: BTreeMap<u32, u64> = BTreeMap::new();
         let mask: Vec<bool> =
             frame.group(&per)?.groups.iter().map(|group| count(&mut counts, *group) < first).collect();

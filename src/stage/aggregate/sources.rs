@@ -8,7 +8,7 @@ use super::recipe::AggregateRecipe;
 use crate::frame::{self, Frame, Keys, Rows, Wanted, list};
 use crate::row::{self, Row};
 use crate::stage::score::SCORES;
-use crate::stage::{Events, FIGURE, Input, SCORER};
+use crate::stage::{Events, Input, SCORER};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub(super) struct Gathered {
     pub(super) frame: Frame,
     /// The columns that scorers made, in the order in which they were met.
     pub(super) metrics: Vec<String>,
+    /// The columns that tell rows apart: the axes and the row id.
+    pub(super) key: Vec<String>,
 }
 
 /// Rows of one role (an item of `from`), or of one scorer of it.
@@ -68,7 +70,8 @@ pub(super) fn read(recipe: &AggregateRecipe, inputs: &[Input], events: &dyn Even
         false => join(recipe, parts, &axes, events)?,
     };
     frame.retain(|name| name != OCCURRENCE);
-    Ok(Gathered { frame, metrics })
+    let id = frame.column(row::ID).is_some().then(|| row::ID.to_string());
+    Ok(Gathered { frame, metrics, key: axes.into_iter().chain(id).collect() })
 }
 
 impl Part {

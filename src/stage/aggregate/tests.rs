@@ -4,13 +4,14 @@ use super::*;
 use crate::diagnostic::{Problems, Sources};
 use crate::settings::{self, Decode as _};
 use crate::stage::heard::Heard;
-use crate::stage::{Earlier, Hints, Means, Recipe, Stage};
+use crate::stage::{Earlier, Hints, InputSource, Means, Recipe, Stage};
 use serde_json::{Value as Json, json};
+use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The stage that `text` (and a `from`) describes, or the rendered problems.
-fn stage(text: &str) -> Result<Stage, String> {
+/// The stages that `text` (and a `from`) describes, the table's first, or the rendered problems.
+fn stages(text: &str) -> Result<Vec<Stage>, String> {
     let mut sources = Sources::default();
     let text = format!("from = \"score.quality\"\n{text}");
     let file = sources.add("m.toml", &text);
@@ -19,9 +20,13 @@ fn stage(text: &str) -> Result<Stage, String> {
     let stages =
         crate::stage::decode(super::super::Kind::Aggregate, value.as_table().unwrap(), value.span, &mut problems);
     match stages {
-        Some(mut stages) if problems.is_empty() => Ok(stages.remove(0)),
+        Some(stages) if problems.is_empty() => Ok(stages),
         _ => Err(problems.into_vec().iter().map(|problem| sources.render(problem)).collect()),
     }
+}
+
+fn stage(text: &str) -> Result<Stage, String> {
+    stages(text).map(|mut stages| stages.remove(0))
 }
 
 fn recipe(text: &str) -> AggregateRecipe {
@@ -102,36 +107,84 @@ fn tables_equal_pandas_and_scipy() {
     }
 }
 
-const FIGURE: &str = r#"
+/// Draws the figures of an aggregate, each into a folder of its name.
+fn draw(settings: &str, table: &TempDir) -> anyhow::Result<TempDir> {
+    let output = TempDir::new()?;
+    for stage in stages(settings).unwrap().into_iter().skip(1) {
+        let (Recipe::Figure(recipe), Some(part)) = (&stage.recipe, &stage.part) else { panic!("{stage:?}") };
+        let InputSource::Sibling(source) = stage.inputs[0].source else { panic!("{stage:?}") };
+        let path = table.path().join(format!("{source}.parquet"));
+        let input = Input { role: "table".into(), labels: Default::default(), name: source.into(), path };
+        let folder = output.path().join(part.label().1);
+        fs::create_dir(&folder)?;
+        let context = Context {
+            inputs: &[input],
+            output: &folder,
+            hints: &Hints::default(),
+            earlier: &Earlier::default(),
+            means: &Means::default(),
+            root: Path::new("."),
+            events: &Heard::default(),
+        };
+        figures::execute(recipe, &context)?;
+    }
+    Ok(output)
+}
+
+const FIGURES: &str = r#"
 by = ["n", "task"]
 unit = "run"
 figures = [
   { kind = "line", x = "n", y = "em", series = "task", scale = "symlog" },
   { kind = "line", x = "n", y = ["em", "rouge"], series = "task", name = "all" },
+  { kind = "scatter", x = "em", y = "rouge.rouge1" },
+  { kind = "line", x = "n", y = "em", series = "task", where = "n > 0" },
 ]
 "#;
 
 #[test]
 fn figures_show_the_table_and_are_the_same_every_time() {
     let inputs = &reference()["inputs"];
-    let (first, second) = (aggregate(FIGURE, inputs).unwrap(), aggregate(FIGURE, inputs).unwrap());
-    let files = ["table.csv", "table.md", "table.json", "figures/01-em.svg", "figures/01-em.png", "figures/02-all.svg"];
-    for name in files {
-        let bytes = |folder: &TempDir| fs::read(folder.path().join(name)).unwrap();
-        assert_eq!(bytes(&first), bytes(&second), "{name}");
+    let (first, second) = (aggregate(FIGURES, inputs).unwrap(), aggregate(FIGURES, inputs).unwrap());
+    let (drawn, again) = (draw(FIGURES, &first).unwrap(), draw(FIGURES, &second).unwrap());
+    let bytes = |folder: &TempDir, name: &str| fs::read(folder.path().join(name)).unwrap();
+    for name in ["table.parquet", "table.csv", "table.md", "table.tex", "table.json", "wide.csv", "rows.parquet"] {
+        assert_eq!(bytes(&first, name), bytes(&second, name), "{name}");
     }
-    let svg = read(&first, "figures/01-em.svg");
-    // Three tasks at three values of n, and three samples in the legend.
-    assert_eq!(svg.matches("class=\"point\"").count(), 9 + 3);
-    // Three metrics of three tasks.
-    assert_eq!(read(&first, "figures/02-all.svg").matches("class=\"point\"").count(), 27 + 9);
-    assert!(svg.contains(">squad<") && svg.contains(">task<"), "{svg}");
+    // The second of a name gets a number.
+    for name in ["em", "all", "em-rouge.rouge1", "em-2"] {
+        for ending in [".svg", "-dark.svg", ".png", "-dark.png", ".pdf"] {
+            let name = format!("{name}/figure{ending}");
+            assert_eq!(bytes(&drawn, &name), bytes(&again, &name), "{name}");
+        }
+    }
+    assert!(bytes(&drawn, "em/figure.svg") != bytes(&drawn, "em-2/figure.svg"));
+    let svg = read(&drawn, "em/figure.svg");
+    assert!(svg.contains("squad") && svg.contains("task"), "{svg}");
 }
 
 #[test]
-fn the_folder_of_figures_is_always_there() {
-    let output = aggregate("by = \"n\"", &reference()["inputs"]).unwrap();
-    assert_eq!(fs::read_dir(output.path().join("figures")).unwrap().count(), 0);
+fn a_figure_reads_what_it_is_drawn_of() {
+    let stages = stages(FIGURES).unwrap();
+    let read = |stage: &Stage| stage.inputs[0].source.clone();
+    assert_eq!(
+        stages[1..].iter().map(read).collect::<Vec<_>>(),
+        ["table", "table", "rows", "table"].map(InputSource::Sibling)
+    );
+    let Recipe::Aggregate(recipe) = &stages[0].recipe else { panic!() };
+    assert!(recipe.rows, "a figure of the rows has them kept");
+    let names = |recipe: &Recipe| recipe.outputs().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    assert_eq!(names(&stages[1].recipe), ["svg", "svg-dark", "png", "png-dark", "pdf"]);
+    assert_eq!(names(&stages[0].recipe), ["table", "csv", "json", "markdown", "latex", "wide", "rows"]);
+    let problems = figures::check_metrics(&figure("{ kind = \"line\", x = \"n\", y = \"emm\" }"), &["em".to_string()]);
+    assert!(problems[0].message.contains("a figure's `y` names `emm`, which no score has"), "{problems:?}");
+}
+
+fn figure(text: &str) -> crate::report::figure::FigureRecipe {
+    match stages(&format!("by = \"n\"\nfigures = [{text}]")).unwrap().remove(1).recipe {
+        Recipe::Figure(recipe) => *recipe,
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -155,12 +208,6 @@ fn mistakes_in_scores_are_named() {
     assert!(message.contains("no metric `rouge1`"), "{message}");
     let message = failure("where = \"n > 100\"", inputs);
     assert!(message.contains("no row is left") && message.contains("n > 100"), "{message}");
-    let log = "by = [\"n\"]\nfigures = [{ kind = \"line\", x = \"n\", y = \"em\", scale = \"log\" }]";
-    let message = failure(log, inputs);
-    assert!(message.contains("figure 1: `n` is 0") && message.contains("symlog"), "{message}");
-    let text = "by = [\"task\"]\nfigures = [{ kind = \"line\", x = \"task\", y = \"em\" }]";
-    assert!(failure(text, inputs).contains("`task` is \"squad\": the x of a line must be a number"));
-
     let one = |row: Json| json!([{ "labels": { "n": 1, "scorer": "em" }, "rows": [row] }]);
     let message = failure("", &one(json!({ "id": "a", "n": 3, "scores": { "exact_match": 1.0 } })));
     assert!(message.contains("scores 0:1: column `n` is named like an axis"), "{message}");
@@ -178,11 +225,11 @@ fn mistakes_in_settings_are_shown_at_their_place() {
     assert!(problem("by = [\"n\"]\nunit = \"n\"").contains("`n` is in `by`, so each group has one unit only"));
     let text = problem("where = \"n >\"");
     assert!(text.contains("`n >` is not an expression") && text.contains("m.toml:2:9"), "{text}");
-    let figure = |rest: &str| problem(&format!("by = [\"n\", \"task\"]\nfigures = [{{ kind = \"line\", {rest} }}]"));
-    assert!(figure("x = \"m\", y = \"em\", series = [\"n\", \"task\"]").contains("`m` is not in `by`"));
-    assert!(figure("x = \"n\", y = \"em\"").contains("add `task` to `series`"));
-    assert!(figure("x = \"n\", y = \"em\", series = [\"n\", \"task\"]").contains("both `x` and `series`"));
-    let text = figure("x = \"n\", y = \"em\", series = \"task\", scale = \"symlg\"");
+    let drawn = |rest: &str| problem(&format!("by = [\"n\", \"task\"]\nfigures = [{{ kind = \"line\", {rest} }}]"));
+    assert!(drawn("x = \"m\", y = \"em\", series = [\"n\", \"task\"]").contains("`m` is not in `by`"));
+    assert!(drawn("x = \"n\", y = \"em\"").contains("add `task` to `series`"));
+    assert!(drawn("x = \"n\", y = \"em\", series = [\"n\", \"task\"]").contains("both `x` and `series`"));
+    let text = drawn("x = \"n\", y = \"em\", series = \"task\", scale = \"symlg\"");
     assert!(text.contains("did you mean `symlog`?"), "{text}");
 }
 
@@ -193,7 +240,8 @@ fn inputs_have_roles_of_their_own() {
     let mut problems = Problems::default();
     let value = settings::parse("from = [\"score.a\", \"old.jsonl\"]", 0, &mut problems).unwrap();
     let form = AggregateForm::decode(&value, &mut problems).unwrap();
-    assert_eq!(roles(super::stage(form, &mut problems).unwrap()), ["from.0", "from.1"]);
+    let stages = super::stages(form, value.span, &mut problems).unwrap();
+    assert_eq!(roles(stages.into_iter().next().unwrap()), ["from.0", "from.1"]);
 }
 
 /// The rows of `table.json`.
@@ -379,7 +427,7 @@ fn files_are_joined_on_columns_or_put_one_below_the_other() {
     assert_eq!((rows(&output)[0][3].clone(), warnings.len()), (json!(0.1), 0));
     let stats = ("from.41", "stats.json", "{\"train\":{\"rows\":40}}");
     let (output, _) = of_files("by = \"train.rows\"\nmetrics = \"em\"", &[scores, stats]).unwrap();
-    assert_eq!(rows(&output)[0][..4], [json!(40), json!("em"), json!(2), json!(0)]);
+    assert_eq!(rows(&output)[0].as_array().unwrap()[..4], [json!(40), json!("em"), json!(2), json!(0)]);
 
     // A lone file: its columns of numbers are metrics.
     let (output, _) = of_files("by = \"task\"", &[("from", "a.csv", "task,x,note\na,1,p\na,2,q\n")]).unwrap();

@@ -1,6 +1,6 @@
 //! Tables → the files of an aggregate.
 
-use super::recipe::AggregateRecipe;
+use super::recipe::{AggregateRecipe, STATISTICS};
 use crate::frame::Frame;
 use crate::report::table::Table;
 use anyhow::Context as _;
@@ -19,13 +19,14 @@ pub(super) fn table(recipe: &AggregateRecipe, table: &Table, folder: &Path) -> a
     text(folder, "wide.csv", &recipe.layout.to_csv(&laid)?)
 }
 
+/// Writes `statistics.parquet`, `.csv`, `.json` and `.md`.
+pub(super) fn statistics(table: &Table, folder: &Path) -> anyhow::Result<()> {
+    tidy(STATISTICS, table, Map::new(), folder)?;
+    text(folder, &format!("{STATISTICS}.md"), &table.to_markdown())
+}
+
 /// Writes `NAME.parquet`, `NAME.csv` and `NAME.json`.
-pub(super) fn tidy(
-    name: &str,
-    table: &Table,
-    said: Map<String, serde_json::Value>,
-    folder: &Path,
-) -> anyhow::Result<()> {
+fn tidy(name: &str, table: &Table, said: Map<String, serde_json::Value>, folder: &Path) -> anyhow::Result<()> {
     parquet(&format!("{name}.parquet"), &Frame::of_table(table), folder)?;
     text(folder, &format!("{name}.csv"), &table.to_csv()?)?;
     text(folder, &format!("{name}.json"), &table.to_json(said))
@@ -38,6 +39,6 @@ pub(super) fn parquet(name: &str, frame: &Frame, folder: &Path) -> anyhow::Resul
     frame.write_parquet(file).with_context(|| format!("cannot write `{name}`"))
 }
 
-pub(super) fn text(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+fn text(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
     fs::write(folder.join(name), text).with_context(|| format!("cannot write `{name}`"))
 }

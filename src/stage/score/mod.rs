@@ -16,7 +16,7 @@ pub use scorers::settings_of;
 use scorers::{Named, Scorers};
 
 use super::predict::ApiRecipe;
-use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
+use super::{Context, Form, Input, InputSource, InputSpec, Part, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::row::{self, Row};
 use crate::scorer::{self, Work};

@@ -174,6 +174,7 @@ fn inputs(definition: &scorer::Definition) -> Vec<Setting> {
 fn name_of(source: &InputSource) -> String {
     match source {
         InputSource::Stage(reference) => reference.stage(),
+        InputSource::Sibling(output) => (*output).to_string(),
         InputSource::Path(path) => match Address::parse(path) {
             Ok(address) if Address::is_meant(path) => address.name().to_string(),
             _ => path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_string(),
