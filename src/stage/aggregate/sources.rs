@@ -37,6 +37,8 @@ struct Part {
     has_ids: bool,
     /// The metrics that it brings, if these are scores.
     metrics: Vec<String>,
+    /// All columns of the file, also those that are not read.
+    names: BTreeSet<String>,
     frame: Frame,
 }
 
@@ -117,6 +119,7 @@ fn read_part(
         axes: axes.keys().map(ToString::to_string).collect(),
         has_ids: first.as_ref().is_some_and(|(_, row)| is_of_rows(row)),
         metrics: Vec::new(),
+        names: BTreeSet::new(),
         frame: Frame::default(),
     };
     let found = match part.has_ids {
@@ -128,7 +131,8 @@ fn read_part(
     if let Some(name) = found.names.iter().find(|name| part.axes.contains(*name)) {
         bail!("{}: column `{name}` is named like an axis: rename one of them", input.name);
     }
-    known.extend(found.names);
+    known.extend(found.names.iter().cloned());
+    part.names = found.names;
     for (name, value) in axes {
         part.frame.set_all(name, value);
     }
@@ -222,7 +226,7 @@ fn join(
                     "`{}` shares neither axes nor row ids with what stands before it in `from`: say on which columns they \
                      are joined (`join = [\"…\"]`; it has {}), or put one below the other (`union = true`)",
                     part.name,
-                    list(part.frame.names().filter(|name| *name != OCCURRENCE))
+                    list(part.names.iter().map(String::as_str))
                 );
             }
             None => {}

@@ -203,7 +203,7 @@ fn mistakes_in_scores_are_named() {
     let message = failure("by = [\"tsk\"]", inputs);
     assert!(message.contains("no axis and no column `tsk`: did you mean `task`?"), "{message}");
     let message = failure("by = [\"nothing\"]", inputs);
-    assert!(message.contains("known are `id`, `n`, `run`, `task`"), "{message}");
+    assert!(message.contains("known are `em`, `id`, `n`"), "{message}");
     let message = failure("metrics = [\"rouge1\"]", inputs);
     assert!(message.contains("no metric `rouge1`"), "{message}");
     let message = failure("where = \"n > 100\"", inputs);
@@ -314,7 +314,7 @@ values = ["median", "q75", "standard_error", "sum"]
     // xsum is 0 at n = 0: nothing can be said relative to it.
     assert_eq!((cell(3, "relative"), cell(3, "difference")), (Json::Null, json!(0.0)));
     let message = failure("by = \"n\"\nrelative_to = { n = 1 }", &tasks());
-    assert!(message.contains("`relative_to`: `n` has no value `1`: known are `0`, `10`"), "{message}");
+    assert!(message.contains("`relative_to`: `n` has no value `1`: did you mean `10`?"), "{message}");
 }
 
 #[test]
@@ -357,7 +357,7 @@ metrics = ["of_rows"]
 fn intervals_are_over_rows_runs_or_both() {
     let width = |settings: &str| {
         let found = rows(&aggregate(&format!("by = \"n\"\nmetrics = \"em\"\n{settings}"), &tasks()).unwrap());
-        found[0][6].as_f64().unwrap() - found[0][5].as_f64().unwrap()
+        found[0][7].as_f64().unwrap() - found[0][6].as_f64().unwrap()
     };
     // 0.1, 0.2, 0; 0.2, 0.3, 0: t(0.975, 5) · 0.1211 / √6, twice.
     assert!((width("") - 0.254_183).abs() < 1e-5, "{}", width(""));
@@ -370,7 +370,7 @@ fn intervals_are_over_rows_runs_or_both() {
     let both = width("unit = [\"run\", \"row\"]");
     assert!(runs < both, "{runs} {both}: rows are drawn, too");
     let output = aggregate("by = \"n\"\ninterval = \"none\"", &tasks()).unwrap();
-    assert_eq!(rows(&output)[0][5], Json::Null);
+    assert_eq!(rows(&output)[0][6], Json::Null);
 }
 
 /// Aggregates files of any form, by role.
