@@ -36,6 +36,9 @@ pub fn ties<'a>(values: &'a [f64], order: &'a [usize]) -> impl Iterator<Item = &
 
 /// The ranks of values from 1, the smallest first; what is missing (NaN) has none and stays NaN.
 pub fn ranks(values: &[f64], method: Ties) -> Vec<f64> {
+    if let (Ties::Average, Some(ranks)) = (method, counted(values)) {
+        return ranks;
+    }
     let mut order = order(values);
     order.retain(|index| !values[*index].is_nan());
     let mut ranks = vec![f64::NAN; values.len()];
@@ -54,6 +57,26 @@ pub fn ranks(values: &[f64], method: Ties) -> Vec<f64> {
         distinct += 1;
     }
     ranks
+}
+
+/// Average ranks without sorting, where all values are whole numbers that are small for so many: marks, labels, and ranks
+/// of which some were drawn.
+fn counted(values: &[f64]) -> Option<Vec<f64>> {
+    let most = 2.0 * values.len() as f64;
+    if !values.iter().all(|value| (0.0..most).contains(value) && value.fract() == 0.0) {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and small")]
+    let place = |value: &f64| *value as usize;
+    let mut counts = vec![0.0; 2 * values.len()];
+    values.iter().for_each(|value| counts[place(value)] += 1.0);
+    let mut before = 0.0;
+    for count in &mut counts {
+        let run = *count;
+        *count = before + (run + 1.0) / 2.0;
+        before += run;
+    }
+    Some(values.iter().map(|value| counts[place(value)]).collect())
 }
 
 #[cfg(test)]
@@ -76,5 +99,16 @@ mod tests {
             assert_eq!(format!("{:?}", ranks(&values, method)), format!("{expected:?}"), "{method:?}");
         }
         assert!(ranks(&[], Ties::Average).is_empty());
+    }
+
+    #[test]
+    fn whole_numbers_are_ranked_without_sorting() {
+        let values: Vec<f64> = [3, 0, 3, 7, 1, 3, 0].map(f64::from).to_vec();
+        let halves: Vec<f64> = values.iter().map(|value| value / 2.0).collect();
+        assert_eq!(counted(&halves), None);
+        assert_eq!(counted(&values), Some(ranks(&halves, Ties::Average)));
+        for others in [[-1.0, 0.0], [4.0, 0.0], [f64::NAN, 0.0], [f64::INFINITY, 0.0]] {
+            assert_eq!(counted(&others), None, "{others:?}");
+        }
     }
 }

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
     use crate::statistics::{mean, std};
 
-    /// The means of the draws from ten clusters of twenty rows each, whose values differ by 1 and by 0.3.
+    /// The means of the draws from ten clusters of twenty rows each, whose values differ by 1 and by 3.
     fn spread(units: Units<'_>, values: &[f64]) -> f64 {
         let mean = |rows: &[usize]| mean(&rows.iter().map(|row| values[*row]).collect::<Vec<_>>());
         let draws = units.bootstrap(Random::new(3, "test"), 4000, mean);
@@ -92,7 +92,7 @@ mod tests {
     fn a_draw_spreads_as_its_units_do() {
         let random = Random::new(1, "test");
         let clusters: Vec<Vec<usize>> = (0..10).map(|cluster| (20 * cluster..20 * cluster + 20).collect()).collect();
-        let value = |row: usize| random.normal(row as u64 / 20) + 0.3 * random.normal(1000 + row as u64);
+        let value = |row: usize| random.normal(row as u64 / 20) + 3.0 * random.normal(1000 + row as u64);
         let values: Vec<f64> = (0..200).map(value).collect();
         let rows: Vec<usize> = (0..200).collect();
         let of_clusters: Vec<f64> = clusters.iter().map(|rows| mean(&values[rows[0]..rows[0] + 20]).unwrap()).collect();

@@ -109,6 +109,18 @@ fn p_values_equal_scipy_s_from_few_pairs_to_many() {
     }
 }
 
+#[test]
+fn a_perfect_order_has_an_exact_p_value() {
+    // Of 40! orders, one has no inversion and 39 have one; as many have all, or all but one.
+    let x: Vec<f64> = (0..40).map(f64::from).collect();
+    let mut y = x.clone();
+    let factorial: f64 = x.iter().map(|number| number + 1.0).product();
+    let p = |y: &[f64]| Correlation::Kendall.test(&x, y).unwrap().p.unwrap() * factorial;
+    assert!((p(&y) - 2.0).abs() < 1e-12, "{}", p(&y));
+    y.swap(0, 1);
+    assert!((p(&y) - 80.0).abs() < 1e-12, "{}", p(&y));
+}
+
 /// The pairs that the reference's script makes by the same rule.
 fn generated(count: usize, seed: usize, noise: f64) -> (Vec<f64>, Vec<f64>) {
     let round = |value: f64| (value * 1e6).round_ties_even() / 1e6;

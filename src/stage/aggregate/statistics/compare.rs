@@ -26,7 +26,11 @@ pub(super) fn systems<'a>(recipe: &TestRecipe, rows: &Rows<'a>, on: &[usize]) ->
         return Ok(systems.iter().enumerate().flat_map(each).collect());
     };
     let written = to.as_str().map_or_else(|| to.to_string(), str::to_string);
-    let Some(base) = systems.iter().find(|system| system.text() == written) else {
+    let is_meant = |system: &Cell| match to.as_f64() {
+        Some(number) => system.number() == Some(number),
+        None => system.text() == written,
+    };
+    let Some(base) = systems.iter().find(|system| is_meant(system)) else {
         let known: Vec<_> = systems.iter().map(|system| system.text()).collect();
         let what = format!("`to` is no value of `{}`:", recipe.compare);
         return Err(unknown(&what, &written, known.iter().map(AsRef::as_ref)));
@@ -44,15 +48,15 @@ pub(super) fn lines(
     let compared = rows.cells("compare", &recipe.compare)?;
     let others = || rows.key.iter().filter(|name| **name != recipe.compare).cloned().collect();
     let pair = recipe.pair.clone().unwrap_or_else(|| Names(others()));
-    let pairs: Vec<Vec<usize>> = rows.groups("pair", &pair, on)?.into_values().collect();
+    let pairs = rows.places("pair", &pair, on)?;
     let mut lines = Vec::new();
     for metric in rows.columns("x", &recipe.metrics)? {
-        let values = rows.numbers("x", &metric)?;
+        let values = rows.numbers("x", &metric, on)?;
         let mut of_system: BTreeMap<&Cell, Vec<f64>> = BTreeMap::new();
         for (number, pair) in pairs.iter().enumerate() {
             let mut found: BTreeMap<&Cell, Vec<f64>> = BTreeMap::new();
-            for row in pair.iter().filter(|row| !values[**row].is_nan()) {
-                found.entry(&compared[*row]).or_default().push(values[*row]);
+            for place in pair.iter().filter(|place| !values[**place].is_nan()) {
+                found.entry(&compared[on[*place]]).or_default().push(values[*place]);
             }
             for (system, found) in found {
                 let column = of_system.entry(system).or_insert_with(|| vec![f64::NAN; pairs.len()]);
@@ -62,7 +66,7 @@ pub(super) fn lines(
         let none = vec![f64::NAN; pairs.len()];
         for (first, second) in systems {
             let side = |system: &Cell| of_system.get(system).unwrap_or(&none);
-            let matched = Matched::new(&pairs, side(first), side(second));
+            let matched = Matched::new(side(first), side(second), |pair| on[pairs[pair][0]]);
             lines.push(Line {
                 metric: Some(metric.clone()),
                 x: Some(first.text().into_owned()),
@@ -84,14 +88,15 @@ struct Matched {
 }
 
 impl Matched {
-    fn new(pairs: &[Vec<usize>], first: &[f64], second: &[f64]) -> Self {
-        let both = (0..pairs.len()).filter(|pair| !first[*pair].is_nan() && !second[*pair].is_nan());
+    /// The pairs of which both sides are there; `origin` is a row of a pair.
+    fn new(first: &[f64], second: &[f64], origin: impl Fn(usize) -> usize) -> Self {
+        let both = (0..first.len()).filter(|pair| !first[*pair].is_nan() && !second[*pair].is_nan());
         let side = |values: &[f64]| both.clone().map(|pair| values[pair]).collect();
         Self {
             first: side(first),
             second: side(second),
             differences: both.clone().map(|pair| first[pair] - second[pair]).collect(),
-            origins: both.map(|pair| pairs[pair][0]).collect(),
+            origins: both.map(origin).collect(),
         }
     }
 

@@ -37,42 +37,32 @@ pub(super) enum Reading {
 impl Rated {
     /// Of columns: each row is an item.
     pub fn of_columns(rows: &Rows<'_>, names: &[String], on: &[usize], reading: Reading) -> anyhow::Result<Self> {
-        let columns: Vec<Vec<f64>> = match reading {
-            Reading::Labels => {
-                let cells = names.iter().map(|name| rows.cells("raters", name)).collect::<anyhow::Result<Vec<_>>>()?;
-                labels(&cells)
-            }
-            Reading::Numbers | Reading::LoneNumbers => {
-                names.iter().map(|name| rows.numbers("raters", name)).collect::<Result<_, _>>()?
-            }
-        };
-        let ratings = |row: &usize| {
-            let each = columns.iter().enumerate().map(|(rater, column)| (rater, column[*row]));
+        let columns = read(rows, "raters", names, on, reading)?;
+        let ratings = |place: usize| {
+            let each = columns.iter().enumerate().map(|(rater, column)| (rater, column[place]));
             each.filter(|(_, rating)| !rating.is_nan()).collect()
         };
-        Ok(Self { raters: names.to_vec(), items: on.iter().map(ratings).collect() })
+        Ok(Self { raters: names.to_vec(), items: (0..on.len()).map(ratings).collect() })
     }
 
     /// Of rows: each is a rating.
     pub fn of_rows(rows: &Rows<'_>, recipe: &Ratings, on: &[usize], reading: Reading) -> anyhow::Result<Self> {
-        let values = match reading {
-            Reading::Labels => labels(&[rows.cells("value", &recipe.value)?]).remove(0),
-            Reading::Numbers | Reading::LoneNumbers => rows.numbers("value", &recipe.value)?,
-        };
+        let values = read(rows, "value", std::slice::from_ref(&recipe.value), on, reading)?.remove(0);
         let who = rows.cells("rater", &recipe.rater)?;
-        let raters: BTreeSet<&Cell> = on.iter().map(|row| &who[*row]).collect();
+        let raters: BTreeSet<&Cell> = on.iter().map(|row| &who[*row]).filter(|who| **who != Cell::Null).collect();
         let numbers: BTreeMap<&Cell, usize> = raters.iter().enumerate().map(|(number, cell)| (*cell, number)).collect();
         let mut items = Vec::new();
-        for group in rows.groups("item", &recipe.item, on)?.into_values() {
+        for places in rows.places("item", &recipe.item, on)? {
             let mut ratings: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
-            for row in group.into_iter().filter(|row| !values[*row].is_nan() && !matches!(who[*row], Cell::Null)) {
-                let of_rater = ratings.entry(numbers[&who[row]]).or_default();
-                of_rater.push(values[row]);
+            for place in places.into_iter().filter(|place| !values[*place].is_nan()) {
+                let Some(rater) = numbers.get(&who[on[place]]) else { continue };
+                let of_rater = ratings.entry(*rater).or_default();
+                of_rater.push(values[place]);
                 if of_rater.len() > 1 && reading != Reading::Numbers {
                     bail!(
                         "`{}` has two ratings of one item by `{}`: add the columns that tell them apart to `item`",
                         recipe.value,
-                        who[row].text()
+                        who[on[place]].text()
                     );
                 }
             }
@@ -96,17 +86,28 @@ impl Rated {
     }
 }
 
-/// Labels as numbers: those of equal texts are equal, in all columns. A number and the text that it is written as are one
-/// label: a column that has `Tie` somewhere has `1` as a text.
-fn labels(columns: &[&[Cell]]) -> Vec<Vec<f64>> {
-    let present = columns.iter().flat_map(|cells| cells.iter()).filter(|cell| !matches!(cell, Cell::Null));
+/// Some rows of columns as numbers, NaN where there is nothing. Labels get numbers from 0, in all columns the same. A number
+/// and the text that it is written as are one label: a column that has `Tie` somewhere has `1` as a text.
+fn read(
+    rows: &Rows<'_>,
+    setting: &str,
+    names: &[String],
+    on: &[usize],
+    reading: Reading,
+) -> anyhow::Result<Vec<Vec<f64>>> {
+    if reading != Reading::Labels {
+        return names.iter().map(|name| rows.numbers(setting, name, on)).collect();
+    }
+    let columns = names.iter().map(|name| rows.cells(setting, name)).collect::<anyhow::Result<Vec<_>>>()?;
+    let present =
+        columns.iter().flat_map(|cells| on.iter().map(|row| &cells[*row])).filter(|cell| **cell != Cell::Null);
     let texts: BTreeSet<_> = present.map(Cell::text).collect();
     let texts: Vec<_> = texts.into_iter().collect();
     let number = |cell: &Cell| match cell {
         Cell::Null => f64::NAN,
         _ => texts.partition_point(|text| *text < cell.text()) as f64,
     };
-    columns.iter().map(|cells| cells.iter().map(number).collect()).collect()
+    Ok(columns.iter().map(|cells| on.iter().map(|row| number(&cells[*row])).collect()).collect())
 }
 
 /// The columns of raters, with the one that they are held against at the end.

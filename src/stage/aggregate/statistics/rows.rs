@@ -28,7 +28,11 @@ impl<'a> Rows<'a> {
         let all = 0..self.table.rows();
         let Some(filter) = filter else { return Ok(all.collect()) };
         let mask = (self.mask)(filter)?;
-        Ok(all.filter(|row| mask[*row]).collect())
+        let kept: Vec<usize> = all.filter(|row| mask[*row]).collect();
+        if kept.is_empty() && self.table.rows() > 0 {
+            bail!("no row is left after `where = \"{filter}\"`");
+        }
+        Ok(kept)
     }
 
     /// The cells of a column that `setting` names.
@@ -60,17 +64,18 @@ impl<'a> Rows<'a> {
         Ok(found)
     }
 
-    /// A column as numbers, true as 1 and false as 0; NaN where there is none.
-    pub fn numbers(&self, setting: &str, name: &str) -> anyhow::Result<Vec<f64>> {
-        let number = |cell: &Cell| match cell {
+    /// Some rows of a column as numbers, true as 1 and false as 0; NaN where there is none.
+    pub fn numbers(&self, setting: &str, name: &str, rows: &[usize]) -> anyhow::Result<Vec<f64>> {
+        let cells = self.cells(setting, name)?;
+        let number = |row: &usize| match &cells[*row] {
             Cell::Null => Ok(f64::NAN),
             Cell::Bool(is_true) => Ok(f64::from(u8::from(*is_true))),
-            Cell::Int(_) | Cell::Float(_) => Ok(cell.number().unwrap_or(f64::NAN)),
+            cell @ (Cell::Int(_) | Cell::Float(_)) => Ok(cell.number().unwrap_or(f64::NAN)),
             Cell::Text(text) => {
                 bail!("`{setting}` needs numbers, but column `{name}` has texts, such as {}", shortened(text))
             }
         };
-        self.cells(setting, name)?.iter().map(number).collect()
+        rows.iter().map(number).collect()
     }
 
     /// The groups of some rows by columns' values, in the order of the values; all rows are one group of no columns.

@@ -195,6 +195,24 @@ fn an_empty_table_has_no_lines() {
 }
 
 #[test]
+fn a_where_that_keeps_nothing_is_an_error() {
+    let table = Table { columns: vec![Column { name: "em".into(), cells: vec![Cell::Float(0.5); 3] }] };
+    let rows = Rows { table: &table, key: &[], mask: &|_| Ok(vec![false; 3]) };
+    let error =
+        tabulate(&read("[one]\nkind = \"pearson\"\nx = \"em\"\nwhere = \"em > 1\"").unwrap(), &rows).unwrap_err();
+    assert_eq!(format!("{error:#}"), "statistic `one`: no row is left after `where = \"em > 1\"`");
+}
+
+#[test]
+fn systems_can_be_numbers() {
+    let settings = "kind = \"paired_t\"\nx = \"rouge.rouge1\"\ncompare = \"n\"\nto = 0.0";
+    let found = statistics(&reference(), "scores", settings).unwrap();
+    assert_eq!((at(&found, "x", 0), at(&found, "x", 1)), (Cell::Text("20".into()), Cell::Text("400".into())));
+    // Rows are paired by model and row id, which is what is left of the key.
+    assert_eq!((found.rows(), at(&found, "count", 0), at(&found, "y", 0)), (2, Cell::Int(72), Cell::Text("0".into())));
+}
+
+#[test]
 fn a_recipe_is_the_same_after_it_was_written() {
     let text = "[a]\nkind = \"kendall\"\nx = \"em\"\nwithin = \"task\"\nsample = { size = 10, group = \"id\" }\n\n\
                 [b]\nkind = \"mcnemar\"\nx = \"em\"\ncompare = \"n\"\nto = 0\n\n\
