@@ -5,9 +5,8 @@ use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Names, Value};
 
 /// Settings that every kind knows.
-const COMMON: &[&str] = &[
-    "kind", "name", "of", "where", "x", "y", "series", "panel", "levels", "width", "title", "x_label", "y_label",
-];
+const COMMON: &[&str] =
+    &["kind", "name", "of", "where", "x", "y", "series", "panel", "levels", "width", "title", "x_label", "y_label"];
 
 /// Checks a figure that is written at `item`, of an aggregate by the names `by`.
 pub fn check(figure: &FigureRecipe, item: &Value, by: &[String], problems: &mut Problems) {

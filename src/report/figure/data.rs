@@ -93,9 +93,8 @@ impl<'a> Data<'a> {
             }
             None => self.table.names().map(str::to_string).collect(),
         };
-        let is_meant = |metric: &&String| {
-            metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
+        let is_meant =
+            |metric: &&String| metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let meant: Vec<String> = known.iter().filter(is_meant).cloned().collect();
         // A table without rows has no metrics that could be missing.
         if meant.is_empty() && (self.table.rows() > 0 || self.metric_column().is_none()) {

@@ -157,7 +157,8 @@ impl Panels {
         let own = self.own_y(data);
         let y_axes: Vec<Axis> = (0..drafts.len())
             .map(|number| {
-                let with = |other: &usize| own.is_none_or(|group| group(self.columns, *other) == group(self.columns, number));
+                let with =
+                    |other: &usize| own.is_none_or(|group| group(self.columns, *other) == group(self.columns, number));
                 let values: Vec<f64> =
                     (0..drafts.len()).filter(with).flat_map(|other| drafts[other].y_values.iter().copied()).collect();
                 y_axis(&values)

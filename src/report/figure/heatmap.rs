@@ -160,8 +160,7 @@ impl Sides {
 
     fn shift(&mut self, columns: usize, rows: usize) {
         let cells = std::mem::take(&mut self.cells);
-        self.cells =
-            cells.into_iter().map(|((panel, x, y), value)| ((panel, x - columns, y - rows), value)).collect();
+        self.cells = cells.into_iter().map(|((panel, x, y), value)| ((panel, x - columns, y - rows), value)).collect();
     }
 }
 

@@ -76,7 +76,11 @@ fn content(ink: &Ink, needs: &mut Needs) -> Vec<u8> {
                 prepare(&mut out, style, needs);
                 for (place, (x, y)) in points.iter().enumerate() {
                     let (x, y) = (*x as f32, *y as f32);
-                    if place == 0 { out.move_to(x, y) } else { out.line_to(x, y) };
+                    if place == 0 {
+                        out.move_to(x, y)
+                    } else {
+                        out.line_to(x, y)
+                    };
                 }
                 if *closed {
                     out.close_path();

@@ -262,7 +262,8 @@ fn levels_of(value: &Value, problems: &mut Problems) -> Option<Vec<Level>> {
                 .collect(),
         ),
         _ => {
-            problems.at(value.span, format!("expected a list of values or a table of names, found {}", value.describe()));
+            problems
+                .at(value.span, format!("expected a list of values or a table of names, found {}", value.describe()));
             None
         }
     }

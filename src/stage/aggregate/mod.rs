@@ -16,7 +16,7 @@ use crate::report::figure;
 pub use crate::report::figure::FigureRecipe;
 use crate::report::tidy::COLUMNS;
 pub use crate::settings::Names;
-use crate::settings::{At, Decode, Schema, Value};
+use crate::settings::{At, Decode, Schema, Value, ValueKind, schema};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::fs;
