@@ -189,6 +189,11 @@ fn recipes_survive_a_key() {
     let names: Vec<&str> = recipe.levels.0[0].1.iter().map(|level| level.value.as_str()).collect();
     assert_eq!((names, recipe.file_name().as_str()), (vec!["b", "a"], "em-a.b"));
     assert_eq!(recipe.metrics(), [("y", "em"), ("y", "a.b")]);
+    let columns = [("panel", "task"), ("x", "n")].map(|(setting, name)| (setting, name.to_string()));
+    assert_eq!(recipe.columns(), columns);
+    let other = read("kind='box'\nx='n'\ny='em'\nwhere='task == \"a\" and size > 3'", &["n"]).unwrap();
+    let columns = [("x", "n"), ("where", "size"), ("where", "task")].map(|(setting, name)| (setting, name.to_string()));
+    assert_eq!(other.columns(), columns);
 }
 
 #[test]
