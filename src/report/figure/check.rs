@@ -2,7 +2,7 @@
 
 use super::{FigureRecipe, Interval, KINDS, Place, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::settings::{Names, Value};
+use crate::settings::Value;
 
 /// Settings that every kind knows.
 const COMMON: &[&str] =
@@ -19,7 +19,7 @@ pub fn check(figure: &FigureRecipe, item: &Value, by: &[String], problems: &mut 
     if let Some(name) = figure.name.as_ref().filter(|name| !is_name(name)) {
         problems.at(checker.place("name"), format!("`{name}` is no name: letters, digits, `_` and `-`"));
     }
-    for (setting, text) in checker.expressions() {
+    for (setting, text) in figure.expressions() {
         if let Err(error) = minijinja::Environment::new().compile_expression(text) {
             problems.at(checker.place(setting), format!("`{text}` is not an expression: {error}"));
         }
@@ -83,19 +83,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The settings that name columns, with what they name.
-    fn columns(&self) -> Vec<(&'static str, &'a Names)> {
-        let kind = self.figure.kind();
-        let column = |place: Place| matches!(place, Place::Column | Place::Optional);
-        let mut columns = vec![("series", &self.figure.series), ("panel", &self.figure.panel)];
-        columns.extend(column(kind.x).then_some(("x", &self.figure.x)));
-        columns.extend(column(kind.y).then_some(("y", &self.figure.y)));
-        columns
-    }
-
     /// Columns of the table are those of `by`; those of rows and statistics are known when these are.
     fn names(&self, problems: &mut Problems) {
-        let columns = self.columns();
+        let columns = self.figure.named_columns();
         for (number, (setting, names)) in columns.iter().enumerate() {
             for name in &names.0 {
                 if let Some((other, _)) = columns[..number].iter().find(|(_, names)| names.0.contains(name)) {
@@ -115,7 +105,7 @@ impl<'a> Checker<'a> {
         if spread || self.figure.source() != Source::Table || self.figure.r#where.is_some() {
             return;
         }
-        let columns = self.columns();
+        let columns = self.figure.named_columns();
         let named = |name: &&String| !columns.iter().any(|(_, names)| names.0.contains(name));
         if let Some(rest) = self.by.iter().find(named) {
             let problem = Diagnostic::at(self.item.span, format!("`{rest}` of `by` is in no setting of the figure"));
@@ -147,12 +137,6 @@ impl<'a> Checker<'a> {
         if self.figure.source() == Source::Rows && word(self.figure.kind) == "heatmap" {
             problems.at(self.place("of"), "a heatmap needs a table or statistics: a cell has one value");
         }
-    }
-
-    fn expressions(&self) -> impl Iterator<Item = (&'static str, &'a str)> {
-        let references = self.figure.reference.0.iter().filter_map(|reference| reference.r#where.as_deref());
-        let own = self.figure.r#where.as_deref().map(|text| ("where", text));
-        own.into_iter().chain(references.map(|text| ("reference", text)))
     }
 }
 

@@ -9,7 +9,7 @@ pub(super) struct Rgb(pub(super) u8, pub(super) u8, pub(super) u8);
 
 /// What a figure is looked at on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Theme {
+pub(super) enum Theme {
     /// Paper, and pages that are white.
     Light,
     /// Pages that are dark.

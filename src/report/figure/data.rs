@@ -205,29 +205,29 @@ impl<'a> Data<'a> {
 
     /// The groups of `values` by `names`, in the order of their levels.
     pub(super) fn groups(&self, names: &[&str], values: &[Value]) -> anyhow::Result<Groups> {
-        if names.is_empty() {
-            return Ok(Groups { labels: vec![String::new()], of: vec![0; values.len()] });
-        }
-        let columns: Vec<(Vec<String>, Vec<usize>)> =
-            names.iter().map(|name| self.coded(name, values)).collect::<anyhow::Result<_>>()?;
-        let key = |value: usize| -> Vec<usize> { columns.iter().map(|(_, codes)| codes[value]).collect() };
+        let columns: Vec<Groups> = names.iter().map(|name| self.levels(name, values)).collect::<anyhow::Result<_>>()?;
+        let columns = match <[Groups; 1]>::try_from(columns) {
+            Ok([column]) => return Ok(column),
+            Err(columns) => columns,
+        };
+        let key = |value: usize| -> Vec<usize> { columns.iter().map(|column| column.of[value]).collect() };
         let mut numbers: BTreeMap<Vec<usize>, usize> = (0..values.len()).map(|value| (key(value), 0)).collect();
+        if names.is_empty() {
+            // Without names all are one group, even if there are none.
+            numbers.insert(Vec::new(), 0);
+        }
         let mut labels = Vec::new();
-        for (codes, number) in &mut numbers {
+        for (levels, number) in &mut numbers {
             *number = labels.len();
-            let texts: Vec<&str> = codes.iter().zip(&columns).map(|(code, (texts, _))| texts[*code].as_str()).collect();
-            labels.push(texts.join(" · "));
+            let texts = levels.iter().zip(&columns).map(|(level, column)| column.labels[*level].as_str());
+            labels.push(texts.collect::<Vec<_>>().join(" · "));
         }
         Ok(Groups { labels, of: (0..values.len()).map(|value| numbers[&key(value)]).collect() })
     }
 
-    /// The levels of one column as texts, and which of them each value has.
-    fn coded(&self, name: &str, values: &[Value]) -> anyhow::Result<(Vec<String>, Vec<usize>)> {
-        let listed = self.recipe.levels.0.iter().find(|(column, _)| column == name).map(|(_, levels)| levels);
-        let rank = |text: &str| {
-            let place = listed.and_then(|levels| levels.iter().position(|level| level.value == text));
-            place.unwrap_or(usize::MAX)
-        };
+    /// The groups of `values` by one column, in the order of `levels`; metrics have that in which they are named, the rest
+    /// that of their values.
+    fn levels(&self, name: &str, values: &[Value]) -> anyhow::Result<Groups> {
         let column = match self.table.column(name) {
             Some(column) => Some(&column.cells),
             None if name == self.metric_name() => None,
@@ -238,26 +238,29 @@ impl<'a> Data<'a> {
             Some(cells) => &cells[value.row],
             None => &metrics[value.metric],
         };
-        // Metrics without an order of their own have that in which they are named.
-        let by_name = name == self.metric_name() && !self.metrics.is_empty();
-        let place = |cell: &Cell| {
+        let mut numbers: BTreeMap<&Cell, usize> = BTreeMap::new();
+        for value in values {
+            numbers.entry(cell(value)).or_default();
+        }
+        let listed = self.recipe.levels.0.iter().find(|(column, _)| column == name).map(|(_, levels)| levels);
+        let level = |cell: &Cell| {
             let text = cell.text();
-            let named = by_name.then(|| self.metrics.iter().position(|metric| *metric == text)).flatten();
-            (rank(&text), named.unwrap_or(0))
+            listed.and_then(|levels| levels.iter().enumerate().find(|(_, level)| level.value == text))
         };
-        let mut numbers: BTreeMap<((usize, usize), &Cell), usize> = BTreeMap::new();
-        let keys: Vec<((usize, usize), &Cell)> = values.iter().map(|value| (place(cell(value)), cell(value))).collect();
-        for key in &keys {
-            numbers.insert(*key, 0);
+        let named = |cell: &Cell| {
+            let metric = (name == self.metric_name()).then(|| metrics.iter().position(|metric| metric == cell));
+            metric.flatten().unwrap_or(0)
+        };
+        let mut order: Vec<&Cell> = numbers.keys().copied().collect();
+        order.sort_by_key(|cell| (level(cell).map_or(usize::MAX, |(place, _)| place), named(cell)));
+        for (number, cell) in order.iter().enumerate() {
+            numbers.insert(cell, number);
         }
-        let mut texts = Vec::new();
-        for (((_, _), cell), number) in &mut numbers {
-            *number = texts.len();
-            let text = cell.text();
-            let label = listed.and_then(|levels| levels.iter().find(|level| level.value == text));
-            texts.push(label.map_or_else(|| visible(cell), |level| level.label.clone()));
-        }
-        Ok((texts, keys.iter().map(|key| numbers[key]).collect()))
+        let label = |cell: &&Cell| level(cell).map_or_else(|| visible(cell), |(_, level)| level.label.clone());
+        Ok(Groups {
+            labels: order.iter().map(label).collect(),
+            of: values.iter().map(|value| numbers[cell(value)]).collect(),
+        })
     }
 
     /// The number that column `name` has in a row: numbers of CSV files are texts.

@@ -7,7 +7,7 @@ use super::text::{FONT, LINE, width};
 
 /// One thing in a panel. Numbers of series choose colours, dashes and markers.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Mark {
+pub(super) enum Mark {
     /// The area between the lower and the upper end of an interval: `(x, low, high)`, by growing x.
     Band { series: usize, points: Vec<(f64, f64, f64)>, opacity: f64 },
     /// An interval that stands alone.
@@ -36,17 +36,17 @@ pub enum Mark {
 
 /// Where a box has its lines.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Five {
+pub(super) struct Five {
     /// The end of the lower whisker.
-    pub low: f64,
+    pub(super) low: f64,
     /// The first quartile.
-    pub q1: f64,
+    pub(super) q1: f64,
     /// The median.
-    pub median: f64,
+    pub(super) median: f64,
     /// The third quartile.
-    pub q3: f64,
+    pub(super) q3: f64,
     /// The end of the upper whisker.
-    pub high: f64,
+    pub(super) high: f64,
 }
 
 /// When the colours are used up, lines begin anew with the next of these.

@@ -34,17 +34,18 @@ mod text;
 mod violin;
 
 pub use check::check;
-pub use colour::Theme;
-pub use marks::{Five, Mark};
 pub use recipe::{
     FigureKind, FigureRecipe, Interval, Level, Levels, Mask, Reference, References, Regression, Size, Sort, Source,
 };
-pub use scale::{Axis, Scale};
+pub use scale::Scale;
 
 use crate::report::table::Table;
+use colour::Theme;
+use marks::{Five, Mark};
+use scale::Axis;
 
 /// What can be said of a kind of figure.
-pub(crate) struct Kind {
+struct Kind {
     /// Its word in manifests.
     kind: FigureKind,
     /// What it is drawn of, if the recipe does not say.
@@ -79,66 +80,66 @@ const KINDS: &[Kind] = &[line::KIND, bar::KIND, boxes::KIND, violin::KIND, scatt
 
 /// A figure: panels in a grid, with what is around them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Figure {
+struct Figure {
     /// Text above; may be empty.
-    pub title: String,
+    title: String,
     /// What is shown, for those who cannot see it.
-    pub about: String,
+    about: String,
     /// Text of the x axes.
-    pub x_label: String,
+    x_label: String,
     /// Text of the y axes.
-    pub y_label: String,
+    y_label: String,
     /// Least width; 360 is a paper's column.
-    pub width: f64,
+    width: f64,
     /// What tells the series apart (`target`); may be empty.
-    pub legend_title: String,
+    legend_title: String,
     /// The legend; none if empty.
-    pub legend: Vec<Entry>,
+    legend: Vec<Entry>,
     /// What the colours of cells mean.
-    pub colour_bar: Option<ColourBar>,
+    colour_bar: Option<ColourBar>,
     /// Panels in a row.
-    pub columns: usize,
+    columns: usize,
     /// The panels, row by row.
-    pub panels: Vec<Panel>,
+    panels: Vec<Panel>,
     /// What the panels of each row have in common, beside it; may be empty.
-    pub row_titles: Vec<String>,
+    row_titles: Vec<String>,
     /// Whether all panels have one y axis.
-    pub shared_y: bool,
+    shared_y: bool,
     /// Whether all panels have one x axis.
-    pub shared_x: bool,
+    shared_x: bool,
     /// Whether panels are made of cells, with names at both sides.
-    pub cells: bool,
+    cells: bool,
 }
 
 /// One pair of axes.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Panel {
+struct Panel {
     /// Text above; may be empty.
-    pub title: String,
+    title: String,
     /// The axis from left to right.
-    pub x: Axis,
+    x: Axis,
     /// The axis upwards.
-    pub y: Axis,
+    y: Axis,
     /// What is drawn, in this order.
-    pub marks: Vec<Mark>,
+    marks: Vec<Mark>,
     /// What the marks need to be told apart.
-    pub least_width: f64,
+    least_width: f64,
     /// Whether the ends of the x axis are the ends of the plot.
-    pub flush: bool,
+    flush: bool,
 }
 
 /// A line of the legend.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+struct Entry {
     /// Its text.
-    pub label: String,
+    label: String,
     /// What stands before it.
-    pub sample: Sample,
+    sample: Sample,
 }
 
 /// What a legend shows of a series.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Sample {
+enum Sample {
     /// A line with a marker.
     Line(usize),
     /// A line.
@@ -155,13 +156,13 @@ pub enum Sample {
 
 /// The scale of the colours of cells.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ColourBar {
+struct ColourBar {
     /// Its name.
-    pub label: String,
+    label: String,
     /// From the least to the greatest value.
-    pub axis: Axis,
+    axis: Axis,
     /// Whether there is a centre.
-    pub diverging: bool,
+    diverging: bool,
 }
 
 impl Entry {
@@ -182,12 +183,12 @@ impl Panel {
 
 impl Figure {
     /// The figure as SVG. Its texts stay texts.
-    pub fn to_svg(&self, theme: Theme) -> String {
+    fn to_svg(&self, theme: Theme) -> String {
         svg::write(&paint::paint(self, theme))
     }
 
     /// The figure as PDF of its size, with texts that can be searched.
-    pub fn to_pdf(&self) -> anyhow::Result<Vec<u8>> {
+    fn to_pdf(&self) -> anyhow::Result<Vec<u8>> {
         pdf::write(&paint::paint(self, Theme::Light))
     }
 
@@ -203,7 +204,7 @@ pub fn to_png(svg: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 /// The figure that `recipe` describes. `mask` says which rows of `table` an expression is true for.
-pub fn build(
+fn build(
     recipe: &FigureRecipe,
     table: &Table,
     mask: &dyn Fn(&str) -> anyhow::Result<Vec<bool>>,

@@ -290,10 +290,43 @@ impl FigureRecipe {
         x.chain(y).chain(references).collect()
     }
 
-    /// The expressions in it, each over the columns of what it is drawn of.
-    pub fn expressions(&self) -> impl Iterator<Item = &str> {
+    /// The settings that name columns, with what they name.
+    pub(super) fn named_columns(&self) -> Vec<(&'static str, &Names)> {
+        let kind = self.kind();
+        let column = |place: Place| matches!(place, Place::Column | Place::Optional);
+        let mut columns = vec![("series", &self.series), ("panel", &self.panel)];
+        columns.extend(column(kind.x).then_some(("x", &self.x)));
+        columns.extend(column(kind.y).then_some(("y", &self.y)));
+        columns
+    }
+
+    /// The settings with expressions, and these.
+    pub(super) fn expressions(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let references = self.reference.0.iter().filter_map(|reference| reference.r#where.as_deref());
-        self.r#where.as_deref().into_iter().chain(references)
+        let own = self.r#where.as_deref().map(|text| ("where", text));
+        own.into_iter().chain(references.map(|text| ("reference", text)))
+    }
+
+    /// The columns that it needs beside its metrics, each with the setting that names it first.
+    pub fn columns(&self) -> Vec<(&'static str, String)> {
+        let named = self.named_columns();
+        let named =
+            named.into_iter().flat_map(|(setting, names)| names.0.iter().map(move |name| (setting, name.clone())));
+        let environment = minijinja::Environment::new();
+        let variables = self.expressions().flat_map(|(setting, text)| {
+            // That it can be read was seen when the manifest was.
+            let expression = environment.compile_expression(text).ok();
+            let names = expression.map(|expression| expression.undeclared_variables(false)).unwrap_or_default();
+            let names: std::collections::BTreeSet<String> = names.into_iter().collect();
+            names.into_iter().map(move |name| (setting, name))
+        });
+        let mut columns: Vec<(&'static str, String)> = Vec::new();
+        for (setting, name) in named.chain(variables) {
+            if !columns.iter().any(|(_, known)| *known == name) {
+                columns.push((setting, name));
+            }
+        }
+        columns
     }
 
     /// The name of its files without number and ending: what a path cannot hold on every system becomes `-`.

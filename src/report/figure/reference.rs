@@ -14,7 +14,7 @@ pub(super) struct Line {
 /// The reference lines of the recipe.
 pub(super) fn lines(data: &Data<'_>, series: &Groups, panels: &[String]) -> anyhow::Result<Vec<Line>> {
     let line = |reference: &Reference| {
-        let asked = || reference.r#where.clone().or(reference.value.map(|value| super::text::number(value)));
+        let asked = || reference.r#where.clone().or(reference.value.map(super::text::number));
         let label = reference.label.clone().or_else(asked).unwrap_or_else(|| "mean".to_string());
         let levels = match reference.value {
             Some(value) => (0..panels.len()).map(|panel| (panel, None, value)).collect(),

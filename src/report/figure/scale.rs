@@ -22,7 +22,7 @@ const LEAST_PART: f64 = 1e-5;
 
 /// An axis: values from `low` to `high`, ticks where they help.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Axis {
+pub(super) struct Axis {
     scale: Scale,
     /// Symlog: the least size of a value that is not 0; below it the axis is about linear.
     unit: f64,
@@ -38,7 +38,7 @@ pub struct Axis {
 
 impl Axis {
     /// The axis of points that stand at `values`; few values are all written.
-    pub fn of_values(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
+    pub(super) fn of_values(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         values.dedup();
@@ -54,7 +54,7 @@ impl Axis {
 
     /// The axis of `values` that can be anything, from a round number to a round number. It shows 0 where that is near, and
     /// what lies within 0 to 1 stays there.
-    pub fn of_range(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
+    pub(super) fn of_range(values: impl Iterator<Item = f64>, scale: Scale) -> Self {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         let (low, high) = (values.first().copied().unwrap_or(0.0), values.last().copied().unwrap_or(1.0));
@@ -73,7 +73,7 @@ impl Axis {
     }
 
     /// The axis of categories, which stand at 0, 1, 2 and so on.
-    pub fn of_names(names: Vec<String>) -> Self {
+    pub(super) fn of_names(names: Vec<String>) -> Self {
         let mut axis = Self::new(Scale::Linear, 1.0, -0.5, names.len() as f64 - 0.5);
         axis.ticks = (0..names.len()).map(|place| place as f64).collect();
         axis.texts = names;
@@ -175,8 +175,11 @@ impl Axis {
             let negatives = sizes.iter().rev().map(|size| -size);
             let all = negatives.chain([0.0]).chain(sizes.iter().copied());
             let fits = |tick: &f64| {
-                let near = tick.abs() >= self.unit * 0.999 || *tick == 0.0;
-                near && self.contains(*tick) && (self.scale == Scale::Symlog || *tick > 0.0)
+                let has_place = match self.scale {
+                    Scale::Symlog => tick.abs() >= self.unit * 0.999 || *tick == 0.0,
+                    Scale::Linear | Scale::Log => *tick > 0.0,
+                };
+                has_place && self.contains(*tick)
             };
             all.filter(fits).collect()
         };

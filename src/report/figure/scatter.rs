@@ -150,7 +150,7 @@ fn sizes(most: usize) -> Vec<Entry> {
 
 /// The line of least squares through a cloud, from its first to its last x, and the band of its mean. None where it is not
 /// determined.
-fn regression(cloud: &[(f64, f64)], kind: Regression, series: usize) -> Vec<Mark> {
+pub(super) fn regression(cloud: &[(f64, f64)], kind: Regression, series: usize) -> Vec<Mark> {
     let count = cloud.len() as f64;
     let mean = |part: fn(&(f64, f64)) -> f64| cloud.iter().map(part).sum::<f64>() / count;
     let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
