@@ -256,6 +256,8 @@ pub enum Form {
     Model,
     /// A folder or stage with a `tokenizer.json`.
     Tokenizer,
+    /// A folder with the files of a WordNet.
+    WordNet,
     /// A file as it is.
     File,
     /// The scores of every instance of a stage, labelled with its axes (and its scorer).

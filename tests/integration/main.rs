@@ -30,6 +30,7 @@ mod predict;
 mod project;
 mod properties;
 mod robust;
+mod scorers;
 mod shared;
 mod snapshot;
 mod upkeep;
