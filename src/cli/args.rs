@@ -5,6 +5,7 @@ use super::hub::Hub;
 use crate::journal::Asked;
 use crate::resources::Cards;
 use crate::settings::{Bytes, Seconds};
+use crate::stage::Require;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::num::NonZeroU32;
@@ -295,13 +296,16 @@ pub(super) struct Overrides {
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Accept results of trainings and predictions that were made so: `device=cuda`
+    #[arg(long, value_name = "device=KIND")]
+    pub(super) require: Option<Require>,
 }
 
 impl Overrides {
     /// As a run's summary has it.
     pub(super) fn asked(&self) -> Asked {
-        let Self { set, axis, variant } = self.clone();
-        Asked { variant, set, axis, ..Asked::default() }
+        let Self { set, axis, variant, require } = self.clone();
+        Asked { variant, set, axis, require: require.map(|require| require.to_string()), ..Asked::default() }
     }
 }
 
