@@ -66,7 +66,7 @@ fn a_run_requires_a_device_of_all_that_cards_could_do() {
 }
 
 /// Two trainings with one key: `a`, which gets no card, and `b`, which requires one.
-fn two(wait: &str, b_reads: &str) -> Project {
+fn two(wait: &str, b_reads: &str, b_is_first: bool) -> Project {
     let project = Project::empty();
     let stage = |name: &str, reads: &str, demands: &str| {
         let command = format!("{wait} mkdir $0/model; echo $CUDA_VISIBLE_DEVICES > $0/model/card");
@@ -74,11 +74,13 @@ fn two(wait: &str, b_reads: &str) -> Project {
         format!("[train.{name}]\ncommand = {command}\ninputs = {{ of = \"{reads}\" }}\n{demands}\n")
     };
     let copy = r#"["cp", "{input.of}", "{output}/train.jsonl"]"#;
-    let manifest = format!(
-        "titer = 1\nname = \"d\"\n[mix.m]\ncommand = {copy}\ninputs = {{ of = \"rows.jsonl\" }}\n{}{}",
-        stage("a", "rows.jsonl", "gpus = 0"),
-        stage("b", b_reads, "require = { device = \"cuda\" }"),
-    );
+    let mut stages = [stage("a", "rows.jsonl", "gpus = 0"), stage("b", b_reads, "require = { device = \"cuda\" }")];
+    if b_is_first {
+        stages.reverse();
+    }
+    let [first, second] = stages;
+    let mix = format!("[mix.m]\ncommand = {copy}\ninputs = {{ of = \"rows.jsonl\" }}\n");
+    let manifest = format!("titer = 1\nname = \"d\"\n{mix}{first}{second}");
     project.write("rows.jsonl", "{\"instruction\":\"a\",\"output\":\"b\"}\n");
     project.write("pipelines/p.toml", &manifest);
     project
@@ -86,17 +88,19 @@ fn two(wait: &str, b_reads: &str) -> Project {
 
 #[test]
 fn of_equal_keys_the_one_that_requires_a_device_is_made() {
-    let project = two("", "rows.jsonl");
-    let output = project.titer(&RUN);
-    assert_eq!(output.code, 0, "{output:?}");
-    assert!(output.out.contains("1 shared"), "{output:?}");
-    assert_eq!(project.read("out/d/train.a/model/card"), "7\n");
+    for b_is_first in [true, false] {
+        let project = two("", "rows.jsonl", b_is_first);
+        let output = project.titer(&RUN);
+        assert_eq!(output.code, 0, "{output:?}");
+        assert!(output.out.contains("1 shared"), "{output:?}");
+        assert_eq!(project.read("out/d/train.a/model/card"), "7\n");
+    }
 }
 
 #[test]
 fn a_result_that_another_instance_made_is_asked_for_its_device_too() {
     // `b` is known to have the key of `a` only when `a` is at work.
-    let project = two("while [ ! -e out/d/mix.m/train.jsonl ]; do sleep 0.01; done;", "mix.m");
+    let project = two("while [ ! -e out/d/mix.m/train.jsonl ]; do sleep 0.01; done;", "mix.m", false);
     let expected = "its result was made on `cpu`, and `require` asks for `cuda`; it is that of `train.a`";
     project.refuses(&[&RUN[..], &["-j", "2"]].concat(), 1, &["train.b", expected]);
     assert_eq!(project.read("out/d/train.a/model/card"), "\n");
