@@ -130,6 +130,20 @@ pub(super) enum Command {
         #[arg(short = 'n', long, value_name = "N")]
         lines: Option<usize>,
     },
+    /// Write results for other programs: the curves of trainings, runs, scores and samples
+    Export {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// For which
+        #[arg(long, value_enum)]
+        to: super::export::Format,
+        /// The folder to write: a new one, or that of an earlier export, which is replaced
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Which results, with all that they need, instead of the manifest's targets: `train.adapter[n=80]`
+        #[arg(long, short, value_name = "SELECTOR")]
+        target: Vec<String>,
+    },
     /// Change settings of a manifest; its comments and layout stay
     Set {
         /// The manifest

@@ -12,6 +12,7 @@ mod command;
 mod device;
 #[cfg(feature = "candle")]
 mod engine;
+mod export;
 mod gc;
 mod history;
 #[cfg(feature = "hub")]
