@@ -11,7 +11,7 @@ use super::{AxisValue, Instance, InstanceId, NamedPath, Pipeline, ResolvedInput,
 use crate::diagnostic::{Diagnostic, Place, Problems, Span};
 use crate::settings::{At, Decode, Table, Value, ValueKind};
 use crate::stage::command::COMMAND;
-use crate::stage::{self, Form, Kind, Stage};
+use crate::stage::{self, Demands, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pipeline with more instances than this is a slip: it is refused before memory goes.
@@ -223,7 +223,7 @@ impl Expansion<'_> {
                     id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
                     recipe: part.recipe.clone(),
                     hints: part.hints.clone(),
-                    demands: part.demands.clone(),
+                    demands: self.demands(part),
                     inputs,
                     span: stage.span,
                 });
@@ -234,6 +234,12 @@ impl Expansion<'_> {
 }
 
 impl Expansion<'_> {
+    /// What a stage asks of the machine, and the manifest of all.
+    fn demands(&self, stage: &Stage) -> Demands {
+        let of_all = || self.document.require.clone().filter(|_| stage.recipe.may_use_cards());
+        Demands { require: stage.demands.require.clone().or_else(of_all), ..stage.demands.clone() }
+    }
+
     fn too_many(&self, stage: &StageText, count: Option<usize>, axes: &[&Axis], levels: &[Vec<&Level>]) -> Diagnostic {
         let sizes: Vec<String> =
             axes.iter().zip(levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();

@@ -4,6 +4,7 @@ use super::document::{Document, StageText};
 use super::{AxisValue, Instance, NamedPath, ResolvedInput, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
+use crate::stage::score::is_judge;
 use crate::stage::{FIGURE, Form, InputSource, InputSpec, Kind, Recipe, Reference, SCORER, Stage};
 use petgraph::graphmap::DiGraphMap;
 use std::collections::BTreeMap;
@@ -74,14 +75,15 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
 
 /// The files that a stage's settings name, whatever else is wrong with them; placeholders are filled in.
 pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
-    let root = Value { kind: ValueKind::Table(table), span };
+    let root = Value { kind: ValueKind::Table(without_judges(table)), span };
     let mut found = Vec::new();
-    for setting in kind.reference_settings().iter().chain(&["sources.*.path"]) {
+    for setting in kind.reference_settings().iter().chain(&["sources.*.path", "scorers.*.wordnet"]) {
         let parts: Vec<&str> = setting.split('.').collect();
         let form = match parts.as_slice() {
             ["tokenizer"] => Form::Tokenizer,
             ["base" | "model"] | ["scorers", _, "model"] => Form::Model,
             ["scorers", _, "baseline"] => Form::File,
+            ["scorers", _, "wordnet"] => Form::WordNet,
             ["inputs", ..] => Form::Any,
             _ => Form::Rows,
         };
@@ -94,6 +96,18 @@ pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
         });
     }
     found
+}
+
+/// A judge's model is asked elsewhere: it is no folder, however it is written.
+fn without_judges(mut table: Table) -> Table {
+    for (_, value) in table.entries.iter_mut().filter(|(key, _)| key.name == "scorers") {
+        match &mut value.kind {
+            ValueKind::Array(items) => items.retain(|scorer| !is_judge(scorer)),
+            ValueKind::Table(table) => table.entries.retain(|(_, scorer)| !is_judge(scorer)),
+            _ => {}
+        }
+    }
+    table
 }
 
 /// Calls `seen` for each string at the path; a list may stand where a string does.
@@ -310,7 +324,7 @@ impl Resolver<'_> {
                 let labels = labels.iter().map(|(axis, value)| (axis.clone(), value.to_json())).collect();
                 inputs.push(ResolvedInput { labels, ..self.input(spec, spec.role.clone(), source) });
             }
-            Form::Rows | Form::ValidationRows | Form::File | Form::Any | Form::Argument => {
+            Form::Rows | Form::ValidationRows | Form::WordNet | Form::File | Form::Any | Form::Argument => {
                 inputs.push(self.input(spec, spec.role.clone(), source));
             }
         }
@@ -364,7 +378,7 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
             Kind::Train => (&Kind::ALL, 1),
             _ => (&Kind::ALL, 0),
         },
-        Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
+        Form::WordNet | Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
     };
     let name = reference.stage();
     if !kinds.contains(&reference.kind) {
@@ -381,7 +395,7 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
     let fits = match spec.form {
         Form::Rows | Form::ValidationRows => path.ends_with(".jsonl"),
         Form::Records => [".jsonl", ".json", ".csv", ".parquet"].iter().any(|ending| path.ends_with(ending)),
-        Form::Model | Form::Tokenizer => path.ends_with('/'),
+        Form::Model | Form::Tokenizer | Form::WordNet => path.ends_with('/'),
         Form::File => !path.ends_with('/'),
         Form::Any | Form::Argument => true,
     };

@@ -2,6 +2,7 @@
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
+pub mod export;
 pub mod figure;
 pub mod graph;
 pub mod layout;

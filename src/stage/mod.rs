@@ -169,6 +169,15 @@ impl Recipe {
         self.api().is_some()
     }
 
+    /// Whether its arithmetic may be done by a graphics card: what a run requires of devices is asked of such results alone.
+    pub fn may_use_cards(&self) -> bool {
+        match self {
+            Recipe::Command(recipe) => matches!(recipe.kind, Kind::Train | Kind::Predict),
+            Recipe::Train(_) | Recipe::Predict(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the worker starts another program for it, which the kernel does not end with the worker.
     pub fn starts_program(&self) -> bool {
         matches!(self, Recipe::Score(recipe) if recipe.is_by_program())
@@ -286,6 +295,8 @@ pub enum Form {
     Model,
     /// A folder or stage with a `tokenizer.json`.
     Tokenizer,
+    /// A folder with the files of a WordNet.
+    WordNet,
     /// A file as it is.
     File,
     /// Rows of every instance of a stage, labelled with its axes (and its scorer), or of a file.

@@ -12,6 +12,7 @@ mod command;
 mod device;
 #[cfg(feature = "candle")]
 mod engine;
+mod export;
 mod gc;
 mod history;
 #[cfg(feature = "hub")]
@@ -30,6 +31,7 @@ mod predict;
 mod project;
 mod properties;
 mod robust;
+mod scorers;
 mod shared;
 mod snapshot;
 mod upkeep;
