@@ -124,4 +124,5 @@ pub mod settings;
 pub mod stage;
 pub mod statistics;
 pub mod store;
+pub mod survey;
 pub mod tensors;

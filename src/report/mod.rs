@@ -1,8 +1,9 @@
-//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
+//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, graphs as SVG, and all of it as one HTML page.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
 pub mod figure;
 pub mod graph;
+pub mod page;
 pub mod table;
 pub mod tidy;
