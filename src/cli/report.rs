@@ -11,7 +11,7 @@ use crate::journal::{Asked, RunSummary};
 use crate::key::Digest;
 use crate::report::page::{self, Page, Pieces, Warning};
 use crate::settings::Bytes;
-use crate::survey::{self, Subject};
+use crate::survey::{self, Held, Subject};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::json;
 use std::io::{BufWriter, Write as _};
@@ -27,7 +27,7 @@ pub(super) fn report(args: &args::Report, caching: &Caching, as_json: bool) -> R
         None => bail!("there is no run `{run}`: nothing has run yet"),
     });
     let against = against.transpose()?;
-    let mut view = View { project, runs, against, pieces: Pieces::new(scratch()?) };
+    let mut view = View { project, runs, against, held: Held::new(Pieces::new(scratch()?)) };
     match args.serve {
         true => serve(view, args.port, as_json),
         false => write(&mut view, args.output.as_deref(), as_json),
@@ -44,13 +44,13 @@ struct View {
     project: Project,
     runs: Option<Runs>,
     against: Option<RunSummary>,
-    pieces: Pieces,
+    held: Held,
 }
 
 impl View {
     /// The page as things are now.
     fn page(&mut self) -> Result<Page, Failure> {
-        let Self { project, against, pieces, .. } = self;
+        let Self { project, against, held, .. } = self;
         let asked = project.overrides.asked();
         let (run, last) = match &self.runs {
             Some(runs) => (runs.last_of(&asked)?, runs.last(1)?.pop()),
@@ -72,7 +72,7 @@ impl View {
             run: run.as_ref(),
             against: against.as_ref(),
         };
-        let mut page = survey::page(&subject, pieces)?;
+        let mut page = survey::page(&subject, held)?;
         project.tell_warnings();
         page.manifest = from_root(&project.root, &project.manifest);
         page.options = asked.words();
@@ -99,7 +99,7 @@ fn other_call(last: &RunSummary, page: &Page) -> Option<String> {
     let words = Asked { variant, set, axis, ..Asked::default() }.words().join(" ");
     let others = if words.is_empty() { "without options".to_string() } else { format!("with `{words}`") };
     let call = format!("titer report {} {words}", page.manifest);
-    Some(format!("The last run of this manifest was called {others}: `{}` shows it.", call.trim_end()))
+    Some(format!("the last run of this manifest was called {others}: `{}` shows it", call.trim_end()))
 }
 
 fn write(view: &mut View, output: Option<&Path>, as_json: bool) -> Result<Exit, Failure> {
@@ -116,8 +116,10 @@ fn write(view: &mut View, output: Option<&Path>, as_json: bool) -> Result<Exit, 
         .into());
     }
     let page = view.page()?;
-    let size = write_file(&page, &mut view.pieces, &path)?;
+    let size = write_file(&page, &mut view.held.pieces, &path)?;
     let rows: usize = page.sets.iter().map(|set| set.rows).sum();
+    // What concerns all of it is told here, too.
+    page.warnings.iter().filter(|warning| warning.about.is_none()).for_each(|warning| out::warn(&warning.text));
     if as_json {
         out::json(&json!({
             "page": path, "bytes": size, "rows": rows, "systems": page.sets.len(), "tables": page.tables.len(),
@@ -126,12 +128,14 @@ fn write(view: &mut View, output: Option<&Path>, as_json: bool) -> Result<Exit, 
         return Ok(Exit::Done);
     }
     if page.run.is_none() {
-        out::say("nothing has run yet: the page shows what was asked, and what the cache has of it");
+        out::say("it has not run yet: the page shows what was asked, and what the cache has of it");
     }
     let shown = [(page.tables.len(), "table"), (page.figures.len(), "figure"), (page.warnings.len(), "warning")];
     let mut parts = vec![Bytes(size).to_string()];
     parts.extend(shown.iter().filter(|(number, _)| *number > 0).map(|(number, thing)| out::count(*number, thing)));
-    parts.push(format!("{} of {}", out::count(rows, "row"), out::count(page.sets.len(), "system")));
+    if rows > 0 {
+        parts.push(format!("{} of {}", out::count(rows, "row"), out::count(page.sets.len(), "system")));
+    }
     out::say(format!("{}: {}", out::relative_to_here(&path).display(), parts.join(", ")));
     Ok(Exit::Done)
 }
@@ -148,6 +152,9 @@ fn default_path(project: &Project) -> anyhow::Result<PathBuf> {
 fn write_file(page: &Page, pieces: &mut Pieces, path: &Path) -> anyhow::Result<u64> {
     let failed = || format!("cannot write the page `{}`", path.display());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("cannot write the page `{}`: there is no folder `{}`", path.display(), folder.display());
+    }
     let file = tempfile::Builder::new()
         .prefix(".report-")
         .permissions(std::fs::Permissions::from_mode(0o666))
@@ -202,7 +209,7 @@ impl Live {
                 Ok(Answer::json(if is_known { known.to_string() } else { serde_json::to_string(&self.page)? }))
             }
             path => match path.strip_prefix("/pieces/") {
-                Some(name) => Ok(self.view.pieces.get(name)?.map_or_else(Answer::absent, Answer::bytes)),
+                Some(name) => Ok(self.view.held.pieces.get(name)?.map_or_else(Answer::absent, Answer::bytes)),
                 None => Ok(Answer::absent()),
             },
         }

@@ -6,6 +6,7 @@
 
 mod curves;
 mod instances;
+mod leaks;
 mod rows;
 mod tables;
 mod warnings;
@@ -41,6 +42,21 @@ pub struct Subject<'a> {
     pub against: Option<&'a RunSummary>,
 }
 
+/// What is kept from one page to the next: what was packed or compared is not packed or compared again.
+#[derive(Debug)]
+pub struct Held {
+    /// The rows.
+    pub pieces: Pieces,
+    overlaps: leaks::Overlaps,
+}
+
+impl Held {
+    /// Nothing yet; `pieces` are empty.
+    pub fn new(pieces: Pieces) -> Self {
+        Self { pieces, overlaps: leaks::Overlaps::new() }
+    }
+}
+
 /// A subject, and which results of it exist.
 struct Survey<'a> {
     subject: &'a Subject<'a>,
@@ -50,11 +66,12 @@ struct Survey<'a> {
     warnings: Vec<Warning>,
 }
 
-/// The page of a pipeline. Rows that `pieces` does not have yet are packed into it.
+/// The page of a pipeline. Rows that are not held yet are packed.
 ///
 /// # Errors
-/// If the store cannot be read, or `pieces` cannot be written.
-pub fn page(subject: &Subject<'_>, pieces: &mut Pieces) -> anyhow::Result<Page> {
+/// If the store cannot be read.
+pub fn page(subject: &Subject<'_>, held: &mut Held) -> anyhow::Result<Page> {
+    let Held { pieces, overlaps } = held;
     let (known, keys) = results(subject)?;
     let mut survey = Survey { subject, graph: Graph::of(subject.pipeline), known, keys, warnings: Vec::new() };
     let instances = survey.instances()?;
@@ -62,6 +79,7 @@ pub fn page(subject: &Subject<'_>, pieces: &mut Pieces) -> anyhow::Result<Page> 
     let tables = survey.tables(&sets);
     let (figures, curves) = (survey.figures(), survey.curves());
     survey.warn_of(&tables);
+    survey.leaks(overlaps);
     let against = subject.against.map(|run| Earlier { id: run.id.clone(), started: run.started.clone() });
     Ok(Page {
         pipeline: subject.pipeline.name.clone(),

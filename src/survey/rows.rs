@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// The label that says which scorer of a score stage an instance is.
 const SCORER: &str = "scorer";
+/// The role of the answers that are scored, and the output that they are.
+const ANSWERS: &str = "predictions";
 /// Where a row's values stand in `scores.jsonl`.
 const SCORES: &str = "scores";
 
@@ -31,14 +33,14 @@ pub(super) struct Set {
 
 /// A file of rows.
 #[derive(Clone, Debug)]
-struct RowFile {
+pub(super) struct RowFile {
     path: PathBuf,
     /// Its own name, which tells the format.
     like: PathBuf,
     /// What messages call it.
     name: String,
     /// What is in it, as far as that is known by a digest.
-    digest: Digest,
+    pub(super) digest: Digest,
 }
 
 /// The files of a set.
@@ -100,7 +102,7 @@ impl Survey<'_> {
         let Some(file) = record.output(SCORES).and_then(one_file).and_then(|file| self.row_file(node, file)) else {
             return Ok(());
         };
-        let input = instance.inputs.iter().find(|input| input.role == "predictions");
+        let input = instance.inputs.iter().find(|input| input.role == ANSWERS);
         let (name, maker) = match input.map(|input| &input.source) {
             Some(Source::Output { instance, output }) => (self.name(*instance), Some((*instance, *output))),
             Some(Source::Path(path)) => (path.clone(), None),
@@ -108,7 +110,7 @@ impl Survey<'_> {
         };
         let place = (name.clone(), Value::Object(axes.clone()).to_string());
         let is_new = !all.contains_key(&place);
-        let answers = if is_new { self.answers(node) } else { Vec::new() };
+        let answers = if is_new { self.files_of(node, ANSWERS) } else { Vec::new() };
         let before = match maker.filter(|_| is_new) {
             Some((maker, output)) => self.earlier(maker, earlier, output)?,
             None => None,
@@ -141,9 +143,9 @@ impl Survey<'_> {
     ) -> anyhow::Result<()> {
         let id = &self.subject.pipeline.instances[node].id;
         let axes = id.axes.iter().map(|(axis, value)| (axis.clone(), value.to_json())).collect();
-        let output = record.output("predictions").and_then(one_file);
+        let output = record.output(ANSWERS).and_then(one_file);
         let Some(file) = output.and_then(|file| self.row_file(node, file)) else { return Ok(()) };
-        let before = self.earlier(node, earlier, "predictions")?.into_iter().collect();
+        let before = self.earlier(node, earlier, ANSWERS)?.into_iter().collect();
         let name = id.to_string();
         let parts =
             Parts { axes, nodes: vec![node], answers: vec![file], before, name: name.clone(), ..Parts::default() };
@@ -157,11 +159,11 @@ impl Survey<'_> {
         Some(RowFile { path, like: PathBuf::from(&file.path), name, digest: file.digest })
     }
 
-    /// The answers that a score instance reads.
-    fn answers(&mut self, node: usize) -> Vec<RowFile> {
+    /// The files of rows that an instance reads in a role.
+    pub(super) fn files_of(&mut self, node: usize, role: &str) -> Vec<RowFile> {
         let materials = self.subject.resolver.materials(node, &self.known).unwrap_or_default();
         let mut files = Vec::new();
-        for material in materials.into_iter().filter(|material| material.role == "predictions") {
+        for material in materials.into_iter().filter(|material| material.role == role) {
             let found = match material.place {
                 Place::Object(file) => self.file(node, &file).map(|path| (path, PathBuf::from(file.path))),
                 Place::Path(path) | Place::Fetched { path, .. } => Some((path.clone(), path)),
@@ -235,9 +237,10 @@ fn metrics(file: &RowFile, scorer: Option<&str>) -> Vec<(String, String)> {
     scores.keys().map(|name| (name.clone(), called(name))).collect()
 }
 
-type Rows = Box<dyn Iterator<Item = anyhow::Result<Row>>>;
+pub(super) type Rows = Box<dyn Iterator<Item = anyhow::Result<Row>>>;
 
-fn rows(file: &RowFile) -> anyhow::Result<Rows> {
+/// The rows of a file.
+pub(super) fn rows(file: &RowFile) -> anyhow::Result<Rows> {
     let rows = row::read_as(&file.path, Path::new(&file.like), &file.name)?;
     Ok(Box::new(rows.map(|item| Ok(item?.1))))
 }

@@ -10,7 +10,7 @@ impl Survey<'_> {
     /// All that records and summaries hold, what concerns most first.
     pub(super) fn warn_of(&mut self, tables: &[Table]) {
         if self.subject.plan.is_none() {
-            let text = "What it reads cannot be read now: the page shows the results of the last run.";
+            let text = "what it reads cannot be read now: the page shows the results of the last run";
             self.warn(None, text);
         }
         self.failures();

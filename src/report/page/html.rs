@@ -89,7 +89,8 @@ fn inert(page: &Page) -> String {
     serde_json::to_string(page).unwrap_or_default().replace('<', "\\u003c")
 }
 
-/// HTML's special characters escaped.
+/// HTML's special characters escaped; control characters left out.
 fn escape(text: &str) -> String {
+    let text: String = text.chars().filter(|c| !c.is_control()).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

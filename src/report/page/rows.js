@@ -153,7 +153,7 @@ function summary({ places, listed, fitting, metrics, all_rows: all }) {
   const values = metrics.length ? listed.map(([place, row]) => all[place].scores[metrics[0]]?.[row] ?? null).filter((value) => value !== null) : [];
   if (values.length) parts.push(`mean ${metrics[0]} ${number(values.reduce((a, b) => a + b, 0) / values.length)}`);
   if (metrics.length && values.length < listed.length) parts.push(`${grouped(listed.length - values.length)} without a value`);
-  return `${parts.join(', ')}.`;
+  return `${parts.join('; ')}.`;
 }
 
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);

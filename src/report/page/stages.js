@@ -62,7 +62,7 @@ function stages() {
     const devices = [...new Set(list.map(({ device }) => device).filter(Boolean))];
     return {
       cells: [
-        cellOf(stage), cellOf(list.length), { text: states.map(([number, state]) => `${number} ${state}`).join(', '), value: states[0]?.[1] },
+        cellOf(stage), cellOf(list.length), { text: states.map(([number, state]) => `${number} ${state === 'waits' && number > 1 ? 'wait' : state}`).join(', '), value: states[0]?.[1] },
         { text: seconds ? duration(seconds) : '—', value: seconds || null }, cellOf(devices.join(', ') || null), cellOf(hosts.join(', ') || null),
       ],
     };
