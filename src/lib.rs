@@ -125,4 +125,5 @@ pub mod settings;
 pub mod stage;
 pub mod statistics;
 pub mod store;
+pub mod survey;
 pub mod tensors;

@@ -105,6 +105,8 @@ pub(super) enum Command {
     },
     /// Show how far each stage is
     Status(Manifest),
+    /// Write a page of the results, down to the rows behind each number; or serve it while a run goes on
+    Report(Report),
     /// Explain why instances would run: what differs from the last time
     Why {
         #[command(flatten)]
@@ -261,6 +263,25 @@ pub(super) struct Manifest {
     pub(super) path: PathBuf,
     #[command(flatten)]
     pub(super) overrides: Overrides,
+}
+
+/// What page of the results is wanted.
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    #[command(flatten)]
+    pub(super) manifest: Manifest,
+    /// The file to write [default: `report.html` beside the results, in `out/NAME/`]
+    #[arg(long, short, value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Show beside each answer what an earlier run answered: its name or the beginning of it, `last~1`
+    #[arg(long, value_name = "RUN")]
+    pub(super) against: Option<String>,
+    /// Serve the page on 127.0.0.1, and follow a run as it goes on
+    #[arg(long, conflicts_with = "output")]
+    pub(super) serve: bool,
+    /// The port to serve it on; 0: any that is free
+    #[arg(long, value_name = "N", default_value_t = 8123, requires = "serve")]
+    pub(super) port: u16,
 }
 
 /// What to fetch.

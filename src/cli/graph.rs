@@ -6,6 +6,7 @@ use super::{Exit, out};
 use crate::graph::upstream;
 use crate::report::graph::{Look, Node, to_svg};
 use crate::stage::Kind;
+use crate::survey::look;
 use clap::ValueEnum;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,13 +155,7 @@ impl Boxes {
         let node = |place: usize| {
             let name = &self.names[place];
             let (word, name) = name.split_once('.').unwrap_or(("", name));
-            let look = match Kind::from_name(word) {
-                Some(Kind::Train) => Look::Cut,
-                Some(Kind::Predict) => Look::Slant,
-                Some(Kind::Score) => Look::Plain,
-                Some(Kind::Aggregate) => Look::Double,
-                Some(Kind::Mix) | None => Look::Pill,
-            };
+            let look = Kind::from_name(word).map_or(Look::Pill, look);
             let reads = self.reads[place].iter().copied().collect();
             Node { word: word.to_string(), name: name.to_string(), count: self.counts[place], look, reads }
         };

@@ -23,10 +23,12 @@ mod owner;
 mod pin;
 mod progress;
 mod project;
+mod report;
 mod root;
 mod run;
 mod runs;
 mod scorers;
+mod serve;
 mod set;
 mod share;
 mod snapshot;
@@ -130,6 +132,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Fetch(what) => hub::fetch(&what, &caching, &hub, json),
         Command::Graph { manifest, format, expand } => graph::show(&load(&manifest)?, format, expand, json),
         Command::Status(manifest) => overview::status(&load(&manifest)?, json),
+        Command::Report(report) => report::report(&report, &caching, json),
         Command::Gc(gc) => gc::run(&caching.open(&caching.here()?)?, &gc, json),
         Command::Pin { manifest, selector, note, only } => {
             let project = load(&manifest)?;

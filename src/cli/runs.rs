@@ -10,7 +10,7 @@ use super::out::{self, BAD, BOLD, CALM, GOOD, styled};
 use super::project::{Failure, Project, from_root};
 use super::root::root_of;
 use crate::diff::{compare_all, of_run};
-use crate::journal::{Entry, RunState, RunSummary, State, looks_like_id, steps_back};
+use crate::journal::{Asked, Entry, RunState, RunSummary, State, looks_like_id, steps_back};
 use crate::record::moment;
 use crate::store::Store;
 use anstyle::Style;
@@ -62,6 +62,18 @@ impl Runs {
         }
         found.reverse();
         Ok(found)
+    }
+
+    /// The last run that was called with these options.
+    pub(super) fn last_of(&self, asked: &Asked) -> anyhow::Result<Option<RunSummary>> {
+        let options = |asked: &Asked| (asked.variant.clone(), asked.set.clone(), asked.axis.clone());
+        for id in self.store.runs()?.iter().rev() {
+            let run = self.store.run(id)?.filter(|run| self.is_meant(run));
+            if let Some(run) = run.filter(|run| options(&run.asked) == options(asked)) {
+                return Ok(Some(run));
+            }
+        }
+        Ok(None)
     }
 
     /// The run that a text names: `last`, `last~2`, its name or the beginning of it.

@@ -1,4 +1,4 @@
-//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
+//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, graphs as SVG, and all of it as one HTML page.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
@@ -6,4 +6,5 @@ pub mod export;
 pub mod figure;
 pub mod graph;
 pub mod layout;
+pub mod page;
 pub mod table;

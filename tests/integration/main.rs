@@ -6,6 +6,7 @@
 #[cfg(feature = "api")]
 mod api;
 mod bad_input;
+mod browser;
 #[cfg(feature = "s3")]
 mod bucket;
 mod command;
@@ -30,6 +31,7 @@ mod now;
 mod predict;
 mod project;
 mod properties;
+mod report;
 mod robust;
 mod scorers;
 mod shared;
