@@ -54,7 +54,8 @@ impl FromStr for Require {
 
     /// `device=cuda`
     fn from_str(text: &str) -> Result<Self, String> {
-        let device = text.strip_prefix("device=").and_then(|name| Device::ALL.iter().find(|device| device.name() == name));
+        let device =
+            text.strip_prefix("device=").and_then(|name| Device::ALL.iter().find(|device| device.name() == name));
         let device = device.ok_or("expected `device=cpu`, `device=cuda` or `device=metal`")?;
         Ok(Self { device: *device })
     }

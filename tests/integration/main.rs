@@ -3,6 +3,7 @@
 //! Most tests need no training: rows that carry a `prediction` column are mixed, scored and aggregated. What trains is in
 //! `engine.rs`, with models of a few hundred parameters.
 
+mod aggregate;
 #[cfg(feature = "api")]
 mod api;
 mod bad_input;

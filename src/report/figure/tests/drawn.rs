@@ -230,7 +230,10 @@ fn bytes_are_the_same_every_time_and_pictures_show_something() {
         let draw = || draw(&recipe, &table, &|expression| mask(expression, &table)).unwrap();
         let files = draw();
         assert_eq!(files, draw(), "{text}");
-        assert!(files.iter().map(|(ending, _)| *ending).eq([".png", ".pdf", "-dark.png", ".svg", "-dark.svg"]), "{text}");
+        assert!(
+            files.iter().map(|(ending, _)| *ending).eq([".png", ".pdf", "-dark.png", ".svg", "-dark.svg"]),
+            "{text}"
+        );
         let [png, pdf, dark, svg, _] = &files[..] else { panic!("{text}") };
         for (_, bytes) in [png, dark] {
             assert_eq!(bytes[..8], *b"\x89PNG\r\n\x1a\n");
