@@ -225,6 +225,13 @@ fn levels_have_the_order_and_the_names_that_a_person_gives() {
     };
     assert_eq!(names("{ task = ['c', 'a'] }"), ["c", "a", "b"]);
     assert_eq!(names("{ task = { b = 'Task B' } }"), ["Task B", "a", "c"]);
+    // Numbers that came as texts are numbers.
+    let rows = ["100", "20", "3"].map(|n| json!([n, "a", "em", 0.5, null, null]));
+    let found = texts(&svg_of("kind='bar'\nx='n'\ny='em'\nseries='task'", &table(TIDY, &rows)));
+    assert_eq!(
+        found.into_iter().filter(|text| ["3", "20", "100"].contains(&text.as_str())).collect::<Vec<_>>(),
+        ["3", "20", "100"]
+    );
 }
 
 #[test]
