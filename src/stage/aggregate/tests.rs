@@ -108,6 +108,7 @@ unit = "run"
 figures = [
   { kind = "line", x = "n", y = "em", series = "task", scale = "symlog" },
   { kind = "line", x = "n", y = ["em", "rouge"], series = "task", name = "all" },
+  { kind = "heatmap", x = "n", y = "task", where = "metric == 'em'", name = "levels" },
 ]
 "#;
 
@@ -115,14 +116,22 @@ figures = [
 fn figures_show_the_table_and_are_the_same_every_time() {
     let inputs = &reference()["inputs"];
     let (first, second) = (aggregate(FIGURE, inputs).unwrap(), aggregate(FIGURE, inputs).unwrap());
-    let files = ["table.csv", "table.md", "table.json", "figures/01-em.svg", "figures/01-em.png", "figures/02-all.svg"];
-    for name in files {
-        let bytes = |folder: &TempDir| fs::read(folder.path().join(name)).unwrap();
+    let endings = [".svg", ".png", ".pdf", "-dark.svg", "-dark.png"];
+    let figures = ["01-em", "02-all", "03-levels"];
+    let figures = figures.iter().flat_map(|name| endings.map(|ending| format!("figures/{name}{ending}")));
+    let tables = ["table.csv", "table.md", "table.json"].map(str::to_string);
+    let files: Vec<String> = tables.into_iter().chain(figures).collect();
+    assert_eq!(fs::read_dir(first.path().join("figures")).unwrap().count(), files.len() - 3);
+    for name in &files {
+        let bytes =
+            |folder: &TempDir| fs::read(folder.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(bytes(&first), bytes(&second), "{name}");
     }
     let svg = read(&first, "figures/01-em.svg");
     // Three tasks at three values of n, and three samples in the legend.
     assert_eq!(svg.matches("class=\"point\"").count(), 9 + 3);
+    // Cells are chosen by an expression over the table.
+    assert_eq!(read(&first, "figures/03-levels.svg").matches("class=\"cell\"").count(), 9);
     // Three metrics of three tasks.
     assert_eq!(read(&first, "figures/02-all.svg").matches("class=\"point\"").count(), 27 + 9);
     assert!(svg.contains(">squad<") && svg.contains(">task<"), "{svg}");
