@@ -1,4 +1,4 @@
-//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, and graphs as SVG.
+//! Reports: tables as CSV, JSON and Markdown, figures as SVG, PNG and PDF, and graphs as SVG.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
