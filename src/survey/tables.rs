@@ -53,7 +53,7 @@ impl Survey<'_> {
     }
 
     /// Which rows an aggregate counts, as its key says it.
-    fn condition(&self, node: usize) -> Option<String> {
+    pub(super) fn condition(&self, node: usize) -> Option<String> {
         let document = self.subject.store.document(self.keys.get(&node)?).ok()??;
         document.recipe.get("where")?.as_str().map(str::to_string)
     }

@@ -1,6 +1,7 @@
 //! What a reader should know before believing a number.
 
 use super::Survey;
+use crate::plan::{Reason, Status};
 use crate::report::page::Table;
 use crate::stage::Kind;
 use serde_json::Value;
@@ -14,6 +15,7 @@ impl Survey<'_> {
             self.warn(None, text);
         }
         self.failures();
+        self.losses();
         self.mixed_devices();
         self.records();
         self.dropped_rows();
@@ -30,6 +32,18 @@ impl Survey<'_> {
                 let outputs = entry.differing.join(", ");
                 self.warn(Some(name.clone()), format!("made again, it differed from the first run in {outputs}"));
             }
+        }
+    }
+
+    /// Results that were there.
+    fn losses(&mut self) {
+        let entries = self.subject.plan.iter().flat_map(|plan| &plan.entries);
+        let lost = entries.filter_map(|(node, status)| match status {
+            Status::Runs(reason @ (Reason::Lost | Reason::Freed)) => Some((*node, reason.to_string())),
+            _ => None,
+        });
+        for (node, reason) in lost.collect::<Vec<_>>() {
+            self.warn(Some(self.name(node)), format!("not shown: {reason}"));
         }
     }
 

@@ -81,7 +81,7 @@ function scoresOf(set, answers) {
   };
   const head = (name) => el('th', { scope: 'col', class: 'number' }, name);
   const heads = answers.slice(1).flatMap((one) => [head(one.name), head('difference')]);
-  return el('div', {}, el('h3', {}, 'Scores'), el('div', { class: 'scroll' }, el('table', {},
+  return el('div', {}, el('h3', {}, 'Scores'), el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Table: scores' }, el('table', {},
     el('thead', {}, el('tr', {}, el('td'), head(answers.length > 1 ? answers[0].name : 'value'), heads)), el('tbody', {}, metrics.map(line)))));
 }
 

@@ -55,7 +55,6 @@ function frame() {
   const by = Object.entries(query.by).map(([name, value]) => `${name} = ${value === null ? 'nothing' : value}`);
   const title = [query.metric, ...by].filter(Boolean).join(', ') || fitting.map((set) => set.name).join(', ') || 'Rows';
   const notes = strange.map((name) => `The rows have no ${name}: those of all its values are shown.`);
-  if (query.where) notes.push(`The table counts rows where ${query.where}; the others are shown too.`);
   const about = el('p', { class: 'about', id: 'rows-about' });
   const search = el('input', { type: 'search', placeholder: 'Search in all texts', 'aria-label': 'Search in all texts', oninput: settled(() => narrow({ words: search.value.trim().toLowerCase() }), 250) });
   const choices = [['rows', 'in the order of the rows'], ...all.flatMap((metric) => [[`+${metric}`, `${metric}, lowest first`], [`-${metric}`, `${metric}, highest first`]])];
@@ -107,9 +106,13 @@ async function gather() {
     own.places = [];
     own.fitting.forEach((set, place) => {
       const columns = Object.entries(own.query.by).filter(([name]) => !(name in set.axes) && !own.strange.includes(name));
-      const matches = (row) => columns.every(([name, value]) => (all[place].columns[name]?.[row] ?? null) === value);
+      const kept = all[place].kept[own.query.where];
+      const matches = (row) => kept?.[row] !== false && columns.every(([name, value]) => (all[place].columns[name]?.[row] ?? null) === value);
       for (let row = 0; row < all[place].rows; row += 1) if (matches(row)) own.places.push([place, row]);
     });
+    const { where } = own.query;
+    const isToldOf = ([place, row]) => (all[place].kept[where]?.[row] ?? null) !== null;
+    if (where) own.parts.notes.push(own.places.every(isToldOf) ? `Of the rows where ${where}.` : `The table counts rows where ${where}, which cannot be told of all of these.`);
     await narrow({});
   } catch (error) {
     own.parts.about.textContent = `The rows cannot be shown: ${error.message}`;

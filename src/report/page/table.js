@@ -102,7 +102,8 @@ function table(name, columns, rows, open) {
 
   fill();
   const tools = rows.length > FEW ? el('div', { class: 'tools' }, search, tally) : null;
-  const scroll = el('div', { class: 'scroll', tabindex: open ? null : '0', role: 'region', 'aria-label': name }, grid);
+  const region = open ? {} : { tabindex: '0', role: 'region', 'aria-label': `Table: ${name}` };
+  const scroll = el('div', { class: 'scroll', ...region }, grid);
   return el('div', { class: 'table' }, tools, scroll, more);
 }
 
