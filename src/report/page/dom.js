@@ -86,6 +86,12 @@ function visible(text) {
   return nodes;
 }
 
+/** A message, with what stands between backticks as code. */
+const worded = (text) =>
+  plain(text)
+    .split('`')
+    .map((part, at) => (at % 2 ? el('code', {}, part) : part));
+
 /** Calls `work` once things have been quiet for a moment. */
 function settled(work, milliseconds = 150) {
   let timer;

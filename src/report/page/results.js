@@ -10,7 +10,13 @@ function results() {
     const part = el('article', { id: `table-${name}` });
     const draw = () => {
       const full = !wide || inFull.get(name);
-      const toggle = wide && el('button', { type: 'button', class: 'plain', 'aria-pressed': String(Boolean(full)), onclick: flip }, 'All statistics');
+      const toggle =
+        wide &&
+        el(
+          'button',
+          { type: 'button', class: 'plain', 'aria-pressed': String(Boolean(full)), onclick: flip },
+          'All statistics',
+        );
       const drawn = full ? tidy(one, name) : wide(name);
       part.replaceChildren(el('h3', {}, name, toggle || null), el('p', { class: 'about' }, about(one, full)), drawn);
     };
@@ -55,7 +61,9 @@ function tidy(one, name) {
 
 /** The same with a column per metric; null if the table has no metrics or no means. */
 function pivoted(one) {
-  const [metric, mean, low, high, size, nulls] = ['metric', 'mean', 'ci_low', 'ci_high', 'count', 'nulls'].map((column) => one.columns.indexOf(column));
+  const [metric, mean, low, high, size, nulls] = ['metric', 'mean', 'ci_low', 'ci_high', 'count', 'nulls'].map(
+    (column) => one.columns.indexOf(column),
+  );
   if (metric < 0 || mean < 0) return null;
   const metrics = [...new Set(one.rows.map((row) => row[metric]))];
   const groups = new Map();
@@ -81,7 +89,11 @@ function pivoted(one) {
     ];
     const rows = [...groups.values()].map((group) => {
       const any = group.values().next().value;
-      return { cells: [...any.slice(0, metric).map(cellOf), ...metrics.map((column) => cell(group.get(column)))], any, group };
+      return {
+        cells: [...any.slice(0, metric).map(cellOf), ...metrics.map((column) => cell(group.get(column)))],
+        any,
+        group,
+      };
     });
     const open = (row, column) => {
       const picked = row.group.get(metrics[column - by.length]);
@@ -103,8 +115,11 @@ function interval(mean, low, high) {
 function queryOf(one, row, column) {
   const place = one.columns.indexOf('metric');
   const known = new Set(page.sets.flatMap(({ metrics }) => metrics));
-  const isGroup = (name, at) => (one.by ? one.by.includes(name) : place >= 0 ? at < place : one.sets.some((key) => isNamed(key, name)));
-  const by = Object.fromEntries(one.columns.map((name, at) => [name, row[at]]).filter(([name], at) => isGroup(name, at)));
+  const isGroup = (name, at) =>
+    one.by ? one.by.includes(name) : place >= 0 ? at < place : one.sets.some((key) => isNamed(key, name));
+  const by = Object.fromEntries(
+    one.columns.map((name, at) => [name, row[at]]).filter(([name], at) => isGroup(name, at)),
+  );
   const metric = [place >= 0 && !isGroup(column) ? row[place] : null, column].find((name) => known.has(name)) ?? null;
   return { table: titleOf(one), by, metric };
 }
