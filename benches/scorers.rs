@@ -71,6 +71,7 @@ fn build(name: &str, settings: &str) -> anyhow::Result<Box<dyn Scorer>> {
     let problems: String = problems.into_vec().iter().map(|problem| sources.render(problem)).collect();
     match definition.work {
         Work::Rows(build) => build(params.context(problems)?),
+        Work::WithFolder(with_folder) => (with_folder.build)(params.context(problems)?, None),
         _ => bail!("`{name}` does not work row by row"),
     }
 }

@@ -65,7 +65,8 @@
 //! | [`resources`] | what jobs need and what a machine has |
 //! | [`stage`] | the five kinds, one folder each: settings, checks, work |
 //! | [`scorer`] | one file each and one line in a table: of rows, by a model, by a program, by a judge |
-//! | [`report`] | tables, figures: pure |
+//! | [`survey`] | what there is to show of a pipeline, gathered for the report page |
+//! | [`report`] | tables, figures, graphs, the report page, exports: values in, bytes out |
 //! | [`statistics`] | statistics of plain numbers: pure |
 //! | `engine` | the only room that knows candle and tokenizers (feature `candle`) |
 //! | `api` | models behind OpenAI-compatible APIs, and the ledger of paid replies (feature `api`) |
@@ -75,6 +76,7 @@
 //! | [`appended`] | files of lines that are appended, each with a check, and survive a kill |
 //! | [`record`] | what happened when a key was made: the outputs with their digests, the machine, the times |
 //! | [`address`] | names of what is elsewhere, pinned: `hf://owner/name@revision`, `https://host/file#digest` |
+//! | [`frame`] | rows as columns, on Arrow; Parquet; joins, groups, formulas |
 //! | [`row`] | rows of JSONL, JSON and CSV files |
 //! | [`random`] | random numbers: a function from (seed, purpose, index) to bits |
 //! | [`tensors`] | the headers of safetensors files |
@@ -102,6 +104,7 @@ pub mod engine;
 pub mod exec;
 #[cfg(feature = "hub")]
 pub mod fetch;
+pub mod frame;
 pub mod graph;
 #[cfg(any(feature = "api", feature = "hub"))]
 mod http;

@@ -47,14 +47,20 @@ impl Random {
         radius * (std::f64::consts::TAU * self.uniform(2 * index + 1)).cos()
     }
 
+    /// One of the numbers `0..count`; 0 of none.
+    #[inline]
+    pub fn below(self, index: u64, count: usize) -> usize {
+        // A 128-bit product maps 64 bits onto a range with a bias below 2^-40 for any list that fits in memory.
+        #[expect(clippy::cast_possible_truncation, reason = "the product's upper half is below `count`")]
+        let number = ((u128::from(self.bits(index)) * count as u128) >> 64) as usize;
+        number
+    }
+
     /// The numbers `0..count` in random order (Fisher and Yates).
     pub fn permutation(self, count: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..count).collect();
         for last in (1..count).rev() {
-            // A 128-bit product maps 64 bits onto a range with a bias below 2^-40 for any list that fits in memory.
-            #[expect(clippy::cast_possible_truncation, reason = "the product's upper half is at most `last`")]
-            let other = ((u128::from(self.bits(last as u64)) * (last as u128 + 1)) >> 64) as usize;
-            order.swap(last, other);
+            order.swap(last, self.below(last as u64, last + 1));
         }
         order
     }

@@ -238,7 +238,7 @@ impl Runner<'_> {
             return self.fail(node, Cause::Error, &message, false);
         }
         if let Some(&leader) = self.working.get(&key) {
-            return self.schedule.follow(node, leader);
+            return self.follow(node, leader);
         }
         match self.made(node, &key) {
             Ok(Some(record)) => {
@@ -260,6 +260,23 @@ impl Runner<'_> {
             false => self.schedule.queue(node, running.size()),
         }
         self.running.insert(node, running);
+    }
+
+    /// Another instance makes the key. Of two that have not begun, the one that requires a device does it, so that the
+    /// result is one for both.
+    fn follow(&mut self, node: usize, leader: usize) {
+        let requires = |node: usize| self.pipeline.instances[node].demands.require.is_some();
+        let has_begun = self.schedule.state(leader) != State::Queued || self.options.forced.contains(&leader);
+        if has_begun || requires(leader) || !requires(node) {
+            return self.schedule.follow(node, leader);
+        }
+        let Some(running) = self.running.remove(&leader) else { return };
+        self.working.insert(running.document.key(), node);
+        self.schedule.queue(node, running.size());
+        self.running.insert(node, running);
+        for other in self.schedule.followers(leader).into_iter().chain([leader]) {
+            self.schedule.follow(other, node);
+        }
     }
 
     /// Another process was at it: has it finished, or gone away?
@@ -393,6 +410,13 @@ impl Runner<'_> {
         }
         self.note_end(node, record, outcome);
         self.release(node);
+        for follower in self.schedule.followers(node) {
+            if let Some(message) = self.pipeline.instances[follower].demands.refuse(&record.run.device) {
+                let leader = &self.pipeline.instances[node].id;
+                let message = format!("{message}; it is that of `{leader}`, which has the same key");
+                self.fail(follower, Cause::Error, &message, false);
+            }
+        }
         let followers = self.schedule.done(node, outcome);
         self.settle(node, record, event);
         for follower in followers {

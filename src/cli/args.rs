@@ -5,6 +5,7 @@ use super::hub::Hub;
 use crate::journal::Asked;
 use crate::resources::Cards;
 use crate::settings::{Bytes, Seconds};
+use crate::stage::Require;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use std::num::NonZeroU32;
@@ -130,6 +131,20 @@ pub(super) enum Command {
         /// Only the last lines of what was said so far
         #[arg(short = 'n', long, value_name = "N")]
         lines: Option<usize>,
+    },
+    /// Write results for other programs: the curves of trainings, runs, scores and samples
+    Export {
+        #[command(flatten)]
+        manifest: Manifest,
+        /// For which
+        #[arg(long, value_enum)]
+        to: super::export::Format,
+        /// The folder to write: a new one, or that of an earlier export, which is replaced
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+        /// Which results, with all that they need, instead of the manifest's targets: `train.adapter[n=80]`
+        #[arg(long, short, value_name = "SELECTOR")]
+        target: Vec<String>,
     },
     /// Change settings of a manifest; its comments and layout stay
     Set {
@@ -316,13 +331,16 @@ pub(super) struct Overrides {
     /// Use a `[variant.NAME]` of the manifest
     #[arg(long, value_name = "NAME")]
     pub(super) variant: Option<String>,
+    /// Accept results of trainings and predictions that were made so: `device=cuda`
+    #[arg(long, value_name = "device=KIND")]
+    pub(super) require: Option<Require>,
 }
 
 impl Overrides {
     /// As a run's summary has it.
     pub(super) fn asked(&self) -> Asked {
-        let Self { set, axis, variant } = self.clone();
-        Asked { variant, set, axis, ..Asked::default() }
+        let Self { set, axis, variant, require } = self.clone();
+        Asked { variant, set, axis, require: require.map(|require| require.to_string()), ..Asked::default() }
     }
 }
 

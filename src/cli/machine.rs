@@ -7,7 +7,7 @@ use crate::plan::{Plan, Status};
 use crate::resources::{Cards, Limits, Needs};
 use crate::secrets::Secrets;
 use crate::settings::Bytes;
-use crate::stage::{Device, Recipe, Require};
+use crate::stage::{Demands, Device, Recipe};
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
@@ -74,16 +74,27 @@ pub(super) fn check(project: &Project, open: &BTreeSet<usize>, limits: &Limits) 
         if let Some(why) = Needs::of(&instance.recipe, &instance.demands, limits.has_gpus()).too_much(limits) {
             let hint = "ask for less, or change `[limits]`, `--memory`, `--gpus`, `CUDA_VISIBLE_DEVICES`";
             problems.push(problem(&why).hint(hint));
-        } else if let Some(why) = cannot_be_had(&instance.recipe, instance.demands.require.as_ref()) {
+        } else if let Some(why) = cannot_be_had(&instance.recipe, &instance.demands, limits) {
             problems.push(problem(&why));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(project.failure(problems.into_vec())) }
 }
 
-/// Why this program cannot make what is required, if it is the one to do the work.
-fn cannot_be_had(recipe: &Recipe, require: Option<&Require>) -> Option<String> {
-    let device = require?.device;
+/// Why what is required cannot be made here.
+fn cannot_be_had(recipe: &Recipe, demands: &Demands, limits: &Limits) -> Option<String> {
+    let device = demands.require.as_ref()?.device;
+    if matches!(recipe, Recipe::Command(_)) {
+        let gets_cards = Needs::of(recipe, demands, limits.has_gpus()).gpus > 0;
+        return match (device, gets_cards) {
+            (Device::Cpu, false) | (Device::Cuda, true) => None,
+            (Device::Cpu, true) => Some("requires the device `cpu`, and asks for graphics cards".to_string()),
+            (Device::Cuda, false) => Some("requires the device `cuda`, and asks for no graphics card".to_string()),
+            (Device::Metal, _) => {
+                Some("requires the device `metal`, and of a `command` nobody can tell that it uses it".to_string())
+            }
+        };
+    }
     let is_built_for = match device {
         Device::Cpu => return None,
         Device::Cuda => cfg!(feature = "cuda"),
@@ -91,7 +102,6 @@ fn cannot_be_had(recipe: &Recipe, require: Option<&Require>) -> Option<String> {
     };
     let name = device.name();
     match recipe {
-        Recipe::Command(_) => None,
         Recipe::Train(_) | Recipe::Predict(_) => (!is_built_for)
             .then(|| format!("requires the device `{name}`, and this titer was built without the feature `{name}`")),
         _ => Some(format!("requires the device `{name}`, and is always done by the processor")),

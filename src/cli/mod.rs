@@ -7,6 +7,7 @@ mod clean;
 mod diary;
 mod diff;
 mod explain;
+mod export;
 mod gc;
 mod graph;
 mod hub;
@@ -183,6 +184,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Set { path, changes } => set::set(&path, &changes, json),
         Command::Import { manifest, selector, from, note } => {
             import::import(&load_for(&manifest, Share::AsWritten, Access::Make)?, &selector, &from, note, json)
+        }
+        Command::Export { manifest, to, folder, target } => {
+            export::export(&load(&manifest)?, to, &folder, target, json)
         }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "titer", &mut std::io::stdout());

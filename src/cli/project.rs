@@ -76,6 +76,7 @@ impl Project {
             params: assignments("--set", &args.overrides.set)?,
             axes: assignments("--axis", &args.overrides.axis)?,
             variant: args.overrides.variant.clone(),
+            require: args.overrides.require.clone(),
         };
         let root = root_of(&args.path)?;
         let pipeline = match manifest::load_or_tell(&name, &read, &overrides, &mut sources) {

@@ -65,7 +65,7 @@ fn leaves(path: &str, value: &Json, found: &mut BTreeMap<String, f64>) {
     }
 }
 
-/// The numbers of a table as [`crate::report::tidy`] writes it, each called by its metric, group and column.
+/// The numbers of a table as aggregates write it, each called by its metric, group and column.
 fn cells(table: &Json, found: &mut BTreeMap<String, f64>) {
     let words = |list: &Json| -> Option<Vec<String>> {
         list.as_array()?.iter().map(|word| word.as_str().map(str::to_string)).collect()
@@ -90,23 +90,18 @@ fn cells(table: &Json, found: &mut BTreeMap<String, f64>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::tidy::{Line, Table};
-    use crate::statistics::summarise;
     use serde_json::json;
 
     #[test]
     fn a_table_has_a_number_for_each_group_metric_and_column() {
-        let line = |n: i64, values: &[f64]| Line {
-            group: vec![json!(n), json!("x y")],
-            metric: "em".into(),
-            nulls: 1,
-            summary: summarise(values),
-        };
-        let lines = vec![line(2, &[0.5]), line(20, &[0.25, 0.75])];
-        let table =
-            Table { by: vec!["n".into(), "task".into()], unit: "row".into(), metrics: vec!["em".into()], lines };
+        let table = json!({
+            "format": 2,
+            "by": ["n", "task"],
+            "columns": ["n", "task", "metric", "count", "nulls", "mean", "std"],
+            "rows": [[2, "x y", "em", 1, 1, 0.5, null], [20, "x y", "em", 2, 1, 0.5, 0.35]],
+        });
         let mut found = BTreeMap::new();
-        cells(&serde_json::from_str(&table.to_json()).unwrap(), &mut found);
+        cells(&table, &mut found);
         assert_eq!(found["em[n=20,task=x y].mean"], 0.5);
         assert_eq!((found["em[n=2,task=x y].count"], found["em[n=2,task=x y].nulls"]), (1.0, 1.0));
         assert!(!found.contains_key("em[n=2,task=x y].std"), "one value has no deviation: {found:?}");

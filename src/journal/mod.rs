@@ -98,6 +98,9 @@ pub struct Asked {
     /// `--axis`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub axis: Vec<String>,
+    /// `--require`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub require: Option<String>,
     /// `--target`
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
@@ -115,10 +118,12 @@ impl Asked {
     /// The options, as on a command line.
     pub fn words(&self) -> Vec<String> {
         let variant: Vec<String> = self.variant.iter().cloned().collect();
+        let require: Vec<String> = self.require.iter().cloned().collect();
         let options = [
             ("--variant", &variant),
             ("--set", &self.set),
             ("--axis", &self.axis),
+            ("--require", &require),
             ("-t", &self.targets),
             ("-f", &self.force),
         ];

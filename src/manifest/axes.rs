@@ -3,6 +3,7 @@
 use super::AxisValue;
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
+use crate::stage::{FIGURE, SCORER};
 
 /// An axis of an experiment.
 #[derive(Clone, Debug)]
@@ -30,15 +31,13 @@ impl Level {
     }
 }
 
-/// The name that the scorers of a score stage have as an axis.
-pub(super) const SCORER: &str = "scorer";
-
 /// Reads `[axes]`, in the order of the text.
 pub(super) fn read(table: &Table, problems: &mut Problems) -> Vec<Axis> {
     let mut axes = Vec::new();
     for (key, value) in &table.entries {
-        if key.name == SCORER {
-            problems.at(key.span, "an axis cannot be called `scorer`: so the scorers of a score stage are called");
+        if [SCORER, FIGURE].contains(&key.name.as_str()) {
+            let problem = format!("an axis cannot be called `{}`: so the {0}s of a stage are called", key.name);
+            problems.at(key.span, problem);
         } else if !crate::stage::is_name(&key.name) {
             problems.at(key.span, format!("`{}` is no name of an axis: letters, digits, `_` and `-`", key.name));
         }

@@ -9,7 +9,7 @@ use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
 use crate::resources::Limits;
 use crate::settings::{Decode, Key, Table, Value, ValueKind, parse};
 use crate::stage::command::SECRET;
-use crate::stage::{self, Kind, is_name};
+use crate::stage::{self, Kind, Require, is_name};
 use std::collections::BTreeMap;
 
 /// The version of the manifest language.
@@ -28,6 +28,8 @@ pub(super) struct Document {
     pub(super) written_axes: Vec<Axis>,
     pub(super) params: Table,
     pub(super) limits: Limits,
+    /// What the results of trainings and predictions must have been made on, where a stage does not say it.
+    pub(super) require: Option<Require>,
     pub(super) cache: CacheSettings,
     pub(super) stages: Vec<StageText>,
     /// Where in `stages` each is.
@@ -83,6 +85,7 @@ pub(super) fn read(
         written_axes,
         params,
         limits: top.get("limits").and_then(|value| Limits::decode(value, problems)).unwrap_or_default(),
+        require: overrides.require.clone().or_else(|| Require::decode(top.get("require")?, problems)),
         cache: top.get("cache").and_then(|value| CacheSettings::decode(value, problems)).unwrap_or_default(),
         places: stages.iter().enumerate().map(place).collect(),
         stages,

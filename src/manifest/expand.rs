@@ -11,7 +11,7 @@ use super::{AxisValue, Instance, InstanceId, NamedPath, Pipeline, ResolvedInput,
 use crate::diagnostic::{Diagnostic, Place, Problems, Span};
 use crate::settings::{At, Decode, Table, Value, ValueKind};
 use crate::stage::command::COMMAND;
-use crate::stage::{self, Form, Kind, Stage};
+use crate::stage::{self, Demands, Form, Kind, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pipeline with more instances than this is a slip: it is refused before memory goes.
@@ -191,34 +191,39 @@ impl Expansion<'_> {
             }
             let coordinates: BTreeMap<String, AxisValue> =
                 axes.iter().zip(&combination).map(|(axis, level)| (axis.name.clone(), level.value.clone())).collect();
+            // The first of the parts, and the metrics that it makes of those that it reads, where these are known.
+            let (mut sibling, mut metrics) = (None, None);
             for part in decoded.as_ref()? {
-                let resolver =
-                    resolve::Resolver { document: self.document, made: &self.made, instances: &self.instances };
+                let (document, instances) = (self.document, &self.instances);
+                let resolver = resolve::Resolver { document, made: &self.made, instances, sibling };
                 let inputs = match resolver.inputs(part, stage.kind, &coordinates, problems) {
                     Resolved::Inputs(inputs) => inputs,
                     Resolved::OutsideTheJoin => break,
                     Resolved::Wrong => return None,
                 };
                 let mut axes = coordinates.clone();
-                if let Some(scorer) = &part.scorer {
-                    axes.insert(super::axes::SCORER.to_string(), AxisValue::String(scorer.clone()));
+                if let Some((label, name)) = part.part.as_ref().map(stage::Part::label) {
+                    axes.insert(label.to_string(), AxisValue::String(name.to_string()));
                 }
                 // A score has as many for each scorer.
                 if self.instances.len() == MOST_INSTANCES {
                     problems.push(self.too_many(stage, None, &[], &[]));
                     return None;
                 }
-                if let Some(metrics) = metrics_of(&inputs, &self.instances) {
-                    for problem in stage::check_metrics(&part.recipe, &metrics) {
+                let read = metrics_of(&inputs, &self.instances);
+                if let Some(metrics) = read.as_ref().or(metrics.as_ref()) {
+                    for problem in stage::check_metrics(&part.recipe, metrics) {
                         problems.push(Diagnostic { place: Some(Place::Span(stage.span)), ..problem });
                     }
                 }
+                metrics = metrics.or(read.map(|read| stage::metrics_made(&part.recipe, read)));
+                sibling.get_or_insert(self.instances.len());
                 made.add(&coordinates, self.instances.len());
                 self.instances.push(Instance {
                     id: InstanceId { kind: stage.kind, name: stage.name.clone(), axes },
                     recipe: part.recipe.clone(),
                     hints: part.hints.clone(),
-                    demands: part.demands.clone(),
+                    demands: self.demands(part),
                     inputs,
                     span: stage.span,
                 });
@@ -229,6 +234,12 @@ impl Expansion<'_> {
 }
 
 impl Expansion<'_> {
+    /// What a stage asks of the machine, and the manifest of all.
+    fn demands(&self, stage: &Stage) -> Demands {
+        let of_all = || self.document.require.clone().filter(|_| stage.recipe.may_use_cards());
+        Demands { require: stage.demands.require.clone().or_else(of_all), ..stage.demands.clone() }
+    }
+
     fn too_many(&self, stage: &StageText, count: Option<usize>, axes: &[&Axis], levels: &[Vec<&Level>]) -> Diagnostic {
         let sizes: Vec<String> =
             axes.iter().zip(levels).map(|(axis, levels)| format!("{} × {}", levels.len(), axis.name)).collect();
@@ -265,12 +276,14 @@ impl Expansion<'_> {
     }
 }
 
-/// What the scores that an aggregate reads are called, where all are made by scorers that are known.
+/// What the scores that an aggregate reads are called, where it reads scores only, all made by scorers that are known.
 fn metrics_of(inputs: &[ResolvedInput], instances: &[Instance]) -> Option<Vec<String>> {
     let mut metrics = BTreeSet::new();
-    for input in inputs.iter().filter(|input| input.form == Form::Scores) {
+    let records = || inputs.iter().filter(|input| input.form == Form::Records);
+    records().next()?;
+    for input in records() {
         let Source::Output { instance, .. } = input.source else { return None };
-        let scorer = input.labels.get(super::axes::SCORER)?.as_str()?;
+        let scorer = input.labels.get(stage::SCORER)?.as_str()?;
         metrics.extend(stage::metrics(&instances[instance].recipe, scorer)?);
     }
     Some(metrics.into_iter().collect())

@@ -22,7 +22,7 @@ pub use schema::schema;
 pub use selector::{Selector, select};
 
 use crate::diagnostic::{Diagnostic, Problems, Sources, Span};
-use crate::stage::Form;
+use crate::stage::{Form, Require};
 
 /// What the command line changes of a manifest.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +33,8 @@ pub struct Overrides {
     pub axes: Vec<(String, String)>,
     /// The `[variant.NAME]` to use.
     pub variant: Option<String>,
+    /// What results must have been made on, instead of what the manifest says of all.
+    pub require: Option<Require>,
 }
 
 /// Reads the text of a manifest; `Err` says why it cannot be read.

@@ -1,11 +1,11 @@
 //! References between stages: which stages a stage reads, in what order they come, and which instance reads which.
 
-use super::axes::SCORER;
 use super::document::{Document, StageText};
 use super::{AxisValue, Instance, NamedPath, ResolvedInput, Source};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{Table, Value, ValueKind};
-use crate::stage::{Form, InputSource, InputSpec, Kind, Recipe, Reference, Stage};
+use crate::stage::score::is_judge;
+use crate::stage::{FIGURE, Form, InputSource, InputSpec, Kind, Recipe, Reference, SCORER, Stage};
 use petgraph::graphmap::DiGraphMap;
 use std::collections::BTreeMap;
 
@@ -75,14 +75,15 @@ pub(super) fn references(document: &Document, stage: &StageText, problems: &mut 
 
 /// The files that a stage's settings name, whatever else is wrong with them; placeholders are filled in.
 pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
-    let root = Value { kind: ValueKind::Table(table), span };
+    let root = Value { kind: ValueKind::Table(without_judges(table)), span };
     let mut found = Vec::new();
-    for setting in kind.reference_settings().iter().chain(&["sources.*.path"]) {
+    for setting in kind.reference_settings().iter().chain(&["sources.*.path", "scorers.*.wordnet"]) {
         let parts: Vec<&str> = setting.split('.').collect();
         let form = match parts.as_slice() {
             ["tokenizer"] => Form::Tokenizer,
             ["base" | "model"] | ["scorers", _, "model"] => Form::Model,
             ["scorers", _, "baseline"] => Form::File,
+            ["scorers", _, "wordnet"] => Form::WordNet,
             ["inputs", ..] => Form::Any,
             _ => Form::Rows,
         };
@@ -95,6 +96,18 @@ pub(super) fn paths(kind: Kind, table: Table, span: Span) -> Vec<NamedPath> {
         });
     }
     found
+}
+
+/// A judge's model is asked elsewhere: it is no folder, however it is written.
+fn without_judges(mut table: Table) -> Table {
+    for (_, value) in table.entries.iter_mut().filter(|(key, _)| key.name == "scorers") {
+        match &mut value.kind {
+            ValueKind::Array(items) => items.retain(|scorer| !is_judge(scorer)),
+            ValueKind::Table(table) => table.entries.retain(|(_, scorer)| !is_judge(scorer)),
+            _ => {}
+        }
+    }
+    table
 }
 
 /// Calls `seen` for each string at the path; a list may stand where a string does.
@@ -183,7 +196,12 @@ fn cycle(start: usize, references: &[Vec<Written>]) -> Option<Vec<usize>> {
 pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&Made>, problems: &mut Problems) {
     let Some(made) = made else { return };
     let name = written.reference.stage();
-    let is_score = written.reference.kind == Kind::Score;
+    // What the parts of a stage are called is no axis.
+    let is_part = |label: &str| match written.reference.kind {
+        Kind::Score => label == SCORER,
+        Kind::Aggregate => label == FIGURE,
+        _ => false,
+    };
     let known = || made.axes.iter().map(String::as_str);
     if let Some(axis) = &written.gather
         && !made.axes.contains(axis)
@@ -192,7 +210,7 @@ pub(super) fn check_pins(written: &Written, document: &Document, made: Option<&M
         problems.push(problem.suggest(axis, known()));
     }
     for (axis, value) in &written.reference.pins.0 {
-        if is_score && axis == SCORER || value.contains('{') {
+        if is_part(axis) || value.contains('{') {
             continue;
         }
         if !made.axes.contains(axis) {
@@ -224,6 +242,8 @@ pub(super) struct Resolver<'a> {
     pub(super) document: &'a Document,
     pub(super) made: &'a BTreeMap<usize, Made>,
     pub(super) instances: &'a [Instance],
+    /// The first instance that the stage itself has at these axis values, if this is not that.
+    pub(super) sibling: Option<usize>,
 }
 
 impl Resolver<'_> {
@@ -244,6 +264,12 @@ impl Resolver<'_> {
                         _ => spec.role.clone(),
                     };
                     inputs.push(self.input(spec, role, Source::Path(path.clone())));
+                    continue;
+                }
+                InputSource::Sibling(output) => {
+                    if let Some(node) = self.sibling {
+                        self.add(spec, node, output, &mut inputs);
+                    }
                     continue;
                 }
                 InputSource::Stage(reference) => reference,
@@ -293,12 +319,12 @@ impl Resolver<'_> {
                 let inherited = base != source;
                 inputs.push(ResolvedInput { inherited, ..self.input(spec, spec.role.clone(), base) });
             }
-            Form::Scores => {
+            Form::Records => {
                 let labels = &self.instances[node].id.axes;
                 let labels = labels.iter().map(|(axis, value)| (axis.clone(), value.to_json())).collect();
                 inputs.push(ResolvedInput { labels, ..self.input(spec, spec.role.clone(), source) });
             }
-            Form::Rows | Form::ValidationRows | Form::File | Form::Any | Form::Argument => {
+            Form::Rows | Form::ValidationRows | Form::WordNet | Form::File | Form::Any | Form::Argument => {
                 inputs.push(self.input(spec, spec.role.clone(), source));
             }
         }
@@ -328,6 +354,8 @@ fn unfilled(instance: &Instance, reference: &Reference, output: &str, span: Span
     match &instance.recipe {
         Recipe::Command(_) => Diagnostic::at(span, format!("the command of `{name}` does not promise `{output}`"))
             .hint(format!("add it to the `outputs` of `{name}`")),
+        Recipe::Aggregate(_) => Diagnostic::at(span, format!("`{name}` keeps no rows"))
+            .hint(format!("give `{name}` the setting `rows = true`")),
         Recipe::Train(_) => {
             let number = Kind::checkpoint(output).unwrap_or_default();
             Diagnostic::at(span, format!("`{name}` keeps no `{output}`"))
@@ -344,8 +372,13 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
         Form::Rows => (&[Kind::Mix, Kind::Predict, Kind::Score], 0),
         Form::ValidationRows => (&[Kind::Mix], 1),
         Form::Model | Form::Tokenizer => (&[Kind::Train], 0),
-        Form::Scores => (&[Kind::Score], 0),
-        Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
+        // What is told of a mix or a training: a mix's statistics, a training's metrics.
+        Form::Records => match reference.kind {
+            Kind::Mix => (&Kind::ALL, 3),
+            Kind::Train => (&Kind::ALL, 1),
+            _ => (&Kind::ALL, 0),
+        },
+        Form::WordNet | Form::File | Form::Any | Form::Argument => (&Kind::ALL, 0),
     };
     let name = reference.stage();
     if !kinds.contains(&reference.kind) {
@@ -360,8 +393,9 @@ fn output_of(spec: &InputSpec, reference: &Reference, problems: &mut Problems) -
     };
     let (output, path) = wanted?;
     let fits = match spec.form {
-        Form::Rows | Form::ValidationRows | Form::Scores => path.ends_with(".jsonl"),
-        Form::Model | Form::Tokenizer => path.ends_with('/'),
+        Form::Rows | Form::ValidationRows => path.ends_with(".jsonl"),
+        Form::Records => [".jsonl", ".json", ".csv", ".parquet"].iter().any(|ending| path.ends_with(ending)),
+        Form::Model | Form::Tokenizer | Form::WordNet => path.ends_with('/'),
         Form::File => !path.ends_with('/'),
         Form::Any | Form::Argument => true,
     };
@@ -389,6 +423,8 @@ fn nodes_of(
     let agrees = |node: &usize| {
         instances[*node].id.axes.iter().all(|(axis, value)| match reference.pins.get(axis) {
             Some(pinned) => value.is_called(pinned),
+            // A figure is only meant where it is named.
+            None if axis == FIGURE => false,
             None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
         })
     };

@@ -7,14 +7,14 @@
 use super::CacheSettings;
 use crate::resources::Limits;
 use crate::settings::{Decode as _, Schema, schema};
-use crate::stage::{self, Kind};
+use crate::stage::{self, Kind, Require};
 use serde_json::{Map, Value as Json, json};
 
 /// A setting that is no form's: name, description, what it can be.
 pub(super) type Entry = (&'static str, &'static str, fn() -> Schema);
 
 /// What stands at the top of a manifest besides the kinds.
-pub(super) const TOP: [Entry; 11] = [
+pub(super) const TOP: [Entry; 12] = [
     ("titer", "Version of the manifest language.", || json!({ "enum": [super::document::FORMAT] })),
     (
         "extends",
@@ -33,6 +33,11 @@ pub(super) const TOP: [Entry; 11] = [
         named(&json!({}))
     }),
     ("limits", "What the jobs may use at once, all together; changes no result.", Limits::schema),
+    (
+        "require",
+        "What the results of trainings and predictions must have been made on, where a stage does not say it itself.",
+        Require::schema,
+    ),
     ("cache", "A second cache that machines share; changes no result.", CacheSettings::schema),
     ("defaults", "Settings that all stages of a kind share: `[defaults.train]`.", || kinds(reference)),
     ("variant", "Other axes, params and targets under a name: `titer run --variant smoke`.", || {

@@ -1,6 +1,6 @@
 //! Paths at which there is nothing, or something else: what is said of them.
 
-use super::finder::is_glob;
+use super::finder::{is_glob, may_be_glob};
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Place, closest};
 use crate::manifest::{NamedPath, Pipeline};
@@ -19,13 +19,12 @@ pub(super) struct Files<'a> {
 pub fn absent(root: &Path, paths: &[NamedPath]) -> Vec<Diagnostic> {
     let files = Files { root, pipeline: None };
     let problem = |named: &NamedPath| {
-        let problem =
-            match is_glob(&named.path) && !matches!(named.form, Form::Argument | Form::Model | Form::Tokenizer) {
-                true => glob::glob(&root.join(&named.path).to_string_lossy())
-                    .is_ok_and(|mut found| found.next().is_none())
-                    .then(|| files.no_match(&named.path)),
-                false => files.absent(named.form, &named.path),
-            };
+        let problem = match is_glob(&named.path) && may_be_glob(named.form) {
+            true => glob::glob(&root.join(&named.path).to_string_lossy())
+                .is_ok_and(|mut found| found.next().is_none())
+                .then(|| files.no_match(&named.path)),
+            false => files.absent(named.form, &named.path),
+        };
         problem.map(|problem| Diagnostic { place: Some(Place::Span(named.span)), ..problem })
     };
     // What is elsewhere is not looked for on the disk.
@@ -38,13 +37,17 @@ impl Files<'_> {
     pub(super) fn absent(&self, form: Form, path: &str) -> Option<Diagnostic> {
         let full = self.root.join(path);
         match form {
-            Form::Model | Form::Tokenizer if !full.is_dir() => {
-                let what = if form == Form::Model { "model" } else { "tokenizer" };
+            Form::Model | Form::Tokenizer | Form::WordNet if !full.is_dir() => {
+                let what = match form {
+                    Form::Model => "model",
+                    Form::Tokenizer => "tokenizer",
+                    _ => "WordNet",
+                };
                 let problem = Diagnostic::new(format!("there is no {what} folder `{path}`"));
                 Some(problem.hint(self.not_found(path)))
             }
             // A word of a command that is no file of the project is only a word.
-            Form::Model | Form::Tokenizer | Form::Argument => None,
+            Form::Model | Form::Tokenizer | Form::WordNet | Form::Argument => None,
             Form::Any if full.is_dir() => None,
             _ if full.is_dir() => {
                 let problem = Diagnostic::new(format!("`{path}` is a folder: expected a file"));

@@ -9,7 +9,7 @@ use crate::diagnostic::Diagnostic;
 use crate::key::Digest;
 use crate::manifest::{ResolvedInput, Source};
 use crate::row;
-use crate::stage::{Recipe, aggregate, predict, score};
+use crate::stage::{Recipe, SCORER, aggregate, predict, score};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl<'a> Columns<'a> {
             .iter()
             .flat_map(|input| input.labels.keys())
             .map(String::as_str)
-            .filter(|axis| *axis != "scorer")
+            .filter(|axis| *axis != SCORER)
             .collect();
         let is_unknown =
             |name: &str| !axes.contains(name) && !instance.inputs.iter().any(|input| self.input_may_have(input, name));
@@ -95,7 +95,7 @@ impl<'a> Columns<'a> {
                 }),
                 Recipe::Predict(_) | Recipe::Api(_) => predict::COLUMNS.contains(&name) || inputs("data"),
                 Recipe::Score(_) => !score::NEVER_CARRIED.contains(&name) && inputs("predictions"),
-                Recipe::Train(_) | Recipe::Aggregate(_) | Recipe::Command(_) => true,
+                Recipe::Train(_) | Recipe::Aggregate(_) | Recipe::Figure(_) | Recipe::Command(_) => true,
             };
         self.nodes.borrow_mut().insert(asked, has);
         has

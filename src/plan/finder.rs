@@ -54,7 +54,8 @@ impl<'a> Finder<'a> {
             Form::Tokenizer => 1,
             Form::Argument => 2,
             Form::Any => 3,
-            _ => 4,
+            Form::WordNet => 4,
+            _ => 5,
         };
         let mut cache = self.found.borrow_mut();
         let found = cache.entry((class, path.to_string())).or_insert_with(|| self.look(input.form, path));
@@ -97,9 +98,7 @@ impl<'a> Finder<'a> {
         let unreadable =
             |error: &dyn std::fmt::Display| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
         let files = Files { root: self.root, pipeline: Some(self.pipeline) };
-        let is_pattern = !matches!(form, Form::Model | Form::Tokenizer | Form::Argument)
-            && is_glob(path)
-            && !(form == Form::Any && full.is_dir());
+        let is_pattern = may_be_glob(form) && is_glob(path) && !(form == Form::Any && full.is_dir());
         if !is_pattern && let Some(problem) = files.absent(form, path) {
             return Err(Box::new(problem));
         }
@@ -115,7 +114,7 @@ impl<'a> Finder<'a> {
                 };
                 found.into_iter().map(digest).collect()
             }
-            Form::Model | Form::Tokenizer => {
+            Form::Model | Form::Tokenizer | Form::WordNet => {
                 self.saw(&full);
                 let digest = self.folder(form, &full).map_err(|error| unreadable(&error))?;
                 Ok(vec![(full, path.to_string(), digest)])
@@ -214,10 +213,19 @@ impl<'a> Finder<'a> {
         self.files_of(form, folder, "", &mut files)?;
         drop_pickles(&mut files);
         if files.is_empty() {
-            anyhow::bail!("the folder holds none of the files of a model (`config.json`, `tokenizer.json`, …)");
+            let (what, such) = match form {
+                Form::WordNet => ("a WordNet 3.0", "`index.noun`, `data.noun`"),
+                _ => ("a model", "`config.json`, `tokenizer.json`"),
+            };
+            anyhow::bail!("the folder holds none of the files of {what} ({such}, …)");
         }
         Ok(digest_of(&files))
     }
+}
+
+/// Whether a pattern may stand for the path of such an input.
+pub(super) fn may_be_glob(form: Form) -> bool {
+    !matches!(form, Form::Model | Form::Tokenizer | Form::WordNet | Form::Argument)
 }
 
 pub(super) fn is_glob(path: &str) -> bool {

@@ -3,6 +3,7 @@
 use crate::address::{Extent, is_pickle, is_weights};
 use crate::key::Digest;
 use crate::record::{FileEntry, folder_digest};
+use crate::scorer::meteor::wordnet::WordNet;
 use crate::stage::Form;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -74,6 +75,7 @@ pub(super) fn is_read(form: Form, name: &str) -> bool {
     match form {
         Form::Tokenizer => Extent::Tokenizer.reads(name),
         Form::Model => Extent::Model.reads(name),
+        Form::WordNet => WordNet::files().any(|file| file == name),
         _ => true,
     }
 }

@@ -168,6 +168,7 @@ pub(super) fn recipe_json(recipe: &Recipe) -> serde_json::Value {
         Recipe::Api(recipe) => serde_json::to_value(recipe),
         Recipe::Score(recipe) => serde_json::to_value(recipe),
         Recipe::Aggregate(recipe) => serde_json::to_value(recipe),
+        Recipe::Figure(recipe) => serde_json::to_value(recipe),
         Recipe::Command(recipe) => serde_json::to_value(recipe),
     };
     #[expect(clippy::expect_used, reason = "recipes are plain data with string keys")]

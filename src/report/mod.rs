@@ -2,8 +2,9 @@
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 
+pub mod export;
 pub mod figure;
 pub mod graph;
+pub mod layout;
 pub mod page;
 pub mod table;
-pub mod tidy;

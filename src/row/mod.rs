@@ -47,6 +47,16 @@ pub fn text<'a>(row: &'a Row, column: &str) -> Option<Cow<'a, str>> {
     }
 }
 
+/// Says that a row lacks a column that it needs, and what it has.
+pub fn lacks(row: &Row, column: &str) -> String {
+    format!("the row has no `{column}`: it has {}", columns(row))
+}
+
+/// The same of a column that a setting names.
+pub fn lacks_named(row: &Row, column: &str, setting: &str) -> String {
+    format!("the row has no `{column}`, which `{setting}` names: it has {}", columns(row))
+}
+
 /// Adds a column behind the others, in the place of an earlier one of that name.
 pub fn put(row: &mut Row, column: &str, value: Value) {
     row.shift_remove(column);

@@ -103,6 +103,8 @@ pub struct Definition {
 pub enum Work {
     /// It looks at one row after the other, and at nothing else.
     Rows(fn(serde_json::Value) -> anyhow::Result<Box<dyn Scorer>>),
+    /// The same, with what lies in a folder that a setting may name.
+    WithFolder(WithFolder),
     /// It asks a program of one's own, its parameter `command`, about one row after the other. The program runs where the
     /// project's files lie.
     Program(fn(serde_json::Value, &Path) -> anyhow::Result<Box<dyn Scorer>>),
@@ -110,6 +112,17 @@ pub enum Work {
     Model(ByModel),
     /// It asks another model, behind an API.
     Judge,
+}
+
+/// A scorer that may read a folder besides the rows.
+#[derive(Clone, Copy, Debug)]
+pub struct WithFolder {
+    /// The setting that names the folder, and what it is.
+    pub setting: (&'static str, &'static str),
+    /// Makes the scorer of its parameters, with the folder if one is named.
+    pub build: fn(serde_json::Value, Option<&Path>) -> anyhow::Result<Box<dyn Scorer>>,
+    /// Looks at the folder before anything runs.
+    pub check: fn(&Path) -> anyhow::Result<()>,
 }
 
 /// What a scorer needs to know of what would have been right.
@@ -255,7 +268,7 @@ impl Definition {
     pub fn command(&self, params: &serde_json::Value) -> Vec<String> {
         match &self.work {
             Work::Program(_) => texts(params, "command"),
-            Work::Rows(_) | Work::Model(_) | Work::Judge => Vec::new(),
+            Work::Rows(_) | Work::WithFolder(_) | Work::Model(_) | Work::Judge => Vec::new(),
         }
     }
 
@@ -263,7 +276,15 @@ impl Definition {
     pub fn by_model(&self) -> Option<&ByModel> {
         match &self.work {
             Work::Model(by_model) => Some(by_model),
-            Work::Rows(_) | Work::Program(_) | Work::Judge => None,
+            Work::Rows(_) | Work::WithFolder(_) | Work::Program(_) | Work::Judge => None,
+        }
+    }
+
+    /// What it needs of a folder, if it may read one.
+    pub fn with_folder(&self) -> Option<&WithFolder> {
+        match &self.work {
+            Work::WithFolder(with_folder) => Some(with_folder),
+            Work::Rows(_) | Work::Program(_) | Work::Model(_) | Work::Judge => None,
         }
     }
 }

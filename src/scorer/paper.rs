@@ -131,7 +131,7 @@ impl Paper {
     fn rule(&self, answer: &Answer<'_>) -> anyhow::Result<Option<Rule>> {
         let Some(column) = &self.params.by else { return Ok(Some(self.params.rule.unwrap_or(Rule::Default))) };
         let name = row::text(answer.row, column);
-        let name = name.with_context(|| format!("the row has no `{column}`: it has {}", row::columns(answer.row)))?;
+        let name = name.with_context(|| row::lacks_named(answer.row, column, "by"))?;
         let named = NAMED.iter().find(|(rule, _)| name.contains(rule)).map(|(_, rule)| *rule);
         Ok(named.or(self.params.r#else))
     }

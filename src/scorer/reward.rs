@@ -117,8 +117,7 @@ mod engine {
     /// The paper's prompt.
     fn prompt(row: &Row) -> anyhow::Result<String> {
         let instruction = row::text(row, row::INSTRUCTION);
-        let instruction =
-            instruction.with_context(|| format!("the row has no `instruction`: it has {}", row::columns(row)))?;
+        let instruction = instruction.with_context(|| row::lacks(row, row::INSTRUCTION))?;
         Ok(match row::text(row, row::INPUT).filter(|input| !input.is_empty()) {
             Some(input) => format!("Instruction:\n{instruction}\nInput:\n{input}"),
             None => format!("Instruction:\n{instruction}"),

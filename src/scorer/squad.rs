@@ -1,6 +1,6 @@
 //! Exact match and F1 as SQuAD v1.1 measures answers to questions.
 
-use super::answer_words::AnswerWords;
+use super::answer_words::{AnswerWords, Words};
 use super::{Answer, Better, Definition, Metric, NoParams, Plain, References, Scored, Scorer, Work};
 
 const EXACT: Metric = Metric { name: "exact_match", range: (0.0, 100.0), better: Better::Higher };
@@ -24,20 +24,19 @@ pub const DEFINITION: Definition = Definition {
 #[derive(Debug)]
 pub struct Squad {
     words: AnswerWords,
-    prediction: Vec<u32>,
-    reference: Vec<u32>,
+    prediction: Words,
+    reference: Words,
 }
 
 impl Plain for Squad {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { words: AnswerWords::new()?, prediction: Vec::new(), reference: Vec::new() })
+        Ok(Self { words: AnswerWords::new()?, prediction: Words::default(), reference: Words::default() })
     }
 }
 
 impl Scorer for Squad {
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
         let Self { words, prediction, reference } = self;
-        words.begin_row();
         words.read(answer.prediction, prediction)?;
         let (mut exact, mut f1) = (0.0_f64, 0.0_f64);
         for text in answer.references {

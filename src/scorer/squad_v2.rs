@@ -1,6 +1,6 @@
 //! Exact match and F1 as SQuAD v2.0 measures them, where the right answer may be that there is none.
 
-use super::answer_words::AnswerWords;
+use super::answer_words::{AnswerWords, Words};
 use super::squad::percent;
 use super::text::is_space;
 use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work};
@@ -51,7 +51,12 @@ impl Params for SquadV2Params {
     type Scorer = SquadV2;
 
     fn scorer(self) -> anyhow::Result<SquadV2> {
-        Ok(SquadV2 { words: AnswerWords::new()?, prediction: Vec::new(), reference: Vec::new(), params: self })
+        Ok(SquadV2 {
+            words: AnswerWords::new()?,
+            prediction: Words::default(),
+            reference: Words::default(),
+            params: self,
+        })
     }
 }
 
@@ -59,8 +64,8 @@ impl Params for SquadV2Params {
 #[derive(Debug)]
 pub struct SquadV2 {
     words: AnswerWords,
-    prediction: Vec<u32>,
-    reference: Vec<u32>,
+    prediction: Words,
+    reference: Words,
     params: SquadV2Params,
 }
 
@@ -101,7 +106,6 @@ impl Scorer for SquadV2 {
     fn score_row(&mut self, answer: &Answer<'_>) -> anyhow::Result<Scored> {
         let probability = self.probability(answer)?;
         let Self { words, prediction, reference, params } = self;
-        words.begin_row();
         words.read(answer.prediction, prediction)?;
         // References of which nothing is left are none; if none is left, the right answer is empty.
         let (mut exact, mut f1, mut is_empty) = (0.0_f64, 0.0_f64, true);
@@ -183,7 +187,7 @@ impl SquadV2 {
     fn probability(&self, answer: &Answer<'_>) -> anyhow::Result<f64> {
         let Some(column) = &self.params.no_answer_probability else { return Ok(0.0) };
         let value = answer.row.get(column);
-        let value = value.with_context(|| format!("the row has no `{column}`: it has {}", row::columns(answer.row)))?;
+        let value = value.with_context(|| row::lacks_named(answer.row, column, "no_answer_probability"))?;
         let number = value.as_f64().filter(|number| (0.0..=1.0).contains(number));
         number.with_context(|| format!("`{column}` is {value}: expected a probability, 0 to 1"))
     }

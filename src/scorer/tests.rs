@@ -24,6 +24,7 @@ pub(super) fn golden(name: &str) -> Vec<Value> {
 fn rows_scorer(name: &str, params: Value) -> Box<dyn Scorer> {
     match find(name).unwrap().work {
         Work::Rows(build) => build(params).unwrap(),
+        Work::WithFolder(with_folder) => (with_folder.build)(params, None).unwrap(),
         Work::Program(build) => build(params, Path::new("")).unwrap(),
         Work::Model(_) | Work::Judge => panic!("{name} does not look at rows one by one"),
     }

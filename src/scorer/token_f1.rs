@@ -1,6 +1,6 @@
 //! Token F1 as SQuAD defines it.
 
-use super::answer_words::AnswerWords;
+use super::answer_words::{AnswerWords, Words};
 use super::{Answer, Better, Definition, Metric, NoParams, Plain, References, Scored, Scorer, Work};
 
 /// The line in the table.
@@ -21,8 +21,8 @@ pub const DEFINITION: Definition = Definition {
 #[derive(Debug)]
 pub struct TokenF1 {
     words: AnswerWords,
-    prediction: Vec<u32>,
-    reference: Vec<u32>,
+    prediction: Words,
+    reference: Words,
 }
 
 impl Scorer for TokenF1 {
@@ -33,7 +33,7 @@ impl Scorer for TokenF1 {
 
 impl Plain for TokenF1 {
     fn new() -> anyhow::Result<Self> {
-        Ok(Self { words: AnswerWords::new()?, prediction: Vec::new(), reference: Vec::new() })
+        Ok(Self { words: AnswerWords::new()?, prediction: Words::default(), reference: Words::default() })
     }
 }
 
@@ -41,7 +41,6 @@ impl TokenF1 {
     /// The best F1 over the references.
     pub(super) fn value(&mut self, answer: &Answer<'_>) -> anyhow::Result<Option<f64>> {
         let Self { words, prediction, reference } = self;
-        words.begin_row();
         words.read(answer.prediction, prediction)?;
         answer.best(|_, text| {
             words.read(text, reference)?;

@@ -1,6 +1,6 @@
 //! The settings of one table, taken one by one; what nobody took is unknown.
 
-use super::{Decode, Setting, Table, Value};
+use super::{At, Decode, Setting, Table, Value};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use std::ops::RangeInclusive;
 
@@ -41,6 +41,12 @@ numbers!(u8, u32, u64, usize, i64, f64);
 impl<T, N: InRange<T>> InRange<T> for Option<N> {
     fn outside(&self, range: &RangeInclusive<T>) -> Option<T> {
         self.as_ref()?.outside(range)
+    }
+}
+
+impl<T, N: InRange<T>> InRange<T> for At<N> {
+    fn outside(&self, range: &RangeInclusive<T>) -> Option<T> {
+        self.value.outside(range)
     }
 }
 

@@ -8,12 +8,14 @@
 
 mod decode;
 mod fields;
+mod names;
 pub mod schema;
 mod units;
 mod value;
 
 pub use decode::{At, Decode};
 pub use fields::{Fields, Group, InRange};
+pub use names::Names;
 pub use schema::{Schema, Setting};
 pub use units::{Bytes, Seconds};
 pub use value::{Key, Table, Value, ValueKind, parse};

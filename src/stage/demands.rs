@@ -4,6 +4,7 @@
 use crate::settings::{Bytes, Seconds};
 use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::time::Duration;
 
 crate::settings! {
@@ -17,7 +18,7 @@ crate::settings! {
         /// Graphics cards that it gets for itself. By default one for a `train` or `predict` with a `command`, or by a titer
         /// that was built for cards, where the machine has any.
         gpus: Option<u32> = None,
-        /// What a result must have been made on; another one is refused, be it in the cache.
+        /// What a result must have been made on; another one is refused, be it in the cache. Goes before that of the run.
         require: Option<Require> = None,
         /// Network slots, for work that calls an API. By default one where the `model` is an API, else none.
         network: Option<u32> = None,
@@ -48,7 +49,27 @@ crate::words! {
     }
 }
 
+impl FromStr for Require {
+    type Err = String;
+
+    /// `device=cuda`
+    fn from_str(text: &str) -> Result<Self, String> {
+        let device =
+            text.strip_prefix("device=").and_then(|name| Device::ALL.iter().find(|device| device.name() == name));
+        let device = device.ok_or("expected `device=cpu`, `device=cuda` or `device=metal`")?;
+        Ok(Self { device: *device })
+    }
+}
+
+impl fmt::Display for Require {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "device={}", self.device.name())
+    }
+}
+
 impl Device {
+    const ALL: [Self; 3] = [Self::Cpu, Self::Cuda, Self::Metal];
+
     /// Its name in manifests and records.
     pub fn name(self) -> &'static str {
         match self {
@@ -158,6 +179,16 @@ mod tests {
         let message = demands.refuse("cpu").unwrap();
         assert_eq!(message, "its result was made on `cpu`, and `require` asks for `cuda`");
         assert_eq!((demands.refuse("cuda"), Demands::default().refuse("cpu")), (None, None));
+    }
+
+    #[test]
+    fn what_a_call_requires_is_read_and_written() {
+        for text in ["device=cpu", "device=cuda", "device=metal"] {
+            assert_eq!(text.parse::<Require>().unwrap().to_string(), text);
+        }
+        for text in ["cuda", "device=tpu", "device = cuda", ""] {
+            assert!(text.parse::<Require>().unwrap_err().contains("expected `device=cpu`"), "{text}");
+        }
     }
 
     #[test]

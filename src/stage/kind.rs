@@ -42,9 +42,9 @@ impl Kind {
     /// Version of what the kind does. It is part of every key: raise it when the same recipe and inputs give other bytes.
     pub fn version(self) -> u32 {
         match self {
-            Kind::Mix | Kind::Train | Kind::Predict | Kind::Aggregate => 1,
-            // 2: intervals in the summary, several references.
-            Kind::Score => 2,
+            Kind::Mix | Kind::Train | Kind::Predict => 1,
+            // Scores: intervals in the summary, several references. Aggregates: tables in Parquet and LaTeX.
+            Kind::Score | Kind::Aggregate => 2,
         }
     }
 
@@ -73,9 +73,24 @@ impl Kind {
             ],
             Kind::Predict => &[("predictions", "predictions.jsonl"), ("summary", "summary.json")],
             Kind::Score => &[("scores", "scores.jsonl"), ("summary", "summary.json")],
-            Kind::Aggregate => {
-                &[("table", "table.json"), ("csv", "table.csv"), ("markdown", "table.md"), ("figures", "figures/")]
-            }
+            Kind::Aggregate => &[
+                ("table", "table.parquet"),
+                ("csv", "table.csv"),
+                ("json", "table.json"),
+                ("markdown", "table.md"),
+                ("latex", "table.tex"),
+                ("wide", "wide.csv"),
+                ("rows", "rows.parquet"),
+                ("statistics", "statistics.parquet"),
+                ("statistics-csv", "statistics.csv"),
+                ("statistics-json", "statistics.json"),
+                ("statistics-markdown", "statistics.md"),
+                ("svg", "figure.svg"),
+                ("svg-dark", "figure-dark.svg"),
+                ("png", "figure.png"),
+                ("png-dark", "figure-dark.png"),
+                ("pdf", "figure.pdf"),
+            ],
         }
     }
 

@@ -34,6 +34,7 @@ pub use pins::{Pins, quoted};
 pub use reference::{Expression, InputSource, Reference, is_name};
 
 use crate::diagnostic::{Diagnostic, Problems, Span};
+use crate::report::figure::FigureRecipe;
 use crate::secrets::Secrets;
 use crate::settings::{At, Bytes, Decode as _, Fields, Group as _, Schema, Seconds, Setting, Table, schema};
 use anyhow::Context as _;
@@ -58,7 +59,9 @@ pub enum Recipe {
     /// A scoring by one scorer.
     Score(score::ScoreRecipe),
     /// An aggregation.
-    Aggregate(aggregate::AggregateRecipe),
+    Aggregate(Box<aggregate::AggregateRecipe>),
+    /// A figure of an aggregate's table.
+    Figure(Box<FigureRecipe>),
     /// Any kind's work, done by another program.
     Command(CommandRecipe),
 }
@@ -71,7 +74,7 @@ impl Recipe {
             Recipe::Train(_) => Kind::Train,
             Recipe::Predict(_) | Recipe::Api(_) => Kind::Predict,
             Recipe::Score(_) => Kind::Score,
-            Recipe::Aggregate(_) => Kind::Aggregate,
+            Recipe::Aggregate(_) | Recipe::Figure(_) => Kind::Aggregate,
             Recipe::Command(recipe) => recipe.kind,
         }
     }
@@ -81,6 +84,7 @@ impl Recipe {
         match self {
             Recipe::Command(_) => CommandRecipe::VERSION,
             Recipe::Api(_) => predict::ApiRecipe::VERSION,
+            Recipe::Figure(_) => aggregate::figures::VERSION,
             _ => self.kind().version(),
         }
     }
@@ -90,6 +94,8 @@ impl Recipe {
         match self {
             Recipe::Command(recipe) => recipe.outputs(),
             Recipe::Train(recipe) => recipe.outputs(),
+            Recipe::Aggregate(recipe) => recipe.outputs(),
+            Recipe::Figure(_) => aggregate::figures::outputs(),
             _ => self.kind().outputs().to_vec(),
         }
     }
@@ -163,6 +169,15 @@ impl Recipe {
         self.api().is_some()
     }
 
+    /// Whether its arithmetic may be done by a graphics card: what a run requires of devices is asked of such results alone.
+    pub fn may_use_cards(&self) -> bool {
+        match self {
+            Recipe::Command(recipe) => matches!(recipe.kind, Kind::Train | Kind::Predict),
+            Recipe::Train(_) | Recipe::Predict(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether the worker starts another program for it, which the kernel does not end with the worker.
     pub fn starts_program(&self) -> bool {
         matches!(self, Recipe::Score(recipe) if recipe.is_by_program())
@@ -201,11 +216,35 @@ pub struct Hints {
     pub secrets: BTreeMap<String, String>,
 }
 
+/// A part of a stage that is an instance of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// What the scorer of this name says.
+    Scorer(String),
+    /// The figure of this name.
+    Figure(String),
+}
+
+impl Part {
+    /// The label of the instance, and its value.
+    pub fn label(&self) -> (&'static str, &str) {
+        match self {
+            Part::Scorer(name) => (SCORER, name),
+            Part::Figure(name) => (FIGURE, name),
+        }
+    }
+}
+
+/// The label that tells the scorers of a score stage apart.
+pub const SCORER: &str = "scorer";
+/// The label that tells the figures of an aggregate apart.
+pub const FIGURE: &str = "figure";
+
 /// One stage as its settings say, after placeholders are filled in.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// Name of the scorer, for the instances that one score stage falls apart into.
-    pub scorer: Option<String>,
+    /// Which part of what the manifest says it is, where one stage of it falls apart into several.
+    pub part: Option<Part>,
     /// What is to be done.
     pub recipe: Recipe,
     /// How, as far as it does not matter.
@@ -219,7 +258,7 @@ pub struct Stage {
 impl Stage {
     /// A stage that asks for nothing special.
     fn new(recipe: Recipe, inputs: Vec<InputSpec>) -> Self {
-        Self { scorer: None, recipe, hints: Hints::default(), demands: Demands::default(), inputs }
+        Self { part: None, recipe, hints: Hints::default(), demands: Demands::default(), inputs }
     }
 }
 
@@ -256,10 +295,12 @@ pub enum Form {
     Model,
     /// A folder or stage with a `tokenizer.json`.
     Tokenizer,
+    /// A folder with the files of a WordNet.
+    WordNet,
     /// A file as it is.
     File,
-    /// The scores of every instance of a stage, labelled with its axes (and its scorer).
-    Scores,
+    /// Rows of every instance of a stage, labelled with its axes (and its scorer), or of a file.
+    Records,
     /// A file or a folder as it is, for a command.
     Any,
     /// An argument of a command: a file of the project if there is one of that name, else a word that names none.
@@ -288,8 +329,7 @@ pub fn decode(kind: Kind, table: &Table, span: Span, problems: &mut Problems) ->
         }
         Kind::Score => score::ScoreForm::read(&mut fields, problems).map(score::stages),
         Kind::Aggregate => aggregate::AggregateForm::read(&mut fields, problems)
-            .and_then(|form| aggregate::stage(form, problems))
-            .map(|stage| vec![stage]),
+            .and_then(|form| aggregate::stages(form, span, problems)),
     };
     let demands = Demands::read(&mut fields, problems);
     fields.finish(problems)?;
@@ -334,7 +374,7 @@ pub fn schema(kind: Kind) -> Schema {
 pub struct Input {
     /// See [`InputSpec::role`]; a model's layers are `model.0` (the base), `model.1`, …
     pub role: String,
-    /// Axis values (and `scorer`) of the instance that made it, where the consumer's output shows them ([`Form::Scores`]).
+    /// Axis values (and `scorer`) of the instance that made it, where the consumer's output shows them ([`Form::Records`]).
     #[serde(default)]
     pub labels: BTreeMap<String, serde_json::Value>,
     /// What messages call it: the path as the person wrote it, or `mix.train[n=20].train`.
@@ -444,7 +484,7 @@ pub fn check(recipe: &Recipe, inputs: &[Input], axes: &BTreeSet<&str>) -> Vec<Di
         Recipe::Api(recipe) => predict::check_api(recipe, inputs),
         Recipe::Score(recipe) => score::check(recipe, inputs),
         Recipe::Aggregate(recipe) => aggregate::check(recipe, inputs),
-        Recipe::Command(_) => Vec::new(),
+        Recipe::Figure(_) | Recipe::Command(_) => Vec::new(),
     }
 }
 
@@ -459,11 +499,20 @@ pub fn metrics(recipe: &Recipe, scorer: &str) -> Option<Vec<String>> {
     })
 }
 
-/// What an aggregate asks for that none of its scores has; `known` are their metrics.
+/// What an aggregate asks for that none of its scores has, or a figure that its table has not; `known` are their metrics.
 pub fn check_metrics(recipe: &Recipe, known: &[String]) -> Vec<Diagnostic> {
     match recipe {
         Recipe::Aggregate(recipe) => aggregate::check_metrics(recipe, known),
+        Recipe::Figure(recipe) => aggregate::figures::check_metrics(recipe, known),
         _ => Vec::new(),
+    }
+}
+
+/// The metrics of an aggregate's table and rows, of those that it reads.
+pub fn metrics_made(recipe: &Recipe, read: Vec<String>) -> Vec<String> {
+    match recipe {
+        Recipe::Aggregate(recipe) => aggregate::metrics_made(recipe, read),
+        _ => read,
     }
 }
 
@@ -485,6 +534,7 @@ pub fn execute(recipe: &Recipe, context: &Context<'_>) -> anyhow::Result<()> {
         Recipe::Api(recipe) => predict::ask(recipe, context),
         Recipe::Score(recipe) => score::execute(recipe, context),
         Recipe::Aggregate(recipe) => aggregate::execute(recipe, context),
+        Recipe::Figure(recipe) => aggregate::figures::execute(recipe, context),
         Recipe::Command(_) => anyhow::bail!("a command is not a worker's work"),
     }
 }

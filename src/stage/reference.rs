@@ -15,6 +15,8 @@ pub enum InputSource {
     Path(String),
     /// An output of a stage.
     Stage(Reference),
+    /// An output of the first instance that the same stage falls apart into; nothing that is written in a manifest.
+    Sibling(&'static str),
 }
 
 /// `mix.train[n=320,run=1].validation`: a stage, perhaps with axes pinned, perhaps one of its outputs.

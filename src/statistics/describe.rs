@@ -28,9 +28,26 @@ pub fn summarise(values: &[f64]) -> Summary {
         return Summary { count: 1, mean: Some(mean), std: None, interval: None };
     }
     let n = values.len() as f64;
-    let std = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let std = deviation(values, mean, n - 1.0);
     let half = t_quantile(f64::midpoint(1.0, CONFIDENCE), n - 1.0) * std / n.sqrt();
     Summary { count: values.len(), mean: Some(mean), std: Some(std), interval: Some((mean - half, mean + half)) }
+}
+
+/// The standard deviation, the squares' sum divided by count − `ddof` ('delta degrees of freedom', as numpy calls it: 1
+/// of a sample, 0 of all there is); none where nothing is left to divide by.
+pub fn std(values: &[f64], ddof: usize) -> Option<f64> {
+    (values.len() > ddof).then(|| Some(deviation(values, mean(values)?, (values.len() - ddof) as f64)))?
+}
+
+fn deviation(values: &[f64], mean: f64, freedom: f64) -> f64 {
+    (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / freedom).sqrt()
+}
+
+/// The value in the middle, or the mean of the two there; none of no values.
+pub fn median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    quantile(&sorted, 0.5)
 }
 
 /// The arithmetic mean; none of no values.
@@ -70,6 +87,16 @@ mod tests {
             assert!((found - expected).abs() < 1e-12, "{probability}: {found}");
         }
         assert_eq!((quantile(&[], 0.5), quantile(&[3.0], 0.9)), (None, Some(3.0)));
+    }
+
+    #[test]
+    fn deviations_and_medians_equal_numpy_s() {
+        // numpy 2.4: numpy.std([8, 1, 4, 2], ddof=…), numpy.median
+        let values = [8.0, 1.0, 4.0, 2.0];
+        assert_eq!(std(&values, 0), Some(2.680_951_323_690_902));
+        assert_eq!(std(&values, 1), Some(3.095_695_936_834_452));
+        assert_eq!((std(&values[..1], 1), std(&values[..1], 0), std(&[], 0)), (None, Some(0.0), None));
+        assert_eq!((median(&values), median(&values[..3]), median(&[])), (Some(3.0), Some(4.0), None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Most tests need no training: rows that carry a `prediction` column are mixed, scored and aggregated. What trains is in
 //! `engine.rs`, with models of a few hundred parameters.
 
+mod aggregate;
 #[cfg(feature = "api")]
 mod api;
 mod bad_input;
@@ -13,6 +14,7 @@ mod command;
 mod device;
 #[cfg(feature = "candle")]
 mod engine;
+mod export;
 mod gc;
 mod history;
 #[cfg(feature = "hub")]
@@ -32,6 +34,7 @@ mod project;
 mod properties;
 mod report;
 mod robust;
+mod scorers;
 mod shared;
 mod snapshot;
 mod upkeep;

@@ -1,5 +1,6 @@
 //! PNG pictures of SVG text.
 
+use super::text::BYTES;
 use anyhow::Context as _;
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
@@ -9,9 +10,9 @@ use std::sync::Arc;
 const SCALE: f32 = 3.0;
 
 /// Draws `svg`. The only font is the one that the program carries, so the bytes do not depend on a machine's fonts.
-pub fn render(svg: &str) -> anyhow::Result<Vec<u8>> {
+pub(super) fn render(svg: &str) -> anyhow::Result<Vec<u8>> {
     let mut options = Options { font_family: "Ubuntu".to_string(), ..Options::default() };
-    Arc::make_mut(&mut options.fontdb).load_font_data(epaint_default_fonts::UBUNTU_LIGHT.to_vec());
+    Arc::make_mut(&mut options.fontdb).load_font_data(BYTES.to_vec());
     let tree = Tree::from_str(svg, &options)?;
     let size = tree.size().to_int_size().scale_by(SCALE).context("a figure without size")?;
     let mut pixels = Pixmap::new(size.width(), size.height()).context("a figure without size")?;

@@ -12,6 +12,7 @@ pub use verdict::Verdict;
 
 use super::{Answer, Better, Definition, Metric, References, Scored, Work};
 use crate::diagnostic::{Diagnostic, Problems};
+use crate::row;
 use crate::settings::{Decode, Schema, Value};
 use anyhow::Context as _;
 use minijinja::Environment;
@@ -214,10 +215,8 @@ impl Judge {
         match (&self.params.against, self.params.form) {
             (_, Form::Rating) => Ok(None),
             (Some(column), _) => {
-                crate::row::text(answer.row, column).map(|text| Some(text.into_owned())).with_context(|| {
-                    let columns = crate::row::columns(answer.row);
-                    format!("the row has no `{column}`, which `against` names: it has {columns}")
-                })
+                let text = row::text(answer.row, column).map(|text| Some(text.into_owned()));
+                text.with_context(|| row::lacks_named(answer.row, column, "against"))
             }
             (None, _) => Ok(answer.references.first().map(|reference| reference.to_string())),
         }

@@ -8,7 +8,7 @@ mod treebank;
 pub mod wordnet;
 
 use super::words::Vocabulary;
-use super::{Answer, Better, Definition, Metric, Params, References, Scored, Scorer, Work, porter};
+use super::{Answer, Better, Definition, Metric, References, Scored, Scorer, WithFolder, Work, porter};
 use treebank::Treebank;
 use wordnet::WordNet;
 
@@ -16,14 +16,21 @@ use wordnet::WordNet;
 pub const DEFINITION: Definition = Definition {
     name: "meteor",
     version: 1,
-    summary: "METEOR of 0 to 1: words shared with a reference, as they stand or by their stems, and how well ordered they are",
+    summary: "METEOR of 0 to 1: words shared with a reference, as they stand, by their stems or as synonyms, and how well ordered they are",
     source: "NLTK 3.10.4, `meteor_score`, which HF evaluate's `meteor` calls: equal values without punkt's sentences",
     metrics: &[Metric { name: "meteor", range: (0.0, 1.0), better: Better::Higher }],
     pooled: &[],
     references: References::Some,
     read: super::read::<MeteorParams>,
     settings: super::settings::<MeteorParams>,
-    work: Work::Rows(super::build::<MeteorParams>),
+    work: Work::WithFolder(WithFolder {
+        setting: ("wordnet", "A folder with the files of WordNet 3.0: words that it knows as synonyms match, too."),
+        build: |params, folder| {
+            let wordnet = folder.map(WordNet::read).transpose()?;
+            Ok(Box::new(Meteor::new(serde_json::from_value(params)?, wordnet)?))
+        },
+        check: WordNet::check,
+    }),
 };
 
 crate::settings! {
@@ -35,14 +42,6 @@ crate::settings! {
         beta: f64 = 3.0 => 0.0..=1e6,
         /// The greatest penalty for broken order.
         gamma: f64 = 0.5 => 0.0..=1.0,
-    }
-}
-
-impl Params for MeteorParams {
-    type Scorer = Meteor;
-
-    fn scorer(self) -> anyhow::Result<Meteor> {
-        Meteor::new(self, None)
     }
 }
 

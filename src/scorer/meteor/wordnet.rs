@@ -53,6 +53,16 @@ impl WordNet {
         PARTS.iter().flat_map(|(name, _)| [format!("index.{name}"), format!("data.{name}"), format!("{name}.exc")])
     }
 
+    /// Says which files a folder lacks; none is read.
+    ///
+    /// # Errors
+    /// If one is missing.
+    pub fn check(folder: &Path) -> anyhow::Result<()> {
+        let missing: Vec<String> = Self::files().filter(|name| !folder.join(name).is_file()).collect();
+        ensure!(missing.is_empty(), "the folder lacks `{}` of WordNet 3.0", missing.join("`, `"));
+        Ok(())
+    }
+
     /// Reads the files of a folder.
     ///
     /// # Errors

@@ -65,7 +65,8 @@ impl Change {
         let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
         words.sort_by_key(|word| std::cmp::Reverse(word.len()));
         let words: Vec<_> = words.into_iter().map(regex::escape).collect();
-        Ok(Self::Capture(Regex::new(&format!(r"(?i)(?<!\w)(?:{})(?!\w)", words.join("|")))?, which))
+        let pattern = format!(r"(?i)(?<!\w)(?:{})(?!\w)", words.join("|"));
+        Ok(Self::Capture(python_regex::compile(&pattern)?, which))
     }
 
     /// The changed text; `None` if what is to be taken is not there.

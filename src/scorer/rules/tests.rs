@@ -87,6 +87,11 @@ fn parts_of_texts_are_taken() {
             ("neutral", "negative", NO),
         ],
     );
+    // What is part of a word is Python's to say: a number in a circle is, an accent of its own is not.
+    check(
+        r#"{ first_of = ["yes", "no"], on = "prediction" }, { equal = "text" }"#,
+        &[("no\u{2460} yes", "yes", YES), ("no\u{301} yes", "no", YES)],
+    );
     check(r#"{ take = "word" }, { equal = "text" }"#, &[(" «Yes», it is", "Yes!", YES), ("...", "x", NO)]);
     check(r#"{ take = "line", which = "last" }, { equal = "text" }"#, &[("a\n b \n\n", "b", YES)]);
 }

@@ -44,7 +44,7 @@ fn each_row_may_name_its_rule() {
     assert_eq!(score("sst2".into(), "It is negative", "negative"), Ok(Some(1.0)));
     assert_eq!(score("squadv2".into(), "the red house", "a house"), Ok(Some(2.0 / 3.0)));
     assert_eq!(score("other".into(), "It is so, yes.", "YES"), Ok(Some(1.0)));
-    assert_eq!(score(Value::Null, "", ""), Err("the row has no `task`: it has `task`".to_string()));
+    assert_eq!(score(Value::Null, "", ""), Err("the row has no `task`, which `by` names: it has `task`".to_string()));
     let mut scorer = rows_scorer("paper", json!({ "by": "task" }));
     let row = Row::from_iter([("task".to_string(), "other".into())]);
     let answer = Answer { prediction: "a", references: &["a".into()], row: &row };

@@ -1,80 +1,75 @@
-//! A recipe's figures → charts of the table.
+//! Figures: each an instance of its own beside the table that it is drawn of, so that restyling repeats no statistics.
 
-use super::{FigureKind, FigureRecipe, group};
-use crate::report::figure::{Chart, Point, Scale, Series};
-use crate::report::tidy::{Label, Line, Table, display};
-use anyhow::{Context as _, bail};
-use std::collections::BTreeMap;
+use super::recipe::Figure;
+use super::unknown_metric;
+use crate::diagnostic::{Diagnostic, Span};
+use crate::frame::{self, Formula, Frame, Wanted};
+use crate::report::figure::{self, FigureRecipe, Source};
+use crate::stage::{Context, Form, InputSource, InputSpec, Kind, Part, Recipe, Stage};
+use anyhow::Context as _;
+use std::fs;
 
-/// The file name (without ending) and the chart of figure `number`, from 1.
-pub(super) fn chart(number: usize, recipe: &FigureRecipe, table: &Table) -> anyhow::Result<(String, Chart)> {
-    let FigureKind::Line = recipe.kind;
-    let metrics = group::select(Some(&recipe.y), &table.metrics).with_context(|| format!("figure {number}"))?;
-    let metrics: Vec<String> = metrics.into_iter().map(|(_, name)| name).collect();
-    let x = column(&recipe.x, table)?;
-    let by = recipe.series.0.iter().map(|name| column(name, table)).collect::<anyhow::Result<Vec<usize>>>()?;
-    let mut series = Vec::new();
-    for metric in &metrics {
-        for (values, points) in lines_of(metric, x, &by, recipe, table).with_context(|| format!("figure {number}"))? {
-            // With one metric the axis names it, so that the legend need not.
-            let metric = (metrics.len() > 1).then(|| metric.clone());
-            let label: Vec<String> = metric.into_iter().chain(values.iter().map(|value| display(&value.0))).collect();
-            series.push(Series { label: label.join(" · "), points });
-        }
+/// Version of what is drawn; part of every key.
+pub const VERSION: u32 = 1;
+/// The role of the table that a figure is drawn of.
+const TABLE: &str = "table";
+/// What the names of a figure's outputs begin with, those of the others do not.
+const FILE: &str = "figure";
+
+/// Whether an output of the kind is a figure's.
+pub(super) fn is_output(output: &str) -> bool {
+    Kind::Aggregate.outputs().iter().any(|(name, path)| *name == output && path.starts_with(FILE))
+}
+
+/// The outputs of a figure.
+pub fn outputs() -> Vec<(&'static str, &'static str)> {
+    Kind::Aggregate.outputs().iter().copied().filter(|(name, _)| is_output(name)).collect()
+}
+
+/// The figures with a name each: where two would have the same, the later ones get a number.
+pub(super) fn named(mut figures: Vec<Figure>) -> Vec<Figure> {
+    for place in 0..figures.len() {
+        let name = figures[place].recipe.file_name();
+        let is_taken =
+            |wanted: &str| figures[..place].iter().any(|figure| figure.recipe.name.as_deref() == Some(wanted));
+        let numbered = (2..).map(|number| format!("{name}-{number}"));
+        let free = std::iter::once(name.clone()).chain(numbered).find(|name| !is_taken(name));
+        figures[place].recipe.name = free;
     }
-    let chart = Chart {
-        title: recipe.title.clone().unwrap_or_default(),
-        x_label: recipe.x_label.clone().unwrap_or_else(|| recipe.x.clone()),
-        y_label: recipe.y_label.clone().unwrap_or_else(|| match metrics.as_slice() {
-            [metric] => metric.clone(),
-            _ => "score".to_string(),
-        }),
-        scale: recipe.scale,
-        legend: if metrics.len() > 1 { String::new() } else { recipe.series.0.join(" · ") },
-        series,
+    figures
+}
+
+/// The stage of one figure.
+pub(super) fn stage(mut recipe: FigureRecipe, span: Span) -> Stage {
+    let output = match recipe.source() {
+        Source::Table => "table",
+        Source::Statistics => "statistics",
+        Source::Rows => "rows",
     };
-    let name = recipe.name.clone().unwrap_or_else(|| recipe.y.0.join("-"));
-    Ok((format!("{number:02}-{}", file_name(&name)), chart))
+    let source = InputSource::Sibling(output);
+    let input = InputSpec { role: TABLE.to_string(), form: Form::File, source, gather: None, span };
+    // The name tells the instance, and is nothing that is drawn.
+    let name = recipe.name.take().unwrap_or_default();
+    Stage { part: Some(Part::Figure(name)), ..Stage::new(Recipe::Figure(Box::new(recipe)), vec![input]) }
 }
 
-/// The points of each line of one metric, by the values that tell the lines apart.
-fn lines_of(
-    metric: &str,
-    x: usize,
-    by: &[usize],
-    recipe: &FigureRecipe,
-    table: &Table,
-) -> anyhow::Result<BTreeMap<Vec<Label>, Vec<Point>>> {
-    let mut found: BTreeMap<Vec<Label>, Vec<Point>> = BTreeMap::new();
-    for line in table.lines.iter().filter(|line| line.metric == metric) {
-        let Some(point) = point(line, x, recipe)? else { continue };
-        let values = by.iter().map(|column| Label(line.group[*column].clone())).collect();
-        found.entry(values).or_default().push(point);
+/// Names of metrics that neither the table nor the rows will have; those of statistics are checked with them.
+pub(in crate::stage) fn check_metrics(recipe: &FigureRecipe, known: &[String]) -> Vec<Diagnostic> {
+    if recipe.source() == Source::Statistics {
+        return Vec::new();
     }
-    for points in found.values_mut() {
-        points.sort_by(|a, b| a.x.total_cmp(&b.x));
+    let named = recipe.metrics().into_iter();
+    named.filter_map(|(setting, name)| unknown_metric(&format!("a figure's `{setting}`"), name, known)).collect()
+}
+
+/// Does the work: the figure's files.
+pub fn execute(recipe: &FigureRecipe, context: &Context<'_>) -> anyhow::Result<()> {
+    let input = context.one(TABLE)?;
+    let frame = frame::read(&input.path, &input.name, Wanted::All)?.frame;
+    let mask = |expression: &str| Formula::new(expression)?.mask(&frame);
+    for (ending, bytes) in figure::draw(recipe, &Frame::to_table(&frame), &mask)? {
+        let name = format!("{FILE}{ending}");
+        fs::write(context.output.join(&name), bytes).with_context(|| format!("cannot write `{name}`"))?;
     }
-    Ok(found)
-}
-
-/// Where a line of the table stands in the figure; nowhere if it has no mean.
-fn point(line: &Line, x: usize, recipe: &FigureRecipe) -> anyhow::Result<Option<Point>> {
-    let value = &line.group[x];
-    // Values of CSV files are strings.
-    let number =
-        value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number: &f64| number.is_finite());
-    let Some(x) = number else { bail!("`{}` is {value}: the x of a line must be a number", recipe.x) };
-    if recipe.scale == Scale::Log && x <= 0.0 {
-        bail!("`{}` is {value}, which has no place on a log scale: use `scale = \"symlog\"`", recipe.x);
-    }
-    Ok(line.summary.mean.map(|y| Point { x, y, interval: line.summary.interval }))
-}
-
-fn column(name: &str, table: &Table) -> anyhow::Result<usize> {
-    table.by.iter().position(|by| by == name).with_context(|| format!("`{name}` is not in `by`"))
-}
-
-/// A metric of a file may have any name; what a path cannot hold on every system becomes `-`.
-fn file_name(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' }).collect()
+    Ok(())
 }

@@ -1,93 +1,337 @@
-//! Records → groups → the table's statistics.
+//! Rows → groups → the tidy table: one line per group and metric.
 
-use super::gather::{Record, Scores};
-use super::{AggregateRecipe, Names, ROW, unknown};
-use crate::report::tidy::{Label, Line, Table};
-use crate::statistics::{mean, summarise};
-use anyhow::{Context as _, bail};
-use minijinja::value::Serde;
-use minijinja::{Environment, Expression};
-use std::collections::{BTreeMap, BTreeSet};
+use super::recipe::{AggregateRecipe, Interval, ROW};
+use super::sources::Gathered;
+use super::unknown;
+use crate::diagnostic::{Diagnostic, Problems};
+use crate::frame::{Frame, Grouping};
+use crate::report::table::{Cell, Column, Table};
+use crate::settings::{Decode, Names, Schema, Value};
+use crate::statistics::bootstrap::{self, Draws, dot};
+use crate::statistics::{mean, quantile, summarise};
+use anyhow::bail;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeSet;
 
-/// Steps that one evaluation of `where` may take: far more than an expression needs, and an end to one that has none.
-const FUEL: u64 = 100_000;
+/// Columns behind those of the groups.
+pub(super) const COLUMNS: [&str; 7] = ["metric", "count", "nulls", "mean", "std", "ci_low", "ci_high"];
 
-/// One metric of one group.
-#[derive(Default)]
-struct Cell {
-    /// Values by their unit.
-    units: BTreeMap<Label, Vec<f64>>,
+/// A further statistic of a group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Quantity {
+    /// The value in the middle.
+    Median,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+    /// The sum of the values.
+    Sum,
+    /// The standard deviation divided by the square root of the count.
+    StandardError,
+    /// The value below which so many hundredths of the values lie, by linear interpolation.
+    Quantile(f64),
+}
+
+impl Quantity {
+    const WORDS: [&'static str; 6] = ["median", "min", "max", "sum", "standard_error", "q25"];
+}
+
+impl TryFrom<String> for Quantity {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        Ok(match word.as_str() {
+            "median" => Self::Median,
+            "min" => Self::Min,
+            "max" => Self::Max,
+            "sum" => Self::Sum,
+            "standard_error" => Self::StandardError,
+            _ => {
+                let hundredths = word.strip_prefix('q').and_then(|digits| digits.parse::<f64>().ok());
+                match hundredths.filter(|hundredths| (0.0..=100.0).contains(hundredths)) {
+                    Some(hundredths) => Self::Quantile(hundredths),
+                    None => return Err(format!("`{word}` is no statistic")),
+                }
+            }
+        })
+    }
+}
+
+impl From<Quantity> for String {
+    fn from(quantity: Quantity) -> Self {
+        match quantity {
+            Quantity::Median => "median".to_string(),
+            Quantity::Min => "min".to_string(),
+            Quantity::Max => "max".to_string(),
+            Quantity::Sum => "sum".to_string(),
+            Quantity::StandardError => "standard_error".to_string(),
+            Quantity::Quantile(hundredths) => format!("q{hundredths}"),
+        }
+    }
+}
+
+impl Decode for Quantity {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let word = String::decode(value, problems)?;
+        let found = Self::try_from(word.clone());
+        if let Err(problem) = &found {
+            let problem = Diagnostic::at(value.span, problem.clone()).suggest(&word, Self::WORDS);
+            problems.push(problem.hint("known are median, min, max, sum, standard_error, and quantiles such as q25"));
+        }
+        found.ok()
+    }
+
+    fn schema() -> Schema {
+        json!({ "type": "string", "pattern": "^(median|min|max|sum|standard_error|q[0-9]+([.][0-9]+)?)$" })
+    }
+}
+
+/// The values of a group's units, and what is known of them.
+#[derive(Debug)]
+struct Line {
+    group: usize,
+    metric: String,
     nulls: usize,
+    units: Vec<f64>,
+    mean: Option<f64>,
+    std: Option<f64>,
+    interval: Option<(f64, f64)>,
 }
 
 /// The table of the recipe's groups.
-pub(super) fn tabulate(recipe: &AggregateRecipe, scores: &Scores) -> anyhow::Result<Table> {
-    let metrics = select(recipe.metrics.as_ref(), &scores.metrics)?;
-    let mut environment = Environment::new();
-    environment.set_fuel(Some(FUEL));
-    let filter = recipe.filter.as_deref().map(|text| environment.compile_expression(text)).transpose()?;
-    let mut cells: BTreeMap<(Vec<Label>, usize), Cell> = BTreeMap::new();
-    for (number, record) in scores.records.iter().enumerate() {
-        if !keeps(filter.as_ref(), record)? {
-            continue;
-        }
-        let label = |name: &String| Label(record.values[name].clone());
-        let group: Vec<Label> = recipe.by.0.iter().map(label).collect();
-        // Rows are units by their number, so that every row is one.
-        let unit = if recipe.unit == ROW { Label(number.into()) } else { label(&recipe.unit) };
-        for (column, (source, _)) in metrics.iter().enumerate() {
-            let Some(score) = record.scores.get(source) else { continue };
-            let cell = cells.entry((group.clone(), column)).or_default();
-            match score {
-                Some(score) => cell.units.entry(unit.clone()).or_default().push(*score),
-                None => cell.nulls += 1,
-            }
-        }
-    }
-    if cells.is_empty() {
+pub(super) fn tabulate(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Table> {
+    let frame = &gathered.frame;
+    let metrics = metrics(recipe, gathered)?;
+    if frame.rows() == 0 {
         let blame = recipe.filter.as_ref().map_or(String::new(), |text| format!(" after `where = \"{text}\"`"));
         bail!("no row is left to aggregate{blame}");
     }
-    let lines = cells.into_iter().map(|((group, column), cell)| Line {
-        group: group.into_iter().map(|label| label.0).collect(),
-        metric: metrics[column].1.clone(),
-        nulls: cell.nulls,
-        summary: summarise(&cell.units.values().filter_map(|values| mean(values)).collect::<Vec<f64>>()),
-    });
-    Ok(Table {
-        by: recipe.by.0.clone(),
-        unit: recipe.unit.clone(),
-        lines: lines.collect(),
-        metrics: metrics.into_iter().map(|(_, name)| name).collect(),
-    })
+    let by: Vec<&str> = recipe.by.0.iter().map(String::as_str).collect();
+    let groups = frame.group(&by)?;
+    let units = Units::of(recipe, frame, &groups)?;
+    let mut lines = Vec::new();
+    for metric in &metrics {
+        units.lines_of(metric, &frame.numbers(metric)?, recipe.interval, &mut lines);
+    }
+    for (name, (upper, lower)) in &recipe.ratios {
+        let part = |metric: &String| match frame.column(metric) {
+            Some(_) => frame.numbers(metric),
+            None => {
+                Err(unknown("`ratios`: the rows have no metric", metric, gathered.metrics.iter().map(String::as_str)))
+            }
+        };
+        units.ratios(name, &part(upper)?, &part(lower)?, recipe.interval, &mut lines);
+    }
+    lines.sort_by_key(|line| line.group);
+    Ok(table(recipe, frame, &groups, &lines))
 }
 
-/// The metrics that `names` means, with their numbers in `known`: a metric's name, or a scorer's for all of its metrics.
-pub(super) fn select(names: Option<&Names>, known: &[String]) -> anyhow::Result<Vec<(usize, String)>> {
-    let all = || known.iter().cloned().enumerate();
-    let Some(names) = names else { return Ok(all().collect()) };
-    let mut selected = Vec::new();
-    for name in &names.0 {
-        let before = selected.len();
-        selected.extend(select_one(name, known).map(|(number, metric)| (number, metric.clone())));
-        if selected.len() == before {
-            return Err(unknown("the scores have no metric", name, known.iter().map(String::as_str)));
+/// The metrics of the table: those that the recipe names, else all.
+fn metrics(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Vec<String>> {
+    let frame = &gathered.frame;
+    let known: Vec<String> = match (&recipe.metrics, gathered.metrics.is_empty()) {
+        (None, false) => gathered.metrics.clone(),
+        // Files: whatever is a number, but what groups are made of.
+        (None, true) => {
+            let named: BTreeSet<String> = recipe.names().into_iter().map(|(_, name)| name).collect();
+            let is_key =
+                |name: &str| named.contains(name) || recipe.join.iter().any(|join| join.0.iter().any(|j| j == name));
+            frame.names().filter(|name| frame.is_numeric(name) && !is_key(name)).map(str::to_string).collect()
         }
+        (Some(_), _) => {
+            let others = frame.names().filter(|name| !gathered.metrics.iter().any(|metric| metric == name));
+            gathered.metrics.iter().cloned().chain(others.map(str::to_string)).collect()
+        }
+    };
+    let known: Vec<String> = known.into_iter().filter(|metric| frame.column(metric).is_some()).collect();
+    let selected = select(recipe.metrics.as_ref(), &known)?;
+    if selected.is_empty() && recipe.ratios.is_empty() {
+        bail!("the rows have no metric: no scorer made one, and no column holds numbers");
     }
-    let mut seen = BTreeSet::new();
-    selected.retain(|(number, _)| seen.insert(*number));
     Ok(selected)
 }
 
-/// The metrics that one name means, with their numbers in `known`.
-pub(super) fn select_one<'a>(name: &'a str, known: &'a [String]) -> impl Iterator<Item = (usize, &'a String)> {
-    let is_meant =
-        move |metric: &str| metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    known.iter().enumerate().filter(move |(_, metric)| is_meant(metric))
+/// What is counted: rows, or groups of rows that are averaged first.
+struct Units<'a> {
+    groups: &'a Grouping,
+    /// Each row's unit; of none if rows are units. Units of one group stand together, groups in their order.
+    fine: Option<(Grouping, Vec<usize>)>,
+    /// Whether rows are drawn within units, too.
+    is_nested: bool,
 }
 
-/// Whether the `where` of a recipe keeps the record.
-fn keeps(filter: Option<&Expression<'_, '_>>, record: &Record) -> anyhow::Result<bool> {
-    let Some(filter) = filter else { return Ok(true) };
-    Ok(filter.eval(Serde(&record.values)).context("`where` of the aggregate")?.is_true())
+impl<'a> Units<'a> {
+    fn of(recipe: &AggregateRecipe, frame: &Frame, groups: &'a Grouping) -> anyhow::Result<Self> {
+        let outer = recipe.unit.0.first().filter(|unit| *unit != ROW);
+        let fine = outer.map(|unit| {
+            let units = frame.group(&[unit])?;
+            let fine = groups.split(&units.groups, units.count);
+            let coarse = fine.firsts().into_iter().map(|row| groups.groups[row] as usize).collect();
+            anyhow::Ok((fine, coarse))
+        });
+        Ok(Self { groups, fine: fine.transpose()?, is_nested: recipe.unit.0.len() > 1 })
+    }
+
+    /// Per group, the rows' values, in clusters of a unit each.
+    fn clusters(&self, values: &[f64]) -> Vec<Vec<Vec<f64>>> {
+        let mut clusters: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.groups.count];
+        match &self.fine {
+            None => {
+                let (values, offsets) = self.groups.gather(values);
+                for (group, clusters) in clusters.iter_mut().enumerate() {
+                    clusters.push(values[offsets[group]..offsets[group + 1]].to_vec());
+                }
+            }
+            Some((fine, coarse)) => {
+                let (values, offsets) = fine.gather(values);
+                for (unit, group) in coarse.iter().enumerate() {
+                    clusters[*group].push(values[offsets[unit]..offsets[unit + 1]].to_vec());
+                }
+            }
+        }
+        clusters
+    }
+
+    fn nulls(&self, values: &[f64]) -> Vec<usize> {
+        let mut nulls = vec![0; self.groups.count];
+        let missing = self.groups.groups.iter().zip(values).filter(|(_, value)| value.is_nan());
+        missing.for_each(|(group, _)| nulls[*group as usize] += 1);
+        nulls
+    }
+
+    fn lines_of(&self, metric: &str, values: &[f64], interval: Interval, lines: &mut Vec<Line>) {
+        let nulls = self.nulls(values);
+        for (group, mut clusters) in self.clusters(values).into_iter().enumerate() {
+            let units = match self.fine {
+                None => std::mem::take(&mut clusters[0]),
+                Some(_) => clusters.iter().filter_map(|cluster| mean(cluster)).collect(),
+            };
+            let summary = summarise(&units);
+            let interval = match interval {
+                Interval::None => None,
+                _ if self.is_nested => bootstrap::interval(bootstrap::nested_means(&clusters).into_iter().map(Some)),
+                Interval::Student => summary.interval,
+                Interval::Percentile => bootstrap::interval(drawn_means(&units)),
+                Interval::Bca => {
+                    summary.mean.and_then(|mean| bootstrap::bca(mean, drawn_means(&units), &left_out(&units)))
+                }
+            };
+            let (mean, std, metric) = (summary.mean, summary.std, metric.to_string());
+            lines.push(Line { group, metric, nulls: nulls[group], units, mean, std, interval });
+        }
+    }
+
+    /// The ratio of the means of two metrics, over the rows that have both; its interval is a bootstrap's.
+    fn ratios(&self, name: &str, upper: &[f64], lower: &[f64], interval: Interval, lines: &mut Vec<Line>) {
+        let both = |a: &[f64], b: &[f64]| -> Vec<f64> {
+            a.iter().zip(b).map(|(a, b)| if b.is_nan() { f64::NAN } else { *a }).collect()
+        };
+        let (upper, lower) = (both(upper, lower), both(lower, upper));
+        let nulls = self.nulls(&upper);
+        let means = |clusters: Vec<Vec<f64>>| -> Vec<f64> {
+            match self.fine {
+                None => clusters.into_iter().flatten().collect(),
+                Some(_) => clusters.iter().filter_map(|cluster| mean(cluster)).collect(),
+            }
+        };
+        let pairs = self.clusters(&upper).into_iter().zip(self.clusters(&lower));
+        for (group, (upper, lower)) in pairs.enumerate() {
+            let (upper, lower) = (means(upper), means(lower));
+            let ratio = |upper: f64, lower: f64| Some(upper / lower).filter(|ratio| ratio.is_finite());
+            let value = ratio(upper.iter().sum(), lower.iter().sum());
+            let drawn = Draws::of(upper.len()).map(|weights| ratio(dot(weights, &upper), dot(weights, &lower)));
+            let interval = if interval == Interval::None { None } else { bootstrap::interval(drawn) };
+            let units = upper.iter().zip(&lower).filter_map(|(upper, lower)| ratio(*upper, *lower)).collect();
+            lines.push(Line {
+                group,
+                metric: name.to_string(),
+                nulls: nulls[group],
+                units,
+                mean: value,
+                std: None,
+                interval,
+            });
+        }
+    }
+}
+
+/// The means of a bootstrap's draws.
+fn drawn_means(units: &[f64]) -> Vec<Option<f64>> {
+    Draws::of(units.len()).map(|weights| {
+        let drawn: f64 = weights.iter().sum();
+        (drawn > 0.0).then(|| dot(weights, units) / drawn)
+    })
+}
+
+/// The means without each unit in turn.
+fn left_out(units: &[f64]) -> Vec<Option<f64>> {
+    let (sum, rest) = (units.iter().sum::<f64>(), units.len() as f64 - 1.0);
+    units.iter().map(|value| (rest > 0.0).then(|| (sum - value) / rest)).collect()
+}
+
+/// Lines as columns.
+fn table(recipe: &AggregateRecipe, frame: &Frame, groups: &Grouping, lines: &[Line]) -> Table {
+    let firsts = groups.firsts();
+    let mut columns: Vec<Column> = Vec::new();
+    for name in &recipe.by.0 {
+        let place = frame.names().position(|known| known == name);
+        let cell = |line: &Line| place.map_or(Cell::Null, |place| frame.cell(place, firsts[line.group]));
+        columns.push(Column { name: name.clone(), cells: lines.iter().map(cell).collect() });
+    }
+    let float = |value: Option<f64>| value.map_or(Cell::Null, Cell::Float);
+    let whole = |value: usize| Cell::Int(i64::try_from(value).unwrap_or(i64::MAX));
+    let mut push = |name: &str, cell: &dyn Fn(&Line) -> Cell| {
+        columns.push(Column { name: name.to_string(), cells: lines.iter().map(cell).collect() });
+    };
+    push("metric", &|line| Cell::Text(line.metric.clone()));
+    push("count", &|line| whole(line.units.len()));
+    push("nulls", &|line| whole(line.nulls));
+    push("mean", &|line| float(line.mean));
+    push("std", &|line| float(line.std));
+    push("ci_low", &|line| float(line.interval.map(|(low, _)| low)));
+    push("ci_high", &|line| float(line.interval.map(|(_, high)| high)));
+    for quantity in &recipe.values {
+        push(&String::from(quantity.clone()), &|line| float(further(quantity, line)));
+    }
+    Table { columns }
+}
+
+fn further(quantity: &Quantity, line: &Line) -> Option<f64> {
+    let sorted = || {
+        let mut sorted = line.units.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted
+    };
+    match quantity {
+        Quantity::Median => quantile(&sorted(), 0.5),
+        Quantity::Min => sorted().first().copied(),
+        Quantity::Max => sorted().last().copied(),
+        Quantity::Sum => Some(line.units.iter().sum()),
+        Quantity::StandardError => line.std.map(|std| std / (line.units.len() as f64).sqrt()),
+        Quantity::Quantile(hundredths) => quantile(&sorted(), hundredths / 100.0),
+    }
+}
+
+/// The metrics that `names` means among `known`: a metric's name, or a scorer's for all of its metrics.
+pub(super) fn select(names: Option<&Names>, known: &[String]) -> anyhow::Result<Vec<String>> {
+    let Some(names) = names else { return Ok(known.to_vec()) };
+    let mut selected: Vec<String> = Vec::new();
+    for name in &names.0 {
+        let mut found = select_one(name, known).peekable();
+        if found.peek().is_none() {
+            return Err(unknown("the rows have no metric", name, known.iter().map(String::as_str)));
+        }
+        selected.extend(found.filter(|metric| !selected.contains(metric)).cloned().collect::<Vec<_>>());
+    }
+    Ok(selected)
+}
+
+/// The metrics that one name means.
+pub(super) fn select_one<'a>(name: &'a str, known: &'a [String]) -> impl Iterator<Item = &'a String> {
+    known
+        .iter()
+        .filter(move |metric| metric.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
 }

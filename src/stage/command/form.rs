@@ -3,7 +3,7 @@
 use super::{CommandRecipe, Piece, SECRET, pieces, secret_name};
 use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::settings::{At, Decode, Fields, Group, Schema, Setting, Value, ValueKind, schema};
-use crate::stage::{Form, Hints, InputSource, InputSpec, Kind, Layers, Recipe, Stage, is_name};
+use crate::stage::{Form, Hints, InputSource, InputSpec, Kind, Layers, Part, Recipe, Stage, is_name};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -136,12 +136,12 @@ pub(in crate::stage) fn read(kind: Kind, fields: &mut Fields<'_>, problems: &mut
         Kind::Score => {
             let form = ScoreForm::read(fields, problems)?;
             let stage = stage(kind, form.common, rows("predictions", form.predictions), None, problems)?;
-            Some(Stage { scorer: Some(form.scorer), ..stage })
+            Some(Stage { part: Some(Part::Scorer(form.scorer)), ..stage })
         }
         Kind::Aggregate => {
             let form = AggregateForm::read(fields, problems)?;
             let sources = form.from.map_or(Vec::new(), |from| from.0);
-            let inputs = sources.into_iter().map(|source| InputSpec::new("from", Form::Scores, source)).collect();
+            let inputs = sources.into_iter().map(|source| InputSpec::new("from", Form::Records, source)).collect();
             stage(kind, form.common, inputs, None, problems)
         }
     }

@@ -394,7 +394,7 @@ fn origin(form: &SourceForm, span: Span, problems: &mut Problems) -> Option<At<I
                 let problem = Diagnostic::at(from.span, format!("`{path}` is no reference to a stage"));
                 problem.hint("a file is named with `path`")
             }
-            InputSource::Stage(_) => return Some(from.clone()),
+            InputSource::Stage(_) | InputSource::Sibling(_) => return Some(from.clone()),
         },
         _ => Diagnostic::at(span, "a source has either a `path` or a `from`"),
     };

@@ -6,7 +6,7 @@ use crate::diagnostic::{Diagnostic, Problems, Span};
 use crate::row::Row;
 use crate::scorer::References;
 use crate::scorer::judge::{Judge, JudgeParams};
-use crate::settings::{At, Fields, Group as _, Setting};
+use crate::settings::{At, Decode, Fields, Group as _, Schema, Setting, Value};
 use crate::stage::predict::{ApiModel, ApiRecipe, Drawn, Sample, asked};
 use crate::stage::{Context, Hints};
 
@@ -14,7 +14,7 @@ crate::form! {
     /// Who judges, and how it is asked.
     struct Asked {
         /// Who judges: a model behind an OpenAI-compatible API.
-        model: At<ApiModel>,
+        model: At<Judging>,
         /// Most tokens of a reply.
         max_new_tokens: u32 = 1024 => 1..=1_048_576,
         /// Tokens are drawn at random; without it the likeliest is asked for (`temperature` 0).
@@ -26,6 +26,25 @@ crate::form! {
     }
 }
 
+/// The model of a judge: always behind an API.
+#[derive(Clone, Debug, PartialEq)]
+struct Judging(ApiModel);
+
+impl Decode for Judging {
+    fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
+        let Some(name) = value.as_str() else { return ApiModel::decode(value, problems).map(Self) };
+        let problem = Diagnostic::at(value.span, format!("`model` does not say where `{name}` is asked"));
+        let table =
+            format!("{{ api = \"https://api.openai.com/v1\", model = {name:?}, key = \"{{env:OPENAI_API_KEY}}\" }}");
+        problems.push(problem.hint(format!("write it as a table: `model = {table}`")));
+        None
+    }
+
+    fn schema() -> Schema {
+        ApiModel::schema()
+    }
+}
+
 /// The settings that say who judges.
 pub(super) fn settings() -> Vec<Setting> {
     Asked::settings()
@@ -34,6 +53,7 @@ pub(super) fn settings() -> Vec<Setting> {
 /// Reads who judges.
 pub(super) fn read(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<(ApiRecipe, Hints)> {
     let Asked { model, max_new_tokens, sample, seed, samples } = Asked::read(fields, problems)?;
+    let model = At { value: model.value.0, span: model.span };
     asked(model, max_new_tokens, Drawn { sample, seed, samples }, problems)
 }
 

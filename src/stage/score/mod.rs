@@ -12,11 +12,11 @@ mod scorers;
 mod summary;
 
 pub use scope::Scope;
-pub use scorers::settings_of;
 use scorers::{Named, Scorers};
+pub use scorers::{is_judge, settings_of};
 
 use super::predict::ApiRecipe;
-use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};
+use super::{Context, Form, Input, InputSource, InputSpec, Part, Recipe, Stage};
 use crate::diagnostic::Diagnostic;
 use crate::row::{self, Row};
 use crate::scorer::{self, Work};
@@ -59,7 +59,7 @@ pub(super) fn stages(form: ScoreForm) -> Vec<Stage> {
     let input = InputSpec::new(PREDICTIONS, Form::Rows, form.predictions);
     let stage = |Named { name, recipe, inputs, hints }: Named| {
         let inputs = [input.clone()].into_iter().chain(inputs).collect();
-        Stage { scorer: Some(name), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
+        Stage { part: Some(Part::Scorer(name)), hints, ..Stage::new(Recipe::Score(recipe), inputs) }
     };
     form.scorers.0.into_iter().map(stage).collect()
 }
@@ -96,7 +96,14 @@ pub fn check(recipe: &ScoreRecipe, inputs: &[Input]) -> Vec<Diagnostic> {
     let Some(definition) = scorer::find(&recipe.scorer) else { return Vec::new() };
     let rows = inputs.iter().filter(|input| input.role == PREDICTIONS);
     let problems = rows.filter_map(|input| check_rows(recipe, definition, input).err());
-    problems.chain(models::check(recipe, definition, inputs)).collect()
+    problems.chain(models::check(recipe, definition, inputs)).chain(check_folder(definition, inputs)).collect()
+}
+
+fn check_folder(definition: &scorer::Definition, inputs: &[Input]) -> Option<Diagnostic> {
+    let with_folder = definition.with_folder()?;
+    let folder = inputs.iter().find(|input| input.role == with_folder.setting.0)?;
+    let error = (with_folder.check)(&folder.path).err()?;
+    Some(Diagnostic::new(format!("`{}`: {error:#}", folder.name)))
 }
 
 fn check_rows(recipe: &ScoreRecipe, definition: &scorer::Definition, input: &Input) -> Result<(), Diagnostic> {
@@ -125,6 +132,10 @@ pub fn execute(recipe: &ScoreRecipe, context: &Context<'_>) -> anyhow::Result<()
         .with_context(|| format!("this program has no scorer `{}` of version {}", recipe.scorer, recipe.version))?;
     match definition.work {
         Work::Rows(build) => rows::execute(recipe, definition, build(recipe.params.clone())?, context),
+        Work::WithFolder(with_folder) => {
+            let folder = context.role(with_folder.setting.0).next().map(|input| input.path.as_path());
+            rows::execute(recipe, definition, (with_folder.build)(recipe.params.clone(), folder)?, context)
+        }
         Work::Program(build) => rows::execute(recipe, definition, build(recipe.params.clone(), context.root)?, context),
         Work::Model(by_model) => models::execute(recipe, definition, &by_model, context),
         Work::Judge => judge::execute(recipe, definition, context),

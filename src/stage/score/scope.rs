@@ -35,12 +35,11 @@ impl Scope {
 
     /// What a scorer is asked about a row, or what the row lacks.
     pub(super) fn texts<'a>(&self, row: &'a Row, needed: References) -> Result<Texts<'a>, String> {
-        let lacks = |column: &str| format!("the row has no `{column}`: it has {}", row::columns(row));
-        let prediction = row::text(row, row::PREDICTION).ok_or_else(|| lacks(row::PREDICTION))?;
+        let prediction = row::text(row, row::PREDICTION).ok_or_else(|| row::lacks(row, row::PREDICTION))?;
         let column = self.reference.as_deref().unwrap_or(row::OUTPUT);
         let references = match needed {
             References::Unread => Vec::new(),
-            References::Some | References::Any => references(row, column)?.ok_or_else(|| lacks(column))?,
+            References::Some | References::Any => references(row, column)?.ok_or_else(|| row::lacks(row, column))?,
         };
         if needed == References::Some && references.is_empty() {
             return Err(format!("`{column}` is an empty list: a text is needed to compare with"));
@@ -57,9 +56,7 @@ impl Scope {
     /// Which rows the row belongs to, for intervals; `None` if each stands for itself.
     pub(super) fn cluster(&self, row: &Row) -> Result<Option<String>, String> {
         let Some(column) = &self.cluster else { return Ok(None) };
-        let value = row
-            .get(column)
-            .ok_or_else(|| format!("the row has no `{column}`, which `cluster` names: it has {}", row::columns(row)))?;
+        let value = row.get(column).ok_or_else(|| row::lacks_named(row, column, "cluster"))?;
         Ok(Some(value.to_string()))
     }
 }
@@ -133,9 +130,10 @@ impl<'a> Chooser<'a> {
         let Some(first) = self.scope.first else { return Ok(true) };
         let group = match &self.scope.first_per {
             None => String::new(),
-            Some(column) => row.get(column).map(Value::to_string).ok_or_else(|| {
-                format!("the row has no `{column}`, which `first_per` names: it has {}", row::columns(row))
-            })?,
+            Some(column) => {
+                let value = row.get(column).map(Value::to_string);
+                value.ok_or_else(|| row::lacks_named(row, column, "first_per"))?
+            }
         };
         let taken = self.taken.entry(group).or_default();
         *taken += 1;

@@ -5,7 +5,7 @@ use super::models::MODEL;
 use super::{Scope, ScoreRecipe};
 use crate::address::Address;
 use crate::diagnostic::{Diagnostic, Problems, Span};
-use crate::scorer::{self, Work};
+use crate::scorer::{self, WithFolder, Work};
 use crate::settings::{At, Decode, Fields, Group as _, Schema, Setting, Value, ValueKind, schema};
 use crate::stage::command::files_of;
 use crate::stage::{Form, Hints, InputSource, InputSpec};
@@ -134,12 +134,16 @@ fn decode_scorer(value: &Value, problems: &mut Problems) -> Option<(ScoreRecipe,
     Some((ScoreRecipe { scorer, version, params, scope: scope?, api }, inputs, hints))
 }
 
-/// The model that a scorer reads texts by, and perhaps a file.
+/// The model that a scorer reads texts by, and perhaps a file; or the folder of one that may read one.
 fn read_inputs(
     definition: &scorer::Definition,
     fields: &mut Fields<'_>,
     problems: &mut Problems,
 ) -> Option<Vec<InputSpec>> {
+    if let Some(with_folder) = definition.with_folder() {
+        let folder: Option<At<String>> = fields.or(with_folder.setting.0, || None, problems)?;
+        return folder.map(|folder| read_folder(with_folder.setting.0, folder, problems)).into_iter().collect();
+    }
     let Some(by_model) = definition.by_model() else { return Some(Vec::new()) };
     let model = fields.required(MODEL, problems).map(|model| InputSpec::new(MODEL, Form::Model, model));
     let file = by_model.file.map(|(name, _)| {
@@ -147,6 +151,17 @@ fn read_inputs(
         Some(file.map(|file| InputSpec::new(name, Form::File, file)))
     });
     Some([model?].into_iter().chain(file.unwrap_or(Some(None))?).collect())
+}
+
+fn read_folder(role: &str, folder: At<String>, problems: &mut Problems) -> Option<InputSpec> {
+    if Address::is_meant(&folder.value) {
+        let problem =
+            Diagnostic::at(folder.span, format!("`{}` is elsewhere: `{role}` is a folder here", folder.value));
+        problems.push(problem.hint("fetch it, and name the folder"));
+        return None;
+    }
+    let source = At { value: InputSource::Path(folder.value), span: folder.span };
+    Some(InputSpec::new(role, Form::WordNet, source))
 }
 
 /// The settings of a scorer that are its own.
@@ -158,6 +173,9 @@ pub fn settings_of(definition: &scorer::Definition) -> Vec<Setting> {
 fn inputs(definition: &scorer::Definition) -> Vec<Setting> {
     if matches!(definition.work, Work::Judge) {
         return judge::settings();
+    }
+    if let Some(WithFolder { setting: (name, about), .. }) = definition.with_folder() {
+        return vec![Setting { name, schema: schema::described(String::schema(), &[about]), required: false }];
     }
     let Some(by_model) = definition.by_model() else { return Vec::new() };
     let about = "The model: a folder, an address of a hub, or a stage that makes one.";
@@ -174,11 +192,18 @@ fn inputs(definition: &scorer::Definition) -> Vec<Setting> {
 fn name_of(source: &InputSource) -> String {
     match source {
         InputSource::Stage(reference) => reference.stage(),
+        InputSource::Sibling(output) => (*output).to_string(),
         InputSource::Path(path) => match Address::parse(path) {
             Ok(address) if Address::is_meant(path) => address.name().to_string(),
             _ => path.trim_end_matches('/').rsplit('/').next().unwrap_or(path).to_string(),
         },
     }
+}
+
+/// Whether the value says a scorer that asks another model.
+pub fn is_judge(value: &Value) -> bool {
+    let kind = value.as_table().and_then(|table| table.get(KIND)?.as_str());
+    kind.and_then(scorer::find).is_some_and(|definition| matches!(definition.work, Work::Judge))
 }
 
 fn find(kind: &str, span: Span, problems: &mut Problems) -> Option<&'static scorer::Definition> {

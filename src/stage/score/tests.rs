@@ -18,7 +18,7 @@ fn scorers(text: &str) -> Result<Vec<(String, ScoreRecipe)>, String> {
     let value = settings::parse(&text, file, &mut problems).expect("syntax");
     let stages = crate::stage::decode(Kind::Score, value.as_table().unwrap(), value.span, &mut problems);
     let read = |stage: Stage| match stage.recipe {
-        Recipe::Score(recipe) => (stage.scorer.unwrap(), recipe),
+        Recipe::Score(recipe) => (stage.part.unwrap().label().1.to_string(), recipe),
         other => panic!("{other:?}"),
     };
     match stages {
