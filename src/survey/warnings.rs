@@ -2,6 +2,7 @@
 
 use super::Survey;
 use crate::plan::{Reason, Status};
+use crate::record::Record;
 use crate::report::page::Table;
 use crate::stage::Kind;
 use serde_json::Value;
@@ -49,7 +50,8 @@ impl Survey<'_> {
 
     /// Numbers of one table that were made on different kinds of device, or of processor.
     fn mixed_devices(&mut self) {
-        for (node, _) in self.made(Kind::Aggregate) {
+        let has_table = |record: &Record| record.outputs.iter().any(|output| output.path.starts_with("table"));
+        for (node, _) in self.made(Kind::Aggregate).into_iter().filter(|(_, record)| has_table(record)) {
             let mut devices: BTreeMap<String, usize> = BTreeMap::new();
             let mut processors: BTreeMap<String, usize> = BTreeMap::new();
             for record in self.graph.closure(&[node]).into_iter().filter_map(|node| self.known[node].as_ref()) {

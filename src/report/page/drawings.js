@@ -3,12 +3,15 @@
 function figures() {
   const parts = page.figures.map(({ instance, name, light, dark }) => {
     const picture = (source, kind) =>
-      el('img', { src: source, alt: `Figure ${name} of ${instance}`, class: kind, loading: 'lazy' });
+      el('img', { src: source, alt: `Figure ${named(instance, name)}`, class: kind, loading: 'lazy' });
     const pictures = dark ? [picture(light, 'in-light'), picture(dark, 'in-dark')] : [picture(light, 'turned')];
-    return el('figure', {}, pictures, el('figcaption', {}, `${instance}: ${name}`));
+    return el('figure', {}, pictures, el('figcaption', {}, named(instance, name)));
   });
   section('figures', parts.length ? [el('div', { class: 'gallery' }, parts)] : []);
 }
+
+/** A figure that is an instance of its own has no name besides. */
+const named = (instance, name) => (name ? `${instance}: ${name}` : instance);
 
 /** Curves that are drawn without being asked for. */
 const DRAWN = 12;

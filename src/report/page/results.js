@@ -34,12 +34,13 @@ function results() {
 /** `aggregate.curve`, for what else it has made `aggregate.curve: statistics`. */
 const titleOf = ({ instance, name }) => (name === 'table' ? instance : `${instance}: ${name}`);
 
-function about({ unit, where, rows, sets }, full) {
+function about({ unit, where, limits, rows, sets }, full) {
   const parts = [];
   if (rows.length === 0) parts.push('The table has no row.');
   if (!full) parts.push('Means, with 95% intervals where there are any.');
   if (unit) parts.push(`Each counts by ${[unit].flat().join(' and ')}.`);
   if (where) parts.push(`Of the rows where ${where}.`);
+  if (limits) parts.push(`At most ${limits}.`);
   if (sets.length > 0) parts.push('A cell opens the rows behind it.');
   return parts.join(' ');
 }

@@ -25,7 +25,7 @@ function openFragment() {
   try {
     const { table: name, sets: keys, by, metric } = JSON.parse(decodeURIComponent(text));
     const asked = name ? page.tables.find((one) => titleOf(one) === name) : null;
-    show({ keys: keys ?? asked?.sets ?? [], by: by ?? {}, metric: metric ?? null, where: asked?.where });
+    show({ keys: keys ?? asked?.sets ?? [], by: by ?? {}, metric: metric ?? null, where: asked?.where, limits: asked?.limits });
   } catch {
     say('the address names no rows');
   }
@@ -170,6 +170,7 @@ async function gather() {
     });
     const { where } = own.query;
     const isToldOf = ([place, row]) => (all[place].kept[where]?.[row] ?? null) !== null;
+    if (own.query.limits) own.parts.notes.push(`The table counts at most ${own.query.limits}: the others are shown, too.`);
     if (where)
       own.parts.notes.push(
         own.places.every(isToldOf)
