@@ -137,8 +137,9 @@ impl Survey<'_> {
     }
 
     fn status(&self, node: usize) -> Option<&Status> {
+        // Entries come in the order of the instances.
         let entries = &self.subject.plan?.entries;
-        entries.iter().find(|(known, _)| *known == node).map(|(_, status)| status)
+        entries.binary_search_by_key(&node, |(known, _)| *known).ok().map(|place| &entries[place].1)
     }
 
     fn warn(&mut self, about: Option<String>, text: impl Into<String>) {

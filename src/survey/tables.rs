@@ -132,3 +132,45 @@ fn pictures(record: &Record) -> BTreeMap<String, Pictures<'_>> {
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Digest;
+    use crate::record::{FORMAT, Output, RunInfo};
+    use serde_json::json;
+
+    #[test]
+    fn limits_are_said_in_words() {
+        let of = |recipe: Value| limits(&recipe);
+        assert_eq!(of(json!({ "first": null, "at_most": {} })), None);
+        assert_eq!(of(json!({ "first": 150, "first_per": [] })).unwrap(), "the first 150 rows of each instance");
+        let both = of(json!({ "first": 9, "first_per": ["task", "n"], "at_most": { "run": 5 } })).unwrap();
+        assert_eq!(both, "the first 9 rows of each task and n and 5 values of run");
+    }
+
+    #[test]
+    fn a_drawing_goes_before_its_picture_and_has_a_dark_side() {
+        let file = |path: &str| FileEntry { path: path.to_string(), digest: Digest::of(path.as_bytes()), size: 1 };
+        let paths =
+            ["figure.svg", "figure-dark.svg", "figure.png", "figures/01-em.png", "figures/02-f1.svg", "table.csv"];
+        let output = |path: &&str| {
+            let (name, path) = (path.to_string(), path.to_string());
+            Output { name, path: path.clone(), digest: Digest::of(b""), files: vec![file(&path)] }
+        };
+        let outputs = paths.iter().map(output).collect();
+        let record = Record { format: FORMAT, key: Digest::of(b"k"), outputs, run: RunInfo::begin("aggregate.a") };
+        let found: Vec<(String, Option<&str>, Option<&str>)> = pictures(&record)
+            .into_iter()
+            .map(|(name, both)| {
+                (name, both.light.map(|file| file.path.as_str()), both.dark.map(|file| file.path.as_str()))
+            })
+            .collect();
+        let expected = [
+            ("", Some("figure.svg"), Some("figure-dark.svg")),
+            ("01-em", Some("figures/01-em.png"), None),
+            ("02-f1", Some("figures/02-f1.svg"), None),
+        ];
+        assert_eq!(found, expected.map(|(name, light, dark)| (name.to_string(), light, dark)));
+    }
+}
