@@ -55,7 +55,10 @@ function section(id, parts) {
 function tidy(one, name) {
   const numeric = one.columns.map((_, place) => one.rows.some((row) => typeof row[place] === 'number'));
   const columns = one.columns.map((column, place) => ({ name: column, number: numeric[place] }));
-  const rows = one.rows.map((row) => ({ cells: row.map(cellOf), row }));
+  const real = one.columns.map((_, place) =>
+    one.rows.some((row) => Number.isFinite(row[place]) && !Number.isInteger(row[place])),
+  );
+  const rows = one.rows.map((row) => ({ cells: row.map((value, place) => cellOf(value, real[place])), row }));
   const open = (row, column) => browse(queryOf(one, row.row, one.columns[column]));
   return table(name, columns, rows, one.sets.length > 0 && open);
 }
@@ -73,6 +76,7 @@ function pivoted(one) {
     if (!groups.has(group)) groups.set(group, new Map());
     groups.get(group).set(row[metric], row);
   }
+  const real = new Set(one.rows.filter((row) => !Number.isInteger(row[mean] ?? 0)).map((row) => row[metric]));
   const cell = (row) => {
     if (!row) return { text: '', value: null };
     const value = row[mean];
@@ -80,7 +84,12 @@ function pivoted(one) {
     if (row[low] !== null && row[low] !== undefined) details.push(`95% interval [${row[low]}, ${row[high]}]`);
     if (size >= 0) details.push(`count ${row[size]}`);
     if (row[nulls] > 0) details.push(`${row[nulls]} without a value`);
-    return { text: shown(value), value, note: interval(value, row[low], row[high]), title: details.join('; ') };
+    return {
+      text: shown(value, real.has(row[metric])),
+      value,
+      note: interval(value, row[low], row[high]),
+      title: details.join('; '),
+    };
   };
   return (name) => {
     const by = one.columns.slice(0, metric);
@@ -91,7 +100,10 @@ function pivoted(one) {
     const rows = [...groups.values()].map((group) => {
       const any = group.values().next().value;
       return {
-        cells: [...any.slice(0, metric).map(cellOf), ...metrics.map((column) => cell(group.get(column)))],
+        cells: [
+          ...any.slice(0, metric).map((value) => cellOf(value)),
+          ...metrics.map((column) => cell(group.get(column))),
+        ],
         any,
         group,
       };

@@ -25,7 +25,13 @@ function openFragment() {
   try {
     const { table: name, sets: keys, by, metric } = JSON.parse(decodeURIComponent(text));
     const asked = name ? page.tables.find((one) => titleOf(one) === name) : null;
-    show({ keys: keys ?? asked?.sets ?? [], by: by ?? {}, metric: metric ?? null, where: asked?.where, limits: asked?.limits });
+    show({
+      keys: keys ?? asked?.sets ?? [],
+      by: by ?? {},
+      metric: metric ?? null,
+      where: asked?.where,
+      limits: asked?.limits,
+    });
   } catch {
     say('the address names no rows');
   }
@@ -170,7 +176,8 @@ async function gather() {
     });
     const { where } = own.query;
     const isToldOf = ([place, row]) => (all[place].kept[where]?.[row] ?? null) !== null;
-    if (own.query.limits) own.parts.notes.push(`The table counts at most ${own.query.limits}: the others are shown, too.`);
+    if (own.query.limits)
+      own.parts.notes.push(`The table counts at most ${own.query.limits}: the others are shown, too.`);
     if (where)
       own.parts.notes.push(
         own.places.every(isToldOf)

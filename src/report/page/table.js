@@ -145,8 +145,8 @@ function order(place, down) {
 }
 
 /** A cell of a plain value. */
-const cellOf = (value) => ({
-  text: shown(value),
+const cellOf = (value, real = false) => ({
+  text: shown(value, real),
   value,
   title: typeof value === 'number' && !Number.isInteger(value) ? String(value) : null,
 });
