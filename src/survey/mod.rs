@@ -4,6 +4,7 @@
 //! Reads only. What is missing or cannot be read is left out and said among the warnings: a report is wanted most when
 //! something went wrong.
 
+mod condition;
 mod curves;
 mod instances;
 mod leaks;
@@ -104,21 +105,30 @@ pub fn texts<'t>(texts: impl Iterator<Item = (String, &'t str)>) -> Vec<Text> {
     texts.map(|(name, text)| Text { name, text: text.to_string() }).collect()
 }
 
-/// The records of what exists, and the keys that are known.
+/// The records of what exists, and the keys that are known. What waits for others, and is cached unless those change,
+/// counts as it was in the last run; and where nothing is known of a plan, all does.
 fn results(subject: &Subject<'_>) -> Result<(Known, BTreeMap<usize, Digest>)> {
-    if let Some(plan) = subject.plan {
-        return Ok((plan.made(), plan.keys.clone()));
-    }
+    let instances = &subject.pipeline.instances;
+    let (mut known, mut keys, open) = match subject.plan {
+        None => (vec![None; instances.len()], BTreeMap::new(), (0..instances.len()).collect()),
+        Some(plan) => {
+            let entries = plan.entries.iter();
+            let open: Vec<usize> = entries.filter_map(|(node, status)| is_kept(status).then_some(*node)).collect();
+            (plan.made(), plan.keys.clone(), open)
+        }
+    };
     let last = subject.store.last_run(&subject.pipeline.name)?;
-    let mut known: Known = Vec::new();
-    let mut keys = BTreeMap::new();
-    for (node, instance) in subject.pipeline.instances.iter().enumerate() {
-        let key = last.get(&instance.id.to_string());
-        keys.extend(key.map(|key| (node, *key)));
-        let record = key.map(|key| subject.store.get(key)).transpose()?.flatten();
-        known.push(record.filter(|record| subject.store.complete(record)).map(Arc::new));
+    for node in open {
+        let Some(key) = last.get(&instances[node].id.to_string()) else { continue };
+        keys.insert(node, *key);
+        let record = subject.store.get(key)?;
+        known[node] = record.filter(|record| subject.store.complete(record)).map(Arc::new);
     }
     Ok((known, keys))
+}
+
+fn is_kept(status: &Status) -> bool {
+    matches!(status, Status::Waits { cached_unless_changed: true, .. })
 }
 
 impl Survey<'_> {
@@ -127,8 +137,9 @@ impl Survey<'_> {
     }
 
     fn status(&self, node: usize) -> Option<&Status> {
+        // Entries come in the order of the instances.
         let entries = &self.subject.plan?.entries;
-        entries.iter().find(|(known, _)| *known == node).map(|(_, status)| status)
+        entries.binary_search_by_key(&node, |(known, _)| *known).ok().map(|place| &entries[place].1)
     }
 
     fn warn(&mut self, about: Option<String>, text: impl Into<String>) {

@@ -3,6 +3,7 @@
 //! A set is what the scorers of some answers say of them together. Rows are read and packed one after the other; what is
 //! joined to them is read along, in the same order as a rule, and held only as far as the orders differ.
 
+use super::condition::Condition;
 use super::{Survey, one_file};
 use crate::key::Digest;
 use crate::manifest::Source;
@@ -13,7 +14,7 @@ use crate::row::{self, Row};
 use crate::stage::Kind;
 use anyhow::Context as _;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The label that says which scorer of a score stage an instance is.
@@ -52,6 +53,8 @@ struct Parts {
     answers: Vec<RowFile>,
     scores: Vec<Scored>,
     before: Vec<RowFile>,
+    /// Those of the aggregates that count its rows.
+    conditions: BTreeSet<String>,
 }
 
 /// What one scorer says.
@@ -80,12 +83,26 @@ impl Survey<'_> {
                 self.add_answers(node, &record, &earlier, &mut all)?;
             }
         }
+        let conditions = self.conditions();
         let mut sets = Vec::new();
-        for parts in all.into_values() {
+        for mut parts in all.into_values() {
+            parts.conditions = parts.nodes.iter().filter_map(|node| conditions.get(node)).flatten().cloned().collect();
             sets.extend(self.pack(parts, pieces));
         }
         sets.sort_by_key(|set| set.nodes.iter().copied().min());
         Ok(sets)
+    }
+
+    /// The conditions of the aggregates that read each instance.
+    fn conditions(&self) -> BTreeMap<usize, BTreeSet<String>> {
+        let mut conditions: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for (node, _) in self.made(Kind::Aggregate) {
+            let Some(condition) = self.condition(node) else { continue };
+            for below in self.graph.closure(&[node]) {
+                conditions.entry(below).or_default().insert(condition.clone());
+            }
+        }
+        conditions
     }
 
     fn add_scores(
@@ -221,7 +238,7 @@ fn identity(parts: &Parts) -> String {
     let files = parts.answers.iter().chain(&parts.before).map(Some).chain(scored);
     let digests: Vec<String> =
         files.map(|file| file.map_or_else(String::new, |file| file.digest.to_string())).collect();
-    let text = serde_json::json!([parts.name, parts.axes, digests]).to_string();
+    let text = serde_json::json!([parts.name, parts.axes, digests, parts.conditions]).to_string();
     Digest::of(text.as_bytes()).to_string()[..16].to_string()
 }
 
@@ -251,6 +268,8 @@ struct Lines {
     scores: Vec<(Lookup, Vec<String>)>,
     before: Option<Lookup>,
     before_scores: Vec<Option<Lookup>>,
+    axes: Map<String, Value>,
+    conditions: Vec<Condition>,
 }
 
 impl Lines {
@@ -269,7 +288,8 @@ impl Lines {
             before_scores.push(before.map(|file| Lookup::open(std::slice::from_ref(file))).transpose()?);
         }
         let before = (!parts.before.is_empty()).then(|| Lookup::open(&parts.before)).transpose()?;
-        Ok(Self { rows: Numbered::open(&own)?, scores, before, before_scores })
+        let conditions = parts.conditions.iter().filter_map(|text| Condition::new(text)).collect();
+        Ok(Self { rows: Numbered::open(&own)?, scores, before, before_scores, axes: parts.axes.clone(), conditions })
     }
 
     fn line(&mut self, identity: &Identity, mut row: Row) -> anyhow::Result<Line> {
@@ -285,8 +305,10 @@ impl Lines {
             scores: old_scores,
         });
         row.shift_remove(SCORES);
+        let kept = self.conditions.iter();
+        let kept = kept.map(|condition| (condition.text.clone(), condition.holds(&self.axes, &row))).collect();
         row.insert(row::ID.to_string(), identity.0.clone().into());
-        Ok(Line { columns: row, scores, before })
+        Ok(Line { columns: row, scores, before, kept })
     }
 }
 

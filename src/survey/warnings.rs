@@ -1,6 +1,8 @@
 //! What a reader should know before believing a number.
 
 use super::Survey;
+use crate::plan::{Reason, Status};
+use crate::record::Record;
 use crate::report::page::Table;
 use crate::stage::Kind;
 use serde_json::Value;
@@ -14,6 +16,7 @@ impl Survey<'_> {
             self.warn(None, text);
         }
         self.failures();
+        self.losses();
         self.mixed_devices();
         self.records();
         self.dropped_rows();
@@ -33,9 +36,22 @@ impl Survey<'_> {
         }
     }
 
+    /// Results that were there.
+    fn losses(&mut self) {
+        let entries = self.subject.plan.iter().flat_map(|plan| &plan.entries);
+        let lost = entries.filter_map(|(node, status)| match status {
+            Status::Runs(reason @ (Reason::Lost | Reason::Freed)) => Some((*node, reason.to_string())),
+            _ => None,
+        });
+        for (node, reason) in lost.collect::<Vec<_>>() {
+            self.warn(Some(self.name(node)), format!("not shown: {reason}"));
+        }
+    }
+
     /// Numbers of one table that were made on different kinds of device, or of processor.
     fn mixed_devices(&mut self) {
-        for (node, _) in self.made(Kind::Aggregate) {
+        let has_table = |record: &Record| record.outputs.iter().any(|output| output.path.starts_with("table"));
+        for (node, _) in self.made(Kind::Aggregate).into_iter().filter(|(_, record)| has_table(record)) {
             let mut devices: BTreeMap<String, usize> = BTreeMap::new();
             let mut processors: BTreeMap<String, usize> = BTreeMap::new();
             for record in self.graph.closure(&[node]).into_iter().filter_map(|node| self.known[node].as_ref()) {

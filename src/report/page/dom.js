@@ -48,18 +48,21 @@ const grouped = (number) => number.toLocaleString('en');
 /** A time in RFC 3339 to the second. */
 const moment = (time) => (time ? time.replace(/\.\d+(?=Z|[+-])/, '').replace('T', ' ') : '');
 
-/** A number as a table shows it; all of its digits are in the cell's title. */
-function number(value) {
-  if (Number.isInteger(value)) return String(value).replace('-', '−');
+/**
+ * A number as a table shows it; all of its digits are in the cell's title. `real`: it stands among numbers that are not
+ * whole.
+ */
+function number(value, real = false) {
+  if (Number.isInteger(value) && !real) return String(value).replace('-', '−');
   const size = Math.abs(value);
-  const text = size < 1e-4 || size >= 1e6 ? value.toExponential(2) : value.toFixed(size < 100 ? 4 : 2);
+  const text = (size < 1e-4 && size > 0) || size >= 1e6 ? value.toExponential(2) : value.toFixed(size < 100 ? 4 : 2);
   return text.replaceAll('-', '−');
 }
 
 /** A value as a table shows it: what is null is a dash. */
-function shown(value) {
+function shown(value, real = false) {
   if (value === null || value === undefined) return '—';
-  if (typeof value === 'number') return number(value);
+  if (typeof value === 'number') return number(value, real);
   return plain(typeof value === 'string' ? value : JSON.stringify(value));
 }
 
@@ -85,6 +88,12 @@ function visible(text) {
   if (from < text.length) nodes.push(text.slice(from));
   return nodes;
 }
+
+/** A message, with what stands between backticks as code. */
+const worded = (text) =>
+  plain(text)
+    .split('`')
+    .map((part, at) => (at % 2 ? el('code', {}, part) : part));
 
 /** Calls `work` once things have been quiet for a moment. */
 function settled(work, milliseconds = 150) {

@@ -3,7 +3,7 @@
 const SECOND = 1000;
 
 function draw() {
-  for (const part of [warnings, results, figures, curves, systems, stages, asked, head_of_page]) part();
+  for (const part of [warnings, results, figures, curves, systems, stages, asked, headOfPage]) part();
 }
 
 async function follow() {
@@ -11,14 +11,17 @@ async function follow() {
   mark.hidden = false;
   let state = page.state;
   for (;;) {
-    await new Promise((resolve) => { setTimeout(resolve, SECOND); });
+    await new Promise((resolve) => {
+      setTimeout(resolve, SECOND);
+    });
     try {
       const next = await (await fetched(`/page.json?since=${encodeURIComponent(state)}`)).json();
       if (next.state !== state) {
         [page, state] = [next, next.state];
         keepingFocus(draw);
       }
-      mark.textContent = page.run?.state === 'running' ? 'The run goes on; this page follows.' : 'This page follows the next run.';
+      mark.textContent =
+        page.run?.state === 'running' ? 'The run goes on; this page follows.' : 'This page follows the next run.';
       mark.classList.remove('lost');
     } catch {
       mark.textContent = 'titer does not answer any more: the page shows what was last known.';
@@ -40,8 +43,12 @@ function keepingFocus(work) {
     if (opened.has(one.textContent)) one.parentElement.open = true;
   }
   window.scrollTo(0, place);
-  const same = (name) => [...document.querySelectorAll('[aria-label]')].find((one) => one.getAttribute('aria-label') === name);
-  if (cell) [...document.querySelectorAll('table')].find((one) => one.getAttribute('aria-label') === grid)?.tBodies[0].rows[cell.parentElement.sectionRowIndex]?.cells[cell.cellIndex]?.focus();
+  const same = (name) =>
+    [...document.querySelectorAll('[aria-label]')].find((one) => one.getAttribute('aria-label') === name);
+  if (cell)
+    [...document.querySelectorAll('table')]
+      .find((one) => one.getAttribute('aria-label') === grid)
+      ?.tBodies[0].rows[cell.parentElement.sectionRowIndex]?.cells[cell.cellIndex]?.focus();
   else if (label) same(label)?.focus();
 }
 

@@ -144,7 +144,7 @@ pub struct Instance {
 pub struct Table {
     /// Whose it is.
     pub instance: String,
-    /// The name of the output.
+    /// The name of its file, without the ending.
     pub name: String,
     /// Its columns.
     pub columns: Vec<String>,
@@ -156,6 +156,8 @@ pub struct Table {
     pub unit: Option<Value>,
     /// Which rows it counts.
     pub r#where: Option<String>,
+    /// Which of those at most, in words.
+    pub limits: Option<String>,
     /// The rows behind it: keys of [`Set`]s.
     pub sets: Vec<String>,
 }
@@ -165,7 +167,7 @@ pub struct Table {
 pub struct Figure {
     /// Whose it is.
     pub instance: String,
-    /// Its name.
+    /// Its name; empty if it is its instance's.
     pub name: String,
     /// The picture, as a `data:` address.
     pub light: String,

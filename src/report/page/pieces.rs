@@ -28,6 +28,8 @@ pub struct Line {
     pub scores: Vec<Option<f64>>,
     /// The same row of an earlier run.
     pub before: Option<Before>,
+    /// Whether conditions hold for it; none if that cannot be told.
+    pub kept: Vec<(String, Option<bool>)>,
 }
 
 /// What an earlier run said of a row.
@@ -174,19 +176,23 @@ struct Block {
     scores: Columns,
     before: Columns,
     before_scores: Columns,
+    kept: Columns,
 }
 
 type Columns = BTreeMap<String, Vec<Value>>;
 
 impl Block {
     fn add(&mut self, pieces: &mut Pieces, metrics: &[String], row: Line) -> io::Result<()> {
-        let Line { columns, scores, before } = row;
+        let Line { columns, scores, before, kept } = row;
         for (name, value) in columns {
             let cell = cell(pieces, value)?;
             put(&mut self.columns, &name, self.rows, cell);
         }
         for (name, value) in metrics.iter().zip(&scores) {
             put(&mut self.scores, name, self.rows, json!(value));
+        }
+        for (condition, holds) in kept {
+            put(&mut self.kept, &condition, self.rows, json!(holds));
         }
         if let Some(Before { prediction, scores }) = before {
             let cell = cell(pieces, prediction)?;
@@ -200,7 +206,7 @@ impl Block {
     }
 
     fn into_json(self) -> Value {
-        let Self { rows, columns, scores, before, before_scores } = self;
+        let Self { rows, columns, scores, before, before_scores, kept } = self;
         let whole = |columns: Columns| -> Map<String, Value> {
             let fill = |(name, mut cells): (String, Vec<Value>)| {
                 cells.resize(rows, Value::Null);
@@ -210,7 +216,7 @@ impl Block {
         };
         json!({
             "rows": rows, "columns": whole(columns), "scores": whole(scores),
-            "before": whole(before), "before_scores": whole(before_scores),
+            "before": whole(before), "before_scores": whole(before_scores), "kept": whole(kept),
         })
     }
 }

@@ -10,7 +10,13 @@ function results() {
     const part = el('article', { id: `table-${name}` });
     const draw = () => {
       const full = !wide || inFull.get(name);
-      const toggle = wide && el('button', { type: 'button', class: 'plain', 'aria-pressed': String(Boolean(full)), onclick: flip }, 'All statistics');
+      const toggle =
+        wide &&
+        el(
+          'button',
+          { type: 'button', class: 'plain', 'aria-pressed': String(Boolean(full)), onclick: flip },
+          'All statistics',
+        );
       const drawn = full ? tidy(one, name) : wide(name);
       part.replaceChildren(el('h3', {}, name, toggle || null), el('p', { class: 'about' }, about(one, full)), drawn);
     };
@@ -28,12 +34,13 @@ function results() {
 /** `aggregate.curve`, for what else it has made `aggregate.curve: statistics`. */
 const titleOf = ({ instance, name }) => (name === 'table' ? instance : `${instance}: ${name}`);
 
-function about({ unit, where, rows, sets }, full) {
+function about({ unit, where, limits, rows, sets }, full) {
   const parts = [];
   if (rows.length === 0) parts.push('The table has no row.');
   if (!full) parts.push('Means, with 95% intervals where there are any.');
   if (unit) parts.push(`Each counts by ${[unit].flat().join(' and ')}.`);
   if (where) parts.push(`Of the rows where ${where}.`);
+  if (limits) parts.push(`At most ${limits}.`);
   if (sets.length > 0) parts.push('A cell opens the rows behind it.');
   return parts.join(' ');
 }
@@ -48,14 +55,19 @@ function section(id, parts) {
 function tidy(one, name) {
   const numeric = one.columns.map((_, place) => one.rows.some((row) => typeof row[place] === 'number'));
   const columns = one.columns.map((column, place) => ({ name: column, number: numeric[place] }));
-  const rows = one.rows.map((row) => ({ cells: row.map(cellOf), row }));
+  const real = one.columns.map((_, place) =>
+    one.rows.some((row) => Number.isFinite(row[place]) && !Number.isInteger(row[place])),
+  );
+  const rows = one.rows.map((row) => ({ cells: row.map((value, place) => cellOf(value, real[place])), row }));
   const open = (row, column) => browse(queryOf(one, row.row, one.columns[column]));
   return table(name, columns, rows, one.sets.length > 0 && open);
 }
 
 /** The same with a column per metric; null if the table has no metrics or no means. */
 function pivoted(one) {
-  const [metric, mean, low, high, size, nulls] = ['metric', 'mean', 'ci_low', 'ci_high', 'count', 'nulls'].map((column) => one.columns.indexOf(column));
+  const [metric, mean, low, high, size, nulls] = ['metric', 'mean', 'ci_low', 'ci_high', 'count', 'nulls'].map(
+    (column) => one.columns.indexOf(column),
+  );
   if (metric < 0 || mean < 0) return null;
   const metrics = [...new Set(one.rows.map((row) => row[metric]))];
   const groups = new Map();
@@ -64,6 +76,7 @@ function pivoted(one) {
     if (!groups.has(group)) groups.set(group, new Map());
     groups.get(group).set(row[metric], row);
   }
+  const real = new Set(one.rows.filter((row) => !Number.isInteger(row[mean] ?? 0)).map((row) => row[metric]));
   const cell = (row) => {
     if (!row) return { text: '', value: null };
     const value = row[mean];
@@ -71,7 +84,12 @@ function pivoted(one) {
     if (row[low] !== null && row[low] !== undefined) details.push(`95% interval [${row[low]}, ${row[high]}]`);
     if (size >= 0) details.push(`count ${row[size]}`);
     if (row[nulls] > 0) details.push(`${row[nulls]} without a value`);
-    return { text: shown(value), value, note: interval(value, row[low], row[high]), title: details.join('; ') };
+    return {
+      text: shown(value, real.has(row[metric])),
+      value,
+      note: interval(value, row[low], row[high]),
+      title: details.join('; '),
+    };
   };
   return (name) => {
     const by = one.columns.slice(0, metric);
@@ -81,7 +99,14 @@ function pivoted(one) {
     ];
     const rows = [...groups.values()].map((group) => {
       const any = group.values().next().value;
-      return { cells: [...any.slice(0, metric).map(cellOf), ...metrics.map((column) => cell(group.get(column)))], any, group };
+      return {
+        cells: [
+          ...any.slice(0, metric).map((value) => cellOf(value)),
+          ...metrics.map((column) => cell(group.get(column))),
+        ],
+        any,
+        group,
+      };
     });
     const open = (row, column) => {
       const picked = row.group.get(metrics[column - by.length]);
@@ -103,8 +128,11 @@ function interval(mean, low, high) {
 function queryOf(one, row, column) {
   const place = one.columns.indexOf('metric');
   const known = new Set(page.sets.flatMap(({ metrics }) => metrics));
-  const isGroup = (name, at) => (one.by ? one.by.includes(name) : place >= 0 ? at < place : one.sets.some((key) => isNamed(key, name)));
-  const by = Object.fromEntries(one.columns.map((name, at) => [name, row[at]]).filter(([name], at) => isGroup(name, at)));
+  const isGroup = (name, at) =>
+    one.by ? one.by.includes(name) : place >= 0 ? at < place : one.sets.some((key) => isNamed(key, name));
+  const by = Object.fromEntries(
+    one.columns.map((name, at) => [name, row[at]]).filter(([name], at) => isGroup(name, at)),
+  );
   const metric = [place >= 0 && !isGroup(column) ? row[place] : null, column].find((name) => known.has(name)) ?? null;
   return { table: titleOf(one), by, metric };
 }

@@ -48,7 +48,7 @@ async function load(key) {
   if (!pieces) throw new Error('these rows are not there yet');
   const parts = await Promise.all(pieces.map(([name]) => unpacked(name)));
   const whole = { rows: pieces.reduce((sum, [, rows]) => sum + rows, 0) };
-  for (const group of ['columns', 'scores', 'before', 'before_scores']) {
+  for (const group of ['columns', 'scores', 'before', 'before_scores', 'kept']) {
     whole[group] = {};
     const names = new Set(parts.flatMap((part) => Object.keys(part[group])));
     for (const name of names) {

@@ -7,7 +7,7 @@ const FEW = 5;
 /** Rows that are put into the document at once. */
 const SHOWN_ROWS = 300;
 
-/** How each table was sorted and searched, by its name: it is drawn again when a run goes on. */
+/** How each table was sorted and searched, by its name and columns: it is drawn again when a run goes on. */
 const manners = new Map();
 
 /**
@@ -15,13 +15,19 @@ const manners = new Map();
  * `open(row, column)`: what a cell does, if it does something.
  */
 function table(name, columns, rows, open) {
-  const manner = manners.get(name) ?? { by: null, down: false, words: '', all: false };
-  manners.set(name, manner);
+  const id = JSON.stringify([name, columns.map((column) => column.name)]);
+  const manner = manners.get(id) ?? { by: null, down: false, words: '', all: false };
+  manners.set(id, manner);
   const body = el('tbody');
   const heads = columns.map((column, place) => head(column, () => sortBy(place)));
   const more = el('button', { type: 'button', class: 'more', hidden: true, onclick: () => all() });
   const tally = el('span', { class: 'tally' });
-  const search = el('input', { type: 'search', placeholder: 'Search', 'aria-label': `Search in ${name}`, value: manner.words });
+  const search = el('input', {
+    type: 'search',
+    placeholder: 'Search',
+    'aria-label': `Search in ${name}`,
+    value: manner.words,
+  });
   const find = settled(() => {
     manner.words = search.value;
     fill();
@@ -61,14 +67,21 @@ function table(name, columns, rows, open) {
       const sort = manner.by !== place ? 'none' : manner.down ? 'descending' : 'ascending';
       element.setAttribute('aria-sort', sort);
     });
-    tally.textContent = chosen.length === rows.length ? count(rows.length, 'row') : `${grouped(chosen.length)} of ${count(rows.length, 'row')}`;
+    tally.textContent =
+      chosen.length === rows.length
+        ? count(rows.length, 'row')
+        : `${grouped(chosen.length)} of ${count(rows.length, 'row')}`;
     more.hidden = some.length === chosen.length;
     more.textContent = `Show all ${grouped(chosen.length)}`;
   }
 
   function line(row) {
     const cells = row.cells.map((cell, place) => {
-      const attributes = { class: columns[place].number ? 'number' : null, title: cell.title, tabindex: open ? '-1' : null };
+      const attributes = {
+        class: columns[place].number ? 'number' : null,
+        title: cell.title,
+        tabindex: open ? '-1' : null,
+      };
       return el('td', attributes, cell.text, cell.note ? el('span', { class: 'note' }, cell.note) : null);
     });
     const element = el('tr', { class: row.class ?? null }, cells);
@@ -87,8 +100,14 @@ function table(name, columns, rows, open) {
     const [row, column] = [cell.parentElement.sectionRowIndex, cell.cellIndex];
     const last = body.rows.length - 1;
     const goal = {
-      ArrowDown: [row + 1, column], ArrowUp: [row - 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
-      Home: [row, 0], End: [row, columns.length - 1], PageDown: [Math.min(row + 10, last), column], PageUp: [Math.max(row - 10, 0), column],
+      ArrowDown: [row + 1, column],
+      ArrowUp: [row - 1, column],
+      ArrowLeft: [row, column - 1],
+      ArrowRight: [row, column + 1],
+      Home: [row, 0],
+      End: [row, columns.length - 1],
+      PageDown: [Math.min(row + 10, last), column],
+      PageUp: [Math.max(row - 10, 0), column],
     }[event.key];
     if (event.key === 'Enter' || event.key === ' ') open(cell.parentElement.row, column);
     else if (!goal) return;
@@ -102,7 +121,8 @@ function table(name, columns, rows, open) {
 
   fill();
   const tools = rows.length > FEW ? el('div', { class: 'tools' }, search, tally) : null;
-  const scroll = el('div', { class: 'scroll', tabindex: open ? null : '0', role: 'region', 'aria-label': name }, grid);
+  const region = open ? {} : { tabindex: '0', role: 'region', 'aria-label': `Table: ${name}` };
+  const scroll = el('div', { class: 'scroll', ...region }, grid);
   return el('div', { class: 'table' }, tools, scroll, more);
 }
 
@@ -125,8 +145,8 @@ function order(place, down) {
 }
 
 /** A cell of a plain value. */
-const cellOf = (value) => ({
-  text: shown(value),
+const cellOf = (value, real = false) => ({
+  text: shown(value, real),
   value,
   title: typeof value === 'number' && !Number.isInteger(value) ? String(value) : null,
 });

@@ -10,7 +10,7 @@ const EVIL: &str = "</script><script>x()</script><img src=x onerror=x()><!-- \u{
 
 fn line(columns: Value, scores: &[Option<f64>]) -> std::io::Result<Line> {
     let Value::Object(columns) = columns else { panic!("a row is an object") };
-    Ok(Line { columns, scores: scores.to_vec(), before: None })
+    Ok(Line { columns, scores: scores.to_vec(), ..Line::default() })
 }
 
 fn pieces() -> Pieces {
@@ -114,12 +114,13 @@ fn columns_and_earlier_answers_may_be_missing_in_some_rows() {
     let mut pieces = pieces();
     let before = Before { prediction: json!("no"), scores: vec![Some(0.0)] };
     let rows = [
-        line(json!({ "id": "1" }), &[None]),
+        line(json!({ "id": "1" }), &[None]).map(|line| Line { kept: vec![("n > 0".to_string(), Some(false))], ..line }),
         line(json!({ "id": "2", "late": true }), &[Some(1.0)]).map(|line| Line { before: Some(before), ..line }),
         line(json!({ "id": "3" }), &[Some(1.0)]),
     ];
     pieces.add("a", &["em".to_string()], rows.into_iter()).unwrap();
     let block = unpacked(&mut pieces, "r0");
+    assert_eq!(block["kept"]["n > 0"], json!([false, null, null]));
     assert_eq!(block["columns"]["late"], json!([null, true, null]));
     assert_eq!(block["scores"]["em"], json!([null, 1.0, 1.0]));
     assert_eq!(
