@@ -119,20 +119,17 @@ pub struct Grouping {
 }
 
 impl Grouping {
-    /// The groups of rows that agree in all of `columns`, ordered by the first, then by the second, … No columns: one group.
-    pub fn of(columns: &[Codes], rows: usize) -> Self {
-        let mut grouping = Self { groups: vec![0; rows], count: usize::from(rows > 0) };
-        for column in columns {
-            grouping = grouping.split(&column.codes, column.levels.len());
-        }
-        grouping
+    /// All rows in one group.
+    pub fn whole(rows: usize) -> Self {
+        Self { groups: vec![0; rows], count: usize::from(rows > 0) }
     }
 
-    /// Each group split by further values, of which there are `levels`.
+    /// Each group split by further values: ordered as before, then by these.
     #[must_use]
-    pub fn split(&self, codes: &[u32], levels: usize) -> Self {
+    pub fn split(self, by: &Codes) -> Self {
+        let (codes, levels) = (&by.codes, by.levels.len());
         if self.count <= 1 {
-            return Self { groups: codes.to_vec(), count: levels }.dense();
+            return Self { groups: codes.clone(), count: levels };
         }
         let key = |(group, code): (&u32, &u32)| u64::from(*group) * levels as u64 + u64::from(*code);
         let keys = || self.groups.iter().zip(codes).map(key);
@@ -148,17 +145,6 @@ impl Grouping {
         sorted.dedup();
         let groups = keys().map(|key| sorted.binary_search(&key).unwrap_or(0) as u32).collect();
         Self { groups, count: sorted.len() }
-    }
-
-    /// Without numbers that no row has.
-    fn dense(self) -> Self {
-        let mut is_there = vec![false; self.count];
-        self.groups.iter().for_each(|group| is_there[*group as usize] = true);
-        let (numbers, found) = number(&is_there);
-        if found.len() == self.count {
-            return self;
-        }
-        Self { groups: self.groups.iter().map(|group| numbers[*group as usize]).collect(), count: found.len() }
     }
 
     /// A row of each group: its first.

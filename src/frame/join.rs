@@ -48,7 +48,7 @@ impl Keys<'_> {
 
     /// The groups of the left's rows by their keys, and those that the right's rows have, in the same numbers.
     fn groups(self, left: &Frame, right: &Frame) -> anyhow::Result<(Grouping, Vec<u32>)> {
-        let mut codes = Vec::new();
+        let mut all = Grouping::whole(left.rows + right.rows);
         for name in self.0 {
             let pick = |frame: &Frame, side: &str| {
                 let known = || list(frame.names());
@@ -58,9 +58,8 @@ impl Keys<'_> {
             };
             let both = [pick(left, "the left side of the join")?, pick(right, "the right side of the join")?];
             let (both, _) = Frame::stack(&both)?;
-            codes.push(Codes::of(&both.columns[0].1));
+            all = all.split(&Codes::of(&both.columns[0].1));
         }
-        let mut all = Grouping::of(&codes, left.rows + right.rows);
         let rights = all.groups.split_off(left.rows);
         Ok((all, rights))
     }

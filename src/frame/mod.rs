@@ -232,12 +232,12 @@ impl Frame {
     /// A column that is not there.
     pub fn group(&self, names: &[&str]) -> anyhow::Result<Grouping> {
         ensure!(u32::try_from(self.rows).is_ok(), "{} rows are more than 4294967295", self.rows);
-        let codes = |name: &&str| {
+        let mut grouping = Grouping::whole(self.rows);
+        for name in names {
             let array = self.column(name).with_context(|| format!("there is no column `{name}`"))?;
-            Ok(Codes::of(array))
-        };
-        let codes = names.iter().map(codes).collect::<anyhow::Result<Vec<Codes>>>()?;
-        Ok(Grouping::of(&codes, self.rows))
+            grouping = grouping.split(&Codes::of(array));
+        }
+        Ok(grouping)
     }
 }
 

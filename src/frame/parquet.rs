@@ -1,8 +1,8 @@
 //! Parquet files → frames, and back.
 
 use super::read::{Found, Wanted};
-use super::{Frame, Type, as_type};
-use ::parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use super::{Frame, Type, as_type, nulls};
+use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use ::parquet::arrow::{ArrowWriter, ProjectionMask};
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::file::properties::WriterProperties;
@@ -15,6 +15,7 @@ use arrow_array::types::{
 };
 use arrow_array::{Array as _, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -39,21 +40,27 @@ pub(super) fn read(path: &Path, wanted: Wanted<'_>) -> anyhow::Result<Found> {
     let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
     let hinted = Schema::new(schema.fields().iter().map(as_dictionary).collect::<Vec<_>>());
     let options = ArrowReaderOptions::new().with_schema(Arc::new(hinted));
-    let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(file, options)?;
-    let roots = names.iter().enumerate().filter(|(_, name)| wanted.has(name)).map(|(number, _)| number);
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let mut parts = Vec::new();
-    for batch in builder.with_projection(mask).with_batch_size(BATCH).build()? {
-        let batch = batch.context("the file is damaged")?;
-        let column = |(field, array): (&Arc<Field>, &ArrayRef)| {
-            let array = of_arrow(array).with_context(|| format!("column `{}`", field.name()))?;
-            Ok((field.name().clone(), array))
-        };
-        let columns = batch.schema().fields().iter().zip(batch.columns()).map(column).collect::<anyhow::Result<_>>()?;
-        parts.push(Frame::new(columns, batch.num_rows()));
+    let metadata = ArrowReaderMetadata::load(&file, options)?;
+    let rows = usize::try_from(metadata.metadata().file_metadata().num_rows()).context("the file is damaged")?;
+    let mut columns = Vec::new();
+    // One column after the other, so that no more than one of them is in memory twice.
+    for (number, name) in names.iter().enumerate().filter(|(_, name)| wanted.has(name)) {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file.try_clone()?, metadata.clone());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), [number]);
+        let mut parts = Vec::new();
+        for batch in builder.with_projection(mask).with_batch_size(BATCH).build()? {
+            let batch = batch.context("the file is damaged")?;
+            let array = of_arrow(batch.column(0)).with_context(|| format!("column `{name}`"))?;
+            parts.push(Frame::new(vec![(name.clone(), array)], batch.num_rows()));
+        }
+        columns.extend(Frame::stack(&parts)?.0.columns);
     }
-    let (frame, _) = Frame::stack(&parts)?;
-    Ok(Found { frame, names: names.into_iter().collect(), mixed: Default::default() })
+    // A file without rows has no parts, but columns all the same.
+    if rows == 0 {
+        columns =
+            names.iter().filter(|name| wanted.has(name)).map(|name| (name.clone(), nulls(Type::Null, 0))).collect();
+    }
+    Ok(Found { frame: Frame::new(columns, rows), names: names.into_iter().collect(), mixed: BTreeSet::new() })
 }
 
 /// An array of any of Arrow's types as one of this room's.

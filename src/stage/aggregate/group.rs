@@ -12,6 +12,7 @@ use crate::statistics::{mean, quantile, summarise};
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Columns behind those of the groups.
@@ -37,6 +38,23 @@ pub enum Quantity {
 
 impl Quantity {
     const WORDS: [&'static str; 6] = ["median", "min", "max", "sum", "standard_error", "q25"];
+
+    /// Its value, if the values have one.
+    fn of(&self, values: &[f64]) -> Option<f64> {
+        let sorted = || {
+            let mut sorted = values.to_vec();
+            sorted.sort_by(f64::total_cmp);
+            sorted
+        };
+        match self {
+            Self::Median => quantile(&sorted(), 0.5),
+            Self::Min => values.iter().copied().reduce(f64::min),
+            Self::Max => values.iter().copied().reduce(f64::max),
+            Self::Sum => Some(values.iter().sum()),
+            Self::StandardError => summarise(values).std.map(|std| std / (values.len() as f64).sqrt()),
+            Self::Quantile(hundredths) => quantile(&sorted(), hundredths / 100.0),
+        }
+    }
 }
 
 impl TryFrom<String> for Quantity {
@@ -89,16 +107,18 @@ impl Decode for Quantity {
     }
 }
 
-/// The values of a group's units, and what is known of them.
+/// What is known of a metric in a group.
 #[derive(Debug)]
 struct Line {
     group: usize,
     metric: String,
+    count: usize,
     nulls: usize,
-    units: Vec<f64>,
     mean: Option<f64>,
     std: Option<f64>,
     interval: Option<(f64, f64)>,
+    /// Of each of the recipe's further statistics.
+    further: Vec<Option<f64>>,
 }
 
 /// The table of the recipe's groups.
@@ -114,7 +134,7 @@ pub(super) fn tabulate(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow:
     let units = Units::of(recipe, frame, &groups)?;
     let mut lines = Vec::new();
     for metric in &metrics {
-        units.lines_of(metric, &frame.numbers(metric)?, recipe.interval, &mut lines);
+        units.lines_of(recipe, metric, &frame.numbers(metric)?, &mut lines);
     }
     for (name, (upper, lower)) in &recipe.ratios {
         let part = |metric: &String| match frame.column(metric) {
@@ -123,7 +143,7 @@ pub(super) fn tabulate(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow:
                 Err(unknown("`ratios`: the rows have no metric", metric, gathered.metrics.iter().map(String::as_str)))
             }
         };
-        units.ratios(name, &part(upper)?, &part(lower)?, recipe.interval, &mut lines);
+        units.ratios(recipe, name, [&part(upper)?, &part(lower)?], &mut lines);
     }
     lines.sort_by_key(|line| line.group);
     Ok(table(recipe, frame, &groups, &lines))
@@ -157,42 +177,41 @@ fn metrics(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Vec<
 /// What is counted: rows, or groups of rows that are averaged first.
 struct Units<'a> {
     groups: &'a Grouping,
-    /// Each row's unit; of none if rows are units. Units of one group stand together, groups in their order.
-    fine: Option<(Grouping, Vec<usize>)>,
+    /// Each row's unit, if rows are none. Units of one group stand together, groups in their order.
+    fine: Option<Grouping>,
+    /// The first unit of each group, and where the last group ends.
+    firsts: Vec<usize>,
     /// Whether rows are drawn within units, too.
     is_nested: bool,
+}
+
+/// The rows' values, group after group, unit after unit.
+struct Values<'a> {
+    units: &'a Units<'a>,
+    values: Vec<f64>,
+    /// Where each unit (each group, if rows are units) begins in them, and where the last ends.
+    offsets: Vec<usize>,
 }
 
 impl<'a> Units<'a> {
     fn of(recipe: &AggregateRecipe, frame: &Frame, groups: &'a Grouping) -> anyhow::Result<Self> {
         let outer = recipe.unit.0.first().filter(|unit| *unit != ROW);
-        let fine = outer.map(|unit| {
-            let units = frame.group(&[unit])?;
-            let fine = groups.split(&units.groups, units.count);
-            let coarse = fine.firsts().into_iter().map(|row| groups.groups[row] as usize).collect();
-            anyhow::Ok((fine, coarse))
-        });
-        Ok(Self { groups, fine: fine.transpose()?, is_nested: recipe.unit.0.len() > 1 })
+        let by: Vec<&str> = recipe.by.0.iter().map(String::as_str).collect();
+        let fine = outer.map(|unit| frame.group(&by.iter().copied().chain([unit.as_str()]).collect::<Vec<_>>()));
+        let fine = fine.transpose()?;
+        let mut firsts = vec![0; groups.count + 1];
+        for row in fine.iter().flat_map(Grouping::firsts) {
+            firsts[groups.groups[row] as usize + 1] += 1;
+        }
+        for group in 0..groups.count {
+            firsts[group + 1] += firsts[group];
+        }
+        Ok(Self { groups, fine, firsts, is_nested: recipe.unit.0.len() > 1 })
     }
 
-    /// Per group, the rows' values, in clusters of a unit each.
-    fn clusters(&self, values: &[f64]) -> Vec<Vec<Vec<f64>>> {
-        let mut clusters: Vec<Vec<Vec<f64>>> = vec![Vec::new(); self.groups.count];
-        match &self.fine {
-            None => {
-                let (values, offsets) = self.groups.gather(values);
-                for (group, clusters) in clusters.iter_mut().enumerate() {
-                    clusters.push(values[offsets[group]..offsets[group + 1]].to_vec());
-                }
-            }
-            Some((fine, coarse)) => {
-                let (values, offsets) = fine.gather(values);
-                for (unit, group) in coarse.iter().enumerate() {
-                    clusters[*group].push(values[offsets[unit]..offsets[unit + 1]].to_vec());
-                }
-            }
-        }
-        clusters
+    fn gather(&'a self, values: &[f64]) -> Values<'a> {
+        let (values, offsets) = self.fine.as_ref().unwrap_or(self.groups).gather(values);
+        Values { units: self, values, offsets }
     }
 
     fn nulls(&self, values: &[f64]) -> Vec<usize> {
@@ -202,58 +221,63 @@ impl<'a> Units<'a> {
         nulls
     }
 
-    fn lines_of(&self, metric: &str, values: &[f64], interval: Interval, lines: &mut Vec<Line>) {
+    fn lines_of(&self, recipe: &AggregateRecipe, metric: &str, values: &[f64], lines: &mut Vec<Line>) {
         let nulls = self.nulls(values);
-        for (group, mut clusters) in self.clusters(values).into_iter().enumerate() {
-            let units = match self.fine {
-                None => std::mem::take(&mut clusters[0]),
-                Some(_) => clusters.iter().filter_map(|cluster| mean(cluster)).collect(),
-            };
+        let values = self.gather(values);
+        for (group, nulls) in nulls.into_iter().enumerate() {
+            let units = values.means(group);
             let summary = summarise(&units);
-            let interval = match interval {
+            let interval = match recipe.interval {
                 Interval::None => None,
-                _ if self.is_nested => bootstrap::interval(bootstrap::nested_means(&clusters).into_iter().map(Some)),
+                _ if self.is_nested => {
+                    let drawn = bootstrap::nested_means(&values.clusters(group).collect::<Vec<_>>());
+                    bootstrap::interval(drawn.into_iter().map(Some))
+                }
                 Interval::Student => summary.interval,
                 Interval::Percentile => bootstrap::interval(drawn_means(&units)),
                 Interval::Bca => {
                     summary.mean.and_then(|mean| bootstrap::bca(mean, drawn_means(&units), &left_out(&units)))
                 }
             };
+            let further = recipe.values.iter().map(|quantity| quantity.of(&units)).collect();
             let (mean, std, metric) = (summary.mean, summary.std, metric.to_string());
-            lines.push(Line { group, metric, nulls: nulls[group], units, mean, std, interval });
+            lines.push(Line { group, metric, count: units.len(), nulls, mean, std, interval, further });
         }
     }
 
-    /// The ratio of the means of two metrics, over the rows that have both; its interval is a bootstrap's.
-    fn ratios(&self, name: &str, upper: &[f64], lower: &[f64], interval: Interval, lines: &mut Vec<Line>) {
+    /// The ratio of the means of two metrics, over the rows that have both; its interval is a bootstrap's, and it has no
+    /// further statistics.
+    fn ratios(&self, recipe: &AggregateRecipe, name: &str, [upper, lower]: [&[f64]; 2], lines: &mut Vec<Line>) {
         let both = |a: &[f64], b: &[f64]| -> Vec<f64> {
             a.iter().zip(b).map(|(a, b)| if b.is_nan() { f64::NAN } else { *a }).collect()
         };
         let (upper, lower) = (both(upper, lower), both(lower, upper));
         let nulls = self.nulls(&upper);
-        let means = |clusters: Vec<Vec<f64>>| -> Vec<f64> {
-            match self.fine {
-                None => clusters.into_iter().flatten().collect(),
-                Some(_) => clusters.iter().filter_map(|cluster| mean(cluster)).collect(),
-            }
-        };
-        let pairs = self.clusters(&upper).into_iter().zip(self.clusters(&lower));
-        for (group, (upper, lower)) in pairs.enumerate() {
-            let (upper, lower) = (means(upper), means(lower));
+        let (upper, lower) = (self.gather(&upper), self.gather(&lower));
+        for (group, nulls) in nulls.into_iter().enumerate() {
+            let (upper, lower) = (upper.means(group), lower.means(group));
             let ratio = |upper: f64, lower: f64| Some(upper / lower).filter(|ratio| ratio.is_finite());
-            let value = ratio(upper.iter().sum(), lower.iter().sum());
-            let drawn = Draws::of(upper.len()).map(|weights| ratio(dot(weights, &upper), dot(weights, &lower)));
-            let interval = if interval == Interval::None { None } else { bootstrap::interval(drawn) };
-            let units = upper.iter().zip(&lower).filter_map(|(upper, lower)| ratio(*upper, *lower)).collect();
-            lines.push(Line {
-                group,
-                metric: name.to_string(),
-                nulls: nulls[group],
-                units,
-                mean: value,
-                std: None,
-                interval,
-            });
+            let mean = ratio(upper.iter().sum(), lower.iter().sum());
+            let drawn = || Draws::of(upper.len()).map(|weights| ratio(dot(weights, &upper), dot(weights, &lower)));
+            let interval = if recipe.interval == Interval::None { None } else { bootstrap::interval(drawn()) };
+            let (metric, further) = (name.to_string(), vec![None; recipe.values.len()]);
+            lines.push(Line { group, metric, count: upper.len(), nulls, mean, std: None, interval, further });
+        }
+    }
+}
+
+impl Values<'_> {
+    /// The values of each unit of a group.
+    fn clusters(&self, group: usize) -> impl Iterator<Item = &[f64]> {
+        let units = self.units.firsts[group]..self.units.firsts[group + 1];
+        units.map(|unit| &self.values[self.offsets[unit]..self.offsets[unit + 1]])
+    }
+
+    /// The values of a group's units: of its rows, or the mean of each unit that has any.
+    fn means(&self, group: usize) -> Cow<'_, [f64]> {
+        match self.units.fine {
+            None => Cow::Borrowed(&self.values[self.offsets[group]..self.offsets[group + 1]]),
+            Some(_) => self.clusters(group).filter_map(mean).collect::<Vec<_>>().into(),
         }
     }
 }
@@ -287,32 +311,16 @@ fn table(recipe: &AggregateRecipe, frame: &Frame, groups: &Grouping, lines: &[Li
         columns.push(Column { name: name.to_string(), cells: lines.iter().map(cell).collect() });
     };
     push("metric", &|line| Cell::Text(line.metric.clone()));
-    push("count", &|line| whole(line.units.len()));
+    push("count", &|line| whole(line.count));
     push("nulls", &|line| whole(line.nulls));
     push("mean", &|line| float(line.mean));
     push("std", &|line| float(line.std));
     push("ci_low", &|line| float(line.interval.map(|(low, _)| low)));
     push("ci_high", &|line| float(line.interval.map(|(_, high)| high)));
-    for quantity in &recipe.values {
-        push(&String::from(quantity.clone()), &|line| float(further(quantity, line)));
+    for (place, quantity) in recipe.values.iter().enumerate() {
+        push(&String::from(quantity.clone()), &|line| float(line.further[place]));
     }
     Table { columns }
-}
-
-fn further(quantity: &Quantity, line: &Line) -> Option<f64> {
-    let sorted = || {
-        let mut sorted = line.units.clone();
-        sorted.sort_by(f64::total_cmp);
-        sorted
-    };
-    match quantity {
-        Quantity::Median => quantile(&sorted(), 0.5),
-        Quantity::Min => sorted().first().copied(),
-        Quantity::Max => sorted().last().copied(),
-        Quantity::Sum => Some(line.units.iter().sum()),
-        Quantity::StandardError => line.std.map(|std| std / (line.units.len() as f64).sqrt()),
-        Quantity::Quantile(hundredths) => quantile(&sorted(), hundredths / 100.0),
-    }
 }
 
 /// The metrics that `names` means among `known`: a metric's name, or a scorer's for all of its metrics.
