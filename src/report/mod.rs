@@ -1,4 +1,5 @@
-//! Reports: tables as CSV, JSON and Markdown, figures as SVG and PNG, graphs as SVG, and all of it as one HTML page.
+//! Reports: tables as CSV, JSON, Markdown and LaTeX, figures as SVG, PNG and PDF, graphs as SVG, all of it as one HTML page,
+//! and what other programs read.
 //!
 //! Pure: values in, bytes out. Knows nothing of stages, files or scorers.
 

@@ -252,6 +252,9 @@ impl<'a> Data<'a> {
             metric.flatten().unwrap_or(0)
         };
         let mut order: Vec<&Cell> = numbers.keys().copied().collect();
+        if order.iter().all(|cell| parsed(cell).is_some()) {
+            order.sort_by(|a, b| parsed(a).unwrap_or(0.0).total_cmp(&parsed(b).unwrap_or(0.0)));
+        }
         order.sort_by_key(|cell| (level(cell).map_or(usize::MAX, |(place, _)| place), named(cell)));
         for (number, cell) in order.iter().enumerate() {
             numbers.insert(cell, number);
@@ -263,14 +266,10 @@ impl<'a> Data<'a> {
         })
     }
 
-    /// The number that column `name` has in a row: numbers of CSV files are texts.
+    /// The number that column `name` has in a row.
     pub(super) fn number_of(&self, name: &str, row: usize) -> anyhow::Result<f64> {
         let cell = &self.column(name)?.cells[row];
-        let parsed = match cell {
-            Cell::Text(text) => text.trim().parse().ok(),
-            other => other.number(),
-        };
-        match parsed.filter(|number: &f64| number.abs() <= GREATEST) {
+        match parsed(cell).filter(|number: &f64| number.abs() <= GREATEST) {
             Some(number) => Ok(number),
             None => bail!("`{name}` is {}: the x of a line must be a number", cell.to_json()),
         }
@@ -282,6 +281,14 @@ impl<'a> Data<'a> {
             [metric] => metric.clone(),
             _ => "score".to_string(),
         }
+    }
+}
+
+/// A cell as a number: those of CSV files are texts.
+fn parsed(cell: &Cell) -> Option<f64> {
+    match cell {
+        Cell::Text(text) => text.trim().parse().ok(),
+        other => other.number(),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Figure, FigureKind, Kind, Mark, Place, Sample, Source, text};
 pub(super) const KIND: Kind = Kind {
     kind: FigureKind::Density,
     of: Source::Rows,
-    settings: &["scale", "value"],
+    settings: &["value"],
     x: Place::Metrics,
     y: Place::Absent,
     build,

@@ -2,8 +2,9 @@
 
 use super::data::{Data, Groups, Value, check_names, check_panels};
 use super::layout::UNIT_PANEL;
+use super::line::check_place;
 use super::reference::{self, Line};
-use super::{Axis, Entry, Figure, Mark, Panel, Sample, Sort, text};
+use super::{Axis, Entry, Figure, Mark, Panel, Sample, Scale, Sort, text};
 
 /// The panels of a figure, and the panel of each value.
 pub(super) struct Panels {
@@ -142,10 +143,15 @@ impl Panels {
         for line in reference::lines(data, series, &self.labels)? {
             let Line { label, levels } = line;
             for (panel, series, y) in levels {
+                check_place(recipe.y_scale, "y_scale", &label, y)?;
                 drafts[panel].y_values.push(y);
                 drafts[panel].marks.push(Mark::Level { series, y });
             }
             legend.push(Entry { label, sample: Sample::Level });
+        }
+        // An interval may reach to where a log scale has no place.
+        for draft in drafts.iter_mut().filter(|_| recipe.y_scale == Scale::Log) {
+            draft.y_values.retain(|y| *y > 0.0);
         }
         let all_x: Vec<f64> = drafts.iter().flat_map(|draft| draft.x_values.iter().copied()).collect();
         let x_axis = |values: &[f64]| match around.own_x_ticks {

@@ -241,7 +241,7 @@ fn plot_height(figure: &Figure, plot_width: f64) -> f64 {
         return (rows * (plot_width / columns).clamp(13.5, 30.0)).max(40.0);
     }
     match figure.panels.len() {
-        0 | 1 => 190.0_f64.max(plot_width * 0.45),
+        0 | 1 => (plot_width * 0.45).clamp(190.0, 300.0),
         _ => (plot_width * 0.82).clamp(80.0, 180.0),
     }
 }

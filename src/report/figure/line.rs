@@ -25,7 +25,8 @@ fn build(data: &Data<'_>) -> anyhow::Result<Figure> {
     let mut lines: Vec<Vec<Point>> = vec![Vec::new(); panels.count() * series.labels.len()];
     for (number, value) in values.iter().enumerate() {
         let place = (data.number_of(x, value.row)?, *value);
-        check_scales(data, x, &place)?;
+        check_place(data.recipe.scale, "scale", x, place.0)?;
+        check_y_scale(data, value)?;
         lines[panels.of[number] * series.labels.len() + series.of[number]].push(place);
     }
     let mut drafts = panels.drafts();
@@ -74,21 +75,17 @@ pub(super) fn bounds(values: &[Value]) -> (f64, f64) {
     if within { (0.0, 1.0) } else { (f64::NEG_INFINITY, f64::INFINITY) }
 }
 
-/// Nothing below 0 has a place on a log scale.
-fn check_scales(data: &Data<'_>, x: &str, (place, value): &Point) -> anyhow::Result<()> {
-    if data.recipe.scale == Scale::Log && *place <= 0.0 {
-        let place = super::text::number(*place);
-        bail!("`{x}` is {place}, which has no place on a log scale: use `scale = \"symlog\"`");
+/// Nothing up to 0 has a place on a log scale. `setting` is that of the scale.
+pub(super) fn check_place(scale: Scale, setting: &str, name: &str, value: f64) -> anyhow::Result<()> {
+    if scale == Scale::Log && value <= 0.0 {
+        let value = super::text::number(value);
+        bail!("`{name}` is {value}, which has no place on a log scale: use `{setting} = \"symlog\"`");
     }
-    check_y_scale(data, value)
+    Ok(())
 }
 
 pub(super) fn check_y_scale(data: &Data<'_>, value: &Value) -> anyhow::Result<()> {
-    if data.recipe.y_scale == Scale::Log && value.value <= 0.0 {
-        let (metric, value) = (data.metrics_label(), super::text::number(value.value));
-        bail!("`{metric}` is {value}, which has no place on a log scale: use `y_scale = \"symlog\"`");
-    }
-    Ok(())
+    check_place(data.recipe.y_scale, "y_scale", &data.metrics[value.metric], value.value)
 }
 
 impl Draft {

@@ -1,7 +1,7 @@
 //! Figures of a table: SVG for screens, PNG and PDF for papers.
 //!
-//! A recipe ([`FigureRecipe`]) says what is drawn of which columns; its kind, one file and one line of [`KINDS`], makes a
-//! [`Figure`] of the table: panels with marks at values. Laying out and drawing know only that. Ink is hand-written to SVG
+//! A recipe ([`FigureRecipe`]) says what is drawn of which columns; its kind, one file and one line of `KINDS`, makes a
+//! `Figure` of the table: panels with marks at values. Laying out and drawing know only that. Ink is hand-written to SVG
 //! and PDF: plotters knows no symmetric-logarithmic axis, and places texts by the fonts of the machine. Here every text is
 //! measured in the font that the program carries, and that font is what PNG and PDF show.
 //!

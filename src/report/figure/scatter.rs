@@ -2,6 +2,7 @@
 
 use super::data::{Data, Value};
 use super::grid::{self, Around, Draft};
+use super::line::{check_place, check_y_scale};
 use super::{Entry, Figure, FigureKind, Kind, Mark, Place, Regression, Sample, Size, Source};
 use anyhow::ensure;
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
@@ -43,6 +44,8 @@ fn build(data: &Data<'_>) -> anyhow::Result<Figure> {
     let count = series.labels.len();
     let mut clouds: Vec<Vec<(f64, f64)>> = vec![Vec::new(); panels.count() * count];
     for ((number, value), x) in values.iter().enumerate().zip(&xs) {
+        check_place(data.recipe.scale, "scale", &data.metrics[0], *x)?;
+        check_y_scale(data, value)?;
         clouds[panels.of[number] * count + series.of[number]].push((*x, value.value));
     }
     let points: Vec<Vec<Point>> = clouds.iter().map(|cloud| distinct(cloud)).collect();

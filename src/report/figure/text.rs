@@ -76,7 +76,9 @@ pub(super) fn shortened(text: &str, room: f64) -> String {
         let (head, tail) = (kept.div_ceil(2), kept / 2);
         characters[..head].iter().chain(&['…']).chain(&characters[characters.len() - tail..]).collect()
     };
-    (1..characters.len()).rev().map(cut).find(|short| width(short) <= room).unwrap_or_else(|| "…".to_string())
+    // More than that has no room anywhere; a text may be a whole prompt.
+    let most = characters.len().min(1000);
+    (1..most).rev().map(cut).find(|short| width(short) <= room).unwrap_or_else(|| "…".to_string())
 }
 
 /// `text` in lines no wider than `room`, broken between words; a word that is wider is shortened.
@@ -106,8 +108,11 @@ pub(super) fn number(value: f64) -> String {
     if rounded == 0.0 { "0".to_string() } else { text.replace('-', "\u{2212}") }
 }
 
-/// A number with so many decimals; never a negative zero.
+/// A number with so many decimals, a great one with a power of ten; never a negative zero.
 pub(super) fn decimals(value: f64, digits: usize) -> String {
+    if value.abs() >= 1e7 {
+        return format!("{value:.digits$e}").replace('-', "\u{2212}");
+    }
     let text = format!("{value:.digits$}");
     let zero = text.chars().all(|c| "-0.".contains(c));
     if zero { text.replace('-', "") } else { text.replace('-', "\u{2212}") }
@@ -148,5 +153,6 @@ mod tests {
         assert_eq!(number(-1500.0), "\u{2212}1500");
         assert_eq!(decimals(-0.001, 2), "0.00");
         assert_eq!(decimals(-0.5, 1), "\u{2212}0.5");
+        assert_eq!(decimals(-1e300, 2), "\u{2212}1.00e300");
     }
 }

@@ -139,6 +139,7 @@ figures = [
   { kind = "line", x = "n", y = ["em", "rouge"], series = "task", name = "all" },
   { kind = "scatter", x = "em", y = "rouge.rouge1" },
   { kind = "line", x = "n", y = "em", series = "task", where = "n > 0" },
+  { kind = "heatmap", x = "n", y = "task", where = "metric == 'em'", name = "levels" },
 ]
 "#;
 
@@ -160,7 +161,11 @@ fn figures_show_the_table_and_are_the_same_every_time() {
     }
     assert!(bytes(&drawn, "em/figure.svg") != bytes(&drawn, "em-2/figure.svg"));
     let svg = read(&drawn, "em/figure.svg");
-    assert!(svg.contains("squad") && svg.contains("task"), "{svg}");
+    // Three tasks at three values of n, and three samples in the legend; of three metrics and tasks; and cells of a metric.
+    assert_eq!(svg.matches("class=\"point\"").count(), 9 + 3);
+    assert_eq!(read(&drawn, "all/figure.svg").matches("class=\"point\"").count(), 27 + 9);
+    assert_eq!(read(&drawn, "levels/figure.svg").matches("class=\"cell\"").count(), 9);
+    assert!(svg.contains(">squad<") && svg.contains(">task<"), "{svg}");
 }
 
 #[test]
@@ -169,7 +174,7 @@ fn a_figure_reads_what_it_is_drawn_of() {
     let read = |stage: &Stage| stage.inputs[0].source.clone();
     assert_eq!(
         stages[1..].iter().map(read).collect::<Vec<_>>(),
-        ["table", "table", "rows", "table"].map(InputSource::Sibling)
+        ["table", "table", "rows", "table", "table"].map(InputSource::Sibling)
     );
     let Recipe::Aggregate(recipe) = &stages[0].recipe else { panic!() };
     assert!(recipe.rows, "a figure of the rows has them kept");

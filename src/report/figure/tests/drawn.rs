@@ -83,7 +83,11 @@ fn bars_are_as_high_as_their_values() {
 fn boxes_equal_those_of_matplotlib() {
     // matplotlib.cbook.boxplot_stats 3.10.
     let cases: [(&[f64], [f64; 5], &[f64]); 5] = [
-        (&[-4.0, 0.1, 0.4, 0.4, 0.55, 0.9, 1.7, 2.0, 2.0, 2.0, 3.25, 9.0], [0.1, 0.4, 1.3, 2.0, 3.25], &[-4.0, 9.0]),
+        (
+            &[-4.0, 0.1, 0.4, 0.4, 0.55, 0.9, 1.7, 2.0, 2.0, 2.0, 3.25, 5.0, 9.0],
+            [0.1, 0.4, 1.7, 2.0, 3.25],
+            &[-4.0, 5.0, 9.0],
+        ),
         (&[1.0, 1.0, 1.0, 1.0, 5.0], [1.0, 1.0, 1.0, 1.0, 1.0], &[5.0]),
         (&[2.5], [2.5, 2.5, 2.5, 2.5, 2.5], &[]),
         (&[0.0, 1.0], [0.0, 0.25, 0.5, 0.75, 1.0], &[]),
@@ -221,6 +225,13 @@ fn levels_have_the_order_and_the_names_that_a_person_gives() {
     };
     assert_eq!(names("{ task = ['c', 'a'] }"), ["c", "a", "b"]);
     assert_eq!(names("{ task = { b = 'Task B' } }"), ["Task B", "a", "c"]);
+    // Numbers that came as texts are numbers.
+    let rows = ["100", "20", "3"].map(|n| json!([n, "a", "em", 0.5, null, null]));
+    let found = texts(&svg_of("kind='bar'\nx='n'\ny='em'\nseries='task'", &table(TIDY, &rows)));
+    assert_eq!(
+        found.into_iter().filter(|text| ["3", "20", "100"].contains(&text.as_str())).collect::<Vec<_>>(),
+        ["3", "20", "100"]
+    );
 }
 
 #[test]

@@ -33,6 +33,13 @@ fn texts_are_inert_and_whole() {
         assert!(figure.to_pdf().unwrap().starts_with(b"%PDF"));
         to_png(&svg).unwrap();
     }
+    // A whole prompt is cut where it is shown, and fast.
+    let prompt = "word ".repeat(40_000);
+    let svg = svg_of(
+        "kind='bar'\nx='task'\ny='em'\nwhere='n == 0'",
+        &table(TIDY, &[json!([0, prompt, "em", 0.1, null, null])]),
+    );
+    assert!(svg.contains(prompt.trim()) && svg.contains("…"));
     // What XML forbids is left out, what cannot be seen is said.
     let rows = [
         json!([0, "a\u{0}b\u{b}\n c", "em", 0.1, null, null]),
@@ -205,4 +212,19 @@ fn every_kind_is_in_the_table() {
         let kind: FigureKind = serde_json::from_value(word.clone()).unwrap();
         assert!(KINDS.iter().any(|known| known.kind == kind), "{word}");
     }
+}
+
+#[test]
+fn log_scales_have_no_place_for_zero() {
+    let data = table(TIDY, &[json!([1, "a", "em", 0.2, -0.1, 0.5]), json!([10, "a", "em", 0.4, 0.1, 0.7])]);
+    let line = "kind='line'\nx='n'\ny='em'\nseries='task'\ny_scale='log'";
+    let svg = svg_of(line, &data);
+    assert!(!svg.contains("NaN") && count(&svg, "interval") == 1, "{svg}");
+    let message = failure(&format!("{line}\nreference={{value=0,label='none'}}"), &data);
+    assert!(message.contains("`none` is 0") && message.contains("y_scale"), "{message}");
+    let zero = table(&["a", "b"], &[json!([0, 1]), json!([1, 0])]);
+    let message = failure("kind='scatter'\nx='a'\ny='b'\nscale='log'", &zero);
+    assert!(message.contains("`a` is 0") && message.contains("`scale = "), "{message}");
+    let message = failure("kind='scatter'\nx='a'\ny='b'\ny_scale='log'", &zero);
+    assert!(message.contains("`b` is 0") && message.contains("`y_scale = "), "{message}");
 }

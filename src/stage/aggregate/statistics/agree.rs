@@ -9,43 +9,49 @@ use crate::statistics::{averaged, cohen_kappa, fleiss_kappa, krippendorff};
 /// The lines of one group of rows.
 pub(super) fn lines(recipe: &AgreementRecipe, rows: &Rows<'_>, on: &[usize]) -> anyhow::Result<Vec<Line>> {
     let reading = if recipe.needs_numbers() { Reading::LoneNumbers } else { Reading::Labels };
+    let is_of_two = matches!(recipe.kind, AgreementKind::Accuracy | AgreementKind::Cohen);
     match &recipe.of {
         Raters::Columns(names, to) => {
             let names = with_reference(rows, names, to.as_ref())?;
             let rated = Rated::of_columns(rows, &names, on, reading)?;
-            match recipe.kind {
-                AgreementKind::Accuracy | AgreementKind::Cohen => each_two(recipe, rows, on, &rated, to.is_some()),
-                AgreementKind::Fleiss | AgreementKind::Krippendorff => {
-                    let (mut line, kept) = together(recipe, &rated);
-                    if let Some(interval) = &recipe.interval {
-                        let origins: Vec<usize> = kept.iter().map(|item| on[*item]).collect();
-                        let of_places =
-                            |places: &[usize]| value(recipe, &rated, places.iter().map(|place| kept[*place]));
-                        line.interval = rows.interval(interval, &origins, of_places)?;
-                    }
-                    Ok(vec![line])
-                }
+            match is_of_two {
+                true => each_two(recipe, rows, on, &rated, to.is_some()),
+                false => Ok(vec![all_columns(recipe, rows, on, &rated)?]),
             }
         }
         Raters::Long(ratings) => {
             let rated = Rated::of_rows(rows, ratings, on, reading)?;
-            let line = match recipe.kind {
-                AgreementKind::Accuracy | AgreementKind::Cohen => {
-                    let pairs = rated.pairs();
-                    let pairs = || pairs.values().filter(|shared| shared.len() >= ratings.min_shared);
-                    let mean = averaged(pairs().map(|shared| of_two(recipe, shared.iter())));
-                    Line {
-                        value: mean.mean,
-                        groups: Some(mean.defined),
-                        undefined: Some(mean.undefined),
-                        count: pairs().map(Vec::len).sum(),
-                        ..Line::default()
-                    }
-                }
-                AgreementKind::Fleiss | AgreementKind::Krippendorff => together(recipe, &rated).0,
+            let line = match is_of_two {
+                true => mean_of_two(recipe, &rated, ratings.min_shared),
+                false => together(recipe, &rated).0,
             };
             Ok(vec![Line { x: Some(ratings.value.clone()), y: Some(ratings.rater.clone()), ..line }])
         }
+    }
+}
+
+/// The line of all raters, each with a column.
+fn all_columns(recipe: &AgreementRecipe, rows: &Rows<'_>, on: &[usize], rated: &Rated) -> anyhow::Result<Line> {
+    let (mut line, kept) = together(recipe, rated);
+    if let Some(interval) = &recipe.interval {
+        let origins: Vec<usize> = kept.iter().map(|item| on[*item]).collect();
+        let of_places = |places: &[usize]| value(recipe, rated, places.iter().map(|place| kept[*place]));
+        line.interval = rows.interval(interval, &origins, of_places)?;
+    }
+    Ok(line)
+}
+
+/// The mean over each two raters who share so many items.
+fn mean_of_two(recipe: &AgreementRecipe, rated: &Rated, min_shared: usize) -> Line {
+    let pairs = rated.pairs();
+    let pairs = || pairs.values().filter(|shared| shared.len() >= min_shared);
+    let mean = averaged(pairs().map(|shared| of_two(recipe, shared.iter())));
+    Line {
+        value: mean.mean,
+        groups: Some(mean.defined),
+        undefined: Some(mean.undefined),
+        count: pairs().map(Vec::len).sum(),
+        ..Line::default()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::line::Line;
 use super::raters::{Rated, Reading};
-use super::recipe::{CorrelationKind, CorrelationRecipe, Pairs, Ratings};
+use super::recipe::{CorrelationKind, CorrelationRecipe, Pairs, Ratings, SampleRecipe};
 use super::rows::Rows;
 use crate::random::Random;
 use crate::statistics::{Averaged, Sampling, Ties, averaged, bootstrap, complete, mean, ranks};
@@ -98,7 +98,7 @@ impl<'a> Columns<'a> {
         };
         let data = data.ranked(recipe);
         let mut line = match &recipe.sample {
-            Some(sample) => sampled(recipe, &data, &rows.places("sample.group", &sample.group, &origins)?),
+            Some(sample) => sampled(recipe, sample, &data, &rows.places("sample.group", &sample.group, &origins)?),
             None => whole(recipe, &data),
         };
         if let (Some(interval), None) = (&recipe.interval, &recipe.sample) {
@@ -121,15 +121,15 @@ fn of_raters(recipe: &CorrelationRecipe, ratings: &Ratings, rows: &Rows<'_>, on:
         groups: pairs.len(),
     };
     let line = match &recipe.sample {
-        Some(_) => {
+        Some(sample) => {
             let mut groups = vec![Vec::new(); pairs.len()];
             each().enumerate().for_each(|(place, (pair, _))| groups[pair].push(place));
-            sampled(recipe, &data, &groups)
+            sampled(recipe, sample, &data, &groups)
         }
         None => whole(recipe, &data),
     };
     let (x, y) = (Some(ratings.value.clone()), Some(ratings.rater.clone()));
-    Ok(Line { x, y, count: data.x.len(), groups: Some(pairs.len()), ..line })
+    Ok(Line { x, y, count: data.x.len(), groups: line.groups.or(Some(pairs.len())), ..line })
 }
 
 /// The correlation of all pairs.
@@ -148,8 +148,7 @@ fn whole(recipe: &CorrelationRecipe, data: &Data) -> Line {
 }
 
 /// The mean over random samples out of groups.
-fn sampled(recipe: &CorrelationRecipe, data: &Data, groups: &[Vec<usize>]) -> Line {
-    let Some(sample) = &recipe.sample else { return Line::default() };
+fn sampled(recipe: &CorrelationRecipe, sample: &SampleRecipe, data: &Data, groups: &[Vec<usize>]) -> Line {
     let sampling =
         Sampling { draws: sample.draws, size: sample.size, replace: sample.replace, one_group: sample.one_group };
     let random = Random::new(sample.seed, "statistics sample");
