@@ -66,7 +66,8 @@ impl Boxes {
             });
             boxes.counts[number] += 1;
             box_of.push(number);
-            let reads = upstream(instance).map(|input| box_of[input]);
+            // A figure reads the table of its own stage.
+            let reads = upstream(instance).map(|input| box_of[input]).filter(|read| *read != number);
             boxes.reads[number].extend(reads);
         }
         boxes

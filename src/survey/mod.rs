@@ -208,7 +208,8 @@ fn graph(pipeline: &Pipeline, graph: &Graph) -> String {
         place_of.push(place);
         nodes[place].count += 1;
         for read in reads.into_iter().map(|read| place_of[read]) {
-            if !nodes[place].reads.contains(&read) {
+            // A figure reads the table of its own stage.
+            if read != place && !nodes[place].reads.contains(&read) {
                 nodes[place].reads.push(read);
             }
         }

@@ -192,7 +192,7 @@ impl Survey<'_> {
         files
     }
 
-    /// What an earlier run made of an instance, if that was something else and is still there.
+    /// What an earlier run made of an instance, if it is still there.
     fn earlier(
         &self,
         node: usize,
@@ -225,7 +225,7 @@ impl Survey<'_> {
                 self.warn(Some(name.clone()), format!("its rows are not shown: {error:#}"));
             }
         }
-        let Some((rows, columns)) = pieces.shape(&key).cloned() else { return None };
+        let (rows, columns) = pieces.shape(&key).cloned()?;
         let before = !parts.before.is_empty();
         let shown = page::Set { key, name: name.clone(), axes: axes.clone(), rows, columns, metrics, before };
         Some(Set { shown, nodes: nodes.clone() })

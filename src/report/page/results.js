@@ -52,14 +52,17 @@ function section(id, parts) {
   element.replaceChildren(element.firstElementChild, ...parts);
 }
 
+/** All of a table but the columns that are empty. */
 function tidy(one, name) {
-  const numeric = one.columns.map((_, place) => one.rows.some((row) => typeof row[place] === 'number'));
-  const columns = one.columns.map((column, place) => ({ name: column, number: numeric[place] }));
-  const real = one.columns.map((_, place) =>
-    one.rows.some((row) => Number.isFinite(row[place]) && !Number.isInteger(row[place])),
-  );
-  const rows = one.rows.map((row) => ({ cells: row.map((value, place) => cellOf(value, real[place])), row }));
-  const open = (row, column) => browse(queryOf(one, row.row, one.columns[column]));
+  const some = (test) => (place) => one.rows.some((row) => test(row[place]));
+  const isFilled = some((value) => value !== null);
+  const isNumber = some((value) => typeof value === 'number');
+  const isReal = some((value) => typeof value === 'number' && !Number.isInteger(value));
+  const places = [...one.columns.keys()].filter((place) => one.rows.length === 0 || isFilled(place));
+  const columns = places.map((place) => ({ name: one.columns[place], number: isNumber(place) }));
+  const real = places.map(isReal);
+  const rows = one.rows.map((row) => ({ cells: places.map((place, at) => cellOf(row[place], real[at])), row }));
+  const open = (row, column) => browse(queryOf(one, row.row, one.columns[places[column]]));
   return table(name, columns, rows, one.sets.length > 0 && open);
 }
 
@@ -124,17 +127,14 @@ function interval(mean, low, high) {
   return isEven ? ` ± ${number((high - low) / 2)}` : ` [${number(low)}, ${number(high)}]`;
 }
 
-/** The question for the rows behind a cell: its group, and its metric if it is of one. */
+/** The question for the rows behind a cell: its group, and the metric that its row, its column or itself names. */
 function queryOf(one, row, column) {
-  const place = one.columns.indexOf('metric');
   const known = new Set(page.sets.flatMap(({ metrics }) => metrics));
-  const isGroup = (name, at) =>
-    one.by ? one.by.includes(name) : place >= 0 ? at < place : one.sets.some((key) => isNamed(key, name));
-  const by = Object.fromEntries(
-    one.columns.map((name, at) => [name, row[at]]).filter(([name], at) => isGroup(name, at)),
-  );
-  const metric = [place >= 0 && !isGroup(column) ? row[place] : null, column].find((name) => known.has(name)) ?? null;
-  return { table: titleOf(one), by, metric };
+  const isGroup = (name) => (one.by ? one.by.includes(name) : one.sets.some((key) => isNamed(key, name)));
+  const cell = (name) => row[one.columns.indexOf(name)];
+  const by = Object.fromEntries(one.columns.filter(isGroup).map((name) => [name, cell(name)]));
+  const candidates = isGroup(column) ? [] : [cell('metric'), column, cell(column)];
+  return { table: titleOf(one), by, metric: candidates.find((name) => known.has(name)) ?? null };
 }
 
 const setOf = (key) => page.sets.find((set) => set.key === key);
