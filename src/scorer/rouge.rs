@@ -1,7 +1,8 @@
 //! ROUGE-1, -2, -L and -Lsum, as rouge_score computes them.
 //!
 //! C.-Y. Lin, 'ROUGE: A Package for Automatic Evaluation of Summaries', 2004. Words are runs of `a` to `z` and `0` to
-//! `9` after lower-casing, so texts in other scripts score 0. Sentences, for Lsum, are lines.
+//! `9` after lower-casing, so texts in other scripts score 0. Sentences, for Lsum, are lines, and end where `sentence_end`
+//! says; ROUGE-1.5.5 calls that value, of stems, ROUGE-L.
 
 use super::subsequence::Subsequences;
 use super::words::{Counts, Vocabulary, f_measure};
@@ -22,7 +23,7 @@ pub const DEFINITION: Definition = Definition {
     ],
     pooled: &[],
     references: References::Some,
-    read: super::read::<RougeParams>,
+    read: super::read_fitting::<RougeParams>,
     settings: super::settings::<RougeParams>,
     work: Work::Rows(super::build::<RougeParams>),
 };
@@ -32,6 +33,8 @@ crate::settings! {
     pub struct RougeParams {
         /// Whether words of more than three letters are reduced to their Porter stems.
         stemmer: bool = false,
+        /// What ends a sentence besides a new line, for Lsum: `\" . \"` in texts that are cut into words already.
+        sentence_end: Option<String> = None,
     }
 }
 
@@ -39,7 +42,9 @@ impl Params for RougeParams {
     type Scorer = Rouge;
 
     fn scorer(self) -> anyhow::Result<Rouge> {
-        Ok(Rouge { stems: self.stemmer.then(Vec::new), ..Rouge::default() })
+        anyhow::ensure!(self.sentence_end.as_deref() != Some(""), "`sentence_end` is empty: no sentence would have words");
+        let (stems, sentence_end) = (self.stemmer.then(Vec::new), self.sentence_end);
+        Ok(Rouge { stems, sentence_end, ..Rouge::default() })
     }
 }
 
@@ -49,6 +54,7 @@ pub struct Rouge {
     vocabulary: Vocabulary,
     /// With the stemmer, the number of each known word's stem.
     stems: Option<Vec<u32>>,
+    sentence_end: Option<String>,
     /// The word at work.
     word: Vec<u8>,
     answer: Text,
@@ -159,7 +165,22 @@ impl Rouge {
     fn read(&mut self, text: &str, into: &mut Text) {
         into.words.clear();
         into.lines.clear();
-        let mut line_start = 0;
+        match self.sentence_end.take() {
+            None => self.read_lines(text, into),
+            Some(end) => {
+                text.split(&end).for_each(|sentence| self.read_lines(sentence, into));
+                self.sentence_end = Some(end);
+            }
+        }
+        let pair = |pair: &[u32]| u64::from(pair[0]) << 32 | u64::from(pair[1]);
+        into.pairs.clear();
+        into.pairs.extend(into.words.windows(2).map(pair));
+        into.pairs.sort_unstable();
+    }
+
+    /// Adds the words of `text`; each of its lines is a line.
+    fn read_lines(&mut self, text: &str, into: &mut Text) {
+        let mut line_start = into.words.len();
         let mut bytes = text.as_bytes().iter();
         self.word.clear();
         while let Some(byte) = bytes.next() {
@@ -185,10 +206,6 @@ impl Rouge {
         }
         self.end_word(into);
         into.end_line(&mut line_start);
-        let pair = |pair: &[u32]| u64::from(pair[0]) << 32 | u64::from(pair[1]);
-        into.pairs.clear();
-        into.pairs.extend(into.words.windows(2).map(pair));
-        into.pairs.sort_unstable();
     }
 
     fn end_word(&mut self, into: &mut Text) {
@@ -277,5 +294,22 @@ mod tests {
         let mut read = Text::default();
         Rouge::default().read("\na b\n—\n\nb\n", &mut read);
         assert_eq!((read.words, read.lines), (vec![0, 1, 1], vec![(0, 2), (2, 3)]));
+    }
+
+    #[test]
+    fn sentences_end_where_it_is_said() {
+        let rouge = |end: Option<&str>| RougeParams { stemmer: false, sentence_end: end.map(str::to_string) }.scorer();
+        let of = |end, [prediction, reference]: [&str; 2]| {
+            let (references, row) = ([reference.into()], crate::row::Row::new());
+            rouge(end).unwrap().values(&Answer { prediction, references: &references, row: &row })
+        };
+        let texts = ["it rains . the sun is gone .", "the sun is away . it rains ."];
+        let lines = texts.map(|text| text.replace(" . ", " .\n"));
+        let values = of(Some(" . "), texts);
+        assert_eq!(values, of(None, [&lines[0], &lines[1]]));
+        // All five words that they share, against the three in one order: rouge_score 0.1.2.
+        assert_eq!(values[2..], [0.5, 5.0 / 6.0]);
+        assert_eq!(of(None, texts)[3], 0.5);
+        assert!(rouge(Some("")).unwrap_err().to_string().contains("`sentence_end` is empty"));
     }
 }
