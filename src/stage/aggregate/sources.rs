@@ -49,7 +49,7 @@ pub(super) fn read(recipe: &AggregateRecipe, inputs: &[Input], events: &dyn Even
     let mut known = BTreeSet::new();
     let mut parts: Vec<Part> = Vec::new();
     for input in inputs {
-        let part = read_part(input, wanted, &mut known, events)?;
+        let part = read_part(input, wanted, recipe.metrics.is_none(), &mut known, events)?;
         // Parts of one role and the same metrics are instances of one stage: they stand one below the other.
         match parts.iter_mut().find(|known| known.belongs_with(&part)) {
             Some(known) => known.add(part, events)?,
@@ -106,6 +106,7 @@ fn warn_of_mixed(mixed: &BTreeSet<String>, place: &str, events: &dyn Events) {
 fn read_part(
     input: &Input,
     wanted: Wanted<'_>,
+    all_are_metrics: bool,
     known: &mut BTreeSet<String>,
     events: &dyn Events,
 ) -> anyhow::Result<Part> {
@@ -124,6 +125,8 @@ fn read_part(
     };
     let found = match part.has_ids {
         true => read_rows(input, wanted, known, &mut part.metrics)?,
+        // Of a file, all columns of numbers are metrics where none is named.
+        false if all_are_metrics => frame::read(&input.path, &input.name, Wanted::All)?,
         false => frame::read(&input.path, &input.name, wanted)?,
     };
     warn_of_mixed(&found.mixed, &input.name, events);

@@ -215,7 +215,7 @@ fn mistakes_in_scores_are_named() {
     assert!(message.contains("no row is left") && message.contains("n > 100"), "{message}");
     let one = |row: Json| json!([{ "labels": { "n": 1, "scorer": "em" }, "rows": [row] }]);
     let message = failure("", &one(json!({ "id": "a", "n": 3, "scores": { "exact_match": 1.0 } })));
-    assert!(message.contains("scores 0:1: column `n` is named like an axis"), "{message}");
+    assert!(message.contains("scores 0: column `n` is named like an axis"), "{message}");
     assert!(failure("", &one(json!({ "id": "a" }))).contains("the rows have no metric"));
     let message = failure("", &one(json!({ "id": "a", "scores": { "exact_match": "yes" } })));
     assert!(message.contains("scores 0:1") && message.contains("expected a number or null"), "{message}");
