@@ -154,9 +154,10 @@ fn metrics(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Vec<
     let frame = &gathered.frame;
     let known: Vec<String> = match (&recipe.metrics, gathered.metrics.is_empty()) {
         (None, false) => gathered.metrics.clone(),
-        // Files: whatever is a number, but what groups are made of.
+        // Files: whatever is a number, but what tells rows apart and what groups are made of.
         (None, true) => {
-            let named: BTreeSet<String> = recipe.names().into_iter().map(|(_, name)| name).collect();
+            let named = recipe.names().into_iter().map(|(_, name)| name).chain(gathered.key.iter().cloned());
+            let named: BTreeSet<String> = named.collect();
             let is_key =
                 |name: &str| named.contains(name) || recipe.join.iter().any(|join| join.0.iter().any(|j| j == name));
             frame.names().filter(|name| frame.is_numeric(name) && !is_key(name)).map(str::to_string).collect()

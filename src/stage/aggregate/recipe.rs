@@ -78,6 +78,7 @@ crate::words! {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "`words!` passes no attribute on to a variant")]
 impl Default for Interval {
     fn default() -> Self {
         Self::Student
