@@ -98,9 +98,7 @@ impl<'a> Finder<'a> {
         let unreadable =
             |error: &dyn std::fmt::Display| Box::new(Diagnostic::new(format!("cannot read `{path}`: {error:#}")));
         let files = Files { root: self.root, pipeline: Some(self.pipeline) };
-        let is_pattern = may_be_glob(form)
-            && is_glob(path)
-            && !(form == Form::Any && full.is_dir());
+        let is_pattern = may_be_glob(form) && is_glob(path) && !(form == Form::Any && full.is_dir());
         if !is_pattern && let Some(problem) = files.absent(form, path) {
             return Err(Box::new(problem));
         }

@@ -51,7 +51,12 @@ impl Params for SquadV2Params {
     type Scorer = SquadV2;
 
     fn scorer(self) -> anyhow::Result<SquadV2> {
-        Ok(SquadV2 { words: AnswerWords::new()?, prediction: Words::default(), reference: Words::default(), params: self })
+        Ok(SquadV2 {
+            words: AnswerWords::new()?,
+            prediction: Words::default(),
+            reference: Words::default(),
+            params: self,
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! What an instance asks of the machine and of the runner's patience. Cannot change a byte of the output, and so is in
 //! no key.
 
+use super::{Kind, Recipe};
 use crate::settings::{Bytes, Seconds};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -49,12 +50,24 @@ crate::words! {
     }
 }
 
+impl Require {
+    /// Whether what a run requires is asked of the results of such work: cards may do its arithmetic.
+    pub fn concerns(recipe: &Recipe) -> bool {
+        match recipe {
+            Recipe::Command(recipe) => matches!(recipe.kind, Kind::Train | Kind::Predict),
+            Recipe::Train(_) | Recipe::Predict(_) => true,
+            _ => false,
+        }
+    }
+}
+
 impl FromStr for Require {
     type Err = String;
 
     /// `device=cuda`
     fn from_str(text: &str) -> Result<Self, String> {
-        let device = text.strip_prefix("device=").and_then(|name| Device::ALL.iter().find(|device| device.name() == name));
+        let device =
+            text.strip_prefix("device=").and_then(|name| Device::ALL.iter().find(|device| device.name() == name));
         let device = device.ok_or("expected `device=cpu`, `device=cuda` or `device=metal`")?;
         Ok(Self { device: *device })
     }

@@ -35,7 +35,10 @@ fn a_result_of_another_device_is_refused_be_it_in_the_cache_or_new() {
 #[test]
 fn what_cannot_become_a_result_of_the_device_is_refused_before_it_runs() {
     for (demands, expected) in [
-        ("require = { device = \"cpu\" }\ngpus = 1", "`train.a` requires the device `cpu`, and asks for graphics cards"),
+        (
+            "require = { device = \"cpu\" }\ngpus = 1",
+            "`train.a` requires the device `cpu`, and asks for graphics cards",
+        ),
         ("require = { device = \"cuda\" }\ngpus = 0", "requires the device `cuda`, and asks for no graphics card"),
         ("require = { device = \"metal\" }", "requires the device `metal`, and of a `command` nobody can tell"),
     ] {

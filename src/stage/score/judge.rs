@@ -34,7 +34,8 @@ impl Decode for Judging {
     fn decode(value: &Value, problems: &mut Problems) -> Option<Self> {
         let Some(name) = value.as_str() else { return ApiModel::decode(value, problems).map(Self) };
         let problem = Diagnostic::at(value.span, format!("`model` does not say where `{name}` is asked"));
-        let table = format!("{{ api = \"https://api.openai.com/v1\", model = {name:?}, key = \"{{env:OPENAI_API_KEY}}\" }}");
+        let table =
+            format!("{{ api = \"https://api.openai.com/v1\", model = {name:?}, key = \"{{env:OPENAI_API_KEY}}\" }}");
         problems.push(problem.hint(format!("write it as a table: `model = {table}`")));
         None
     }

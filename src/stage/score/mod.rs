@@ -12,8 +12,8 @@ mod scorers;
 mod summary;
 
 pub use scope::Scope;
-pub use scorers::{is_judge, settings_of};
 use scorers::{Named, Scorers};
+pub use scorers::{is_judge, settings_of};
 
 use super::predict::ApiRecipe;
 use super::{Context, Form, Input, InputSource, InputSpec, Recipe, Stage};

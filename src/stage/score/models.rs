@@ -13,9 +13,7 @@ pub(super) const MODEL: &str = "model";
 /// What a row lacks of what a scorer asks for besides the texts.
 pub(super) fn check_row(row: &Row, definition: &Definition) -> Result<(), String> {
     match definition.by_model().and_then(|by_model| by_model.column) {
-        Some(column) if row::text(row, column).is_none() => {
-            Err(row::lacks(row, column))
-        }
+        Some(column) if row::text(row, column).is_none() => Err(row::lacks(row, column)),
         _ => Ok(()),
     }
 }

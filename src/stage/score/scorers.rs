@@ -155,7 +155,8 @@ fn read_inputs(
 
 fn read_folder(role: &str, folder: At<String>, problems: &mut Problems) -> Option<InputSpec> {
     if Address::is_meant(&folder.value) {
-        let problem = Diagnostic::at(folder.span, format!("`{}` is elsewhere: `{role}` is a folder here", folder.value));
+        let problem =
+            Diagnostic::at(folder.span, format!("`{}` is elsewhere: `{role}` is a folder here", folder.value));
         problems.push(problem.hint("fetch it, and name the folder"));
         return None;
     }
