@@ -29,7 +29,7 @@ use crate::resources::{Grant, Limits, Needs};
 use crate::schedule::{Outcome, Schedule, State};
 use crate::secrets::Secrets;
 use crate::stage::Cause;
-use crate::store::{Store, StoreError, view};
+use crate::store::{Store, StoreError};
 use ends::NEARLY_DONE;
 use job::Running;
 use sharing::Sharing;
@@ -395,47 +395,6 @@ impl Runner<'_> {
         if let Some(running) = self.running.get_mut(&node) {
             running.warn(message);
             self.tell(node, &RunEvent::Warned(message));
-        }
-    }
-
-    /// The instance is done with this record, unless the lock or the stage refuses it: then it has failed. Returns whether
-    /// it is done.
-    fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
-        self.keys.insert(node, record.key);
-        let by_lock = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests()));
-        let by_stage = || self.pipeline.instances[node].demands.refuse(&record.run.device);
-        if let Some(message) = by_lock.or_else(by_stage) {
-            self.fail(node, Cause::Error, &message, false);
-            return false;
-        }
-        self.note_end(node, record, outcome);
-        self.release(node);
-        for follower in self.schedule.followers(node) {
-            if let Some(message) = self.pipeline.instances[follower].demands.refuse(&record.run.device) {
-                let leader = &self.pipeline.instances[node].id;
-                let message = format!("{message}; it is that of `{leader}`, which has the same key");
-                self.fail(follower, Cause::Error, &message, false);
-            }
-        }
-        let followers = self.schedule.done(node, outcome);
-        self.settle(node, record, event);
-        for follower in followers {
-            self.note_end(follower, record, Outcome::Shared);
-            self.settle(follower, record, &RunEvent::Shared);
-        }
-        true
-    }
-
-    /// The outputs of an instance are there: others may read them, and the person finds them under `out/`.
-    fn settle(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>) {
-        self.known[node] = Some(Arc::clone(record));
-        self.tell(node, event);
-        if self.options.purpose == Purpose::Audit {
-            return;
-        }
-        let folder = self.options.out.join(self.pipeline.instances[node].id.folder());
-        if let Err(error) = view::show(self.store, &folder, record) {
-            self.tell(node, &RunEvent::Warned(&format!("cannot show the results: {error:#}")));
         }
     }
 

@@ -11,7 +11,7 @@ use super::{AxisValue, Instance, InstanceId, NamedPath, Pipeline, ResolvedInput,
 use crate::diagnostic::{Diagnostic, Place, Problems, Span};
 use crate::settings::{At, Decode, Table, Value, ValueKind};
 use crate::stage::command::COMMAND;
-use crate::stage::{self, Demands, Form, Kind, Stage};
+use crate::stage::{self, Demands, Form, Kind, Require, Stage};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pipeline with more instances than this is a slip: it is refused before memory goes.
@@ -236,7 +236,7 @@ impl Expansion<'_> {
 impl Expansion<'_> {
     /// What a stage asks of the machine, and the manifest of all.
     fn demands(&self, stage: &Stage) -> Demands {
-        let of_all = || self.document.require.clone().filter(|_| stage.recipe.may_use_cards());
+        let of_all = || self.document.require.clone().filter(|_| Require::concerns(&stage.recipe));
         Demands { require: stage.demands.require.clone().or_else(of_all), ..stage.demands.clone() }
     }
 

@@ -1,10 +1,12 @@
-//! The end of work that succeeded: what is asked of its outputs before they become the result of their key.
+//! The end of work that succeeded: what is asked of its outputs before they become the result of their key, and who has it
+//! then.
 
 use super::job::Running;
-use super::{RunEvent, Runner};
+use super::{Purpose, RunEvent, Runner};
+use crate::record::Record;
 use crate::schedule::Outcome;
 use crate::stage::Cause;
-use crate::store::Committed;
+use crate::store::{Committed, view};
 use std::sync::Arc;
 
 impl Runner<'_> {
@@ -74,5 +76,46 @@ impl Runner<'_> {
             Ok(place) => format!("{message}; what was made is kept in `{}`, and is no result", place.display()),
             Err(error) => format!("{message}; what was made could not be kept: {error:#}"),
         })
+    }
+
+    /// The instance is done with this record, unless the lock or the stage refuses it: then it has failed. Returns whether
+    /// it is done.
+    pub(super) fn finish(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>, outcome: Outcome) -> bool {
+        self.keys.insert(node, record.key);
+        let by_lock = self.locked(node, |held, name| held.refuses_outputs(name, &record.digests()));
+        let by_stage = || self.pipeline.instances[node].demands.refuse(&record.run.device);
+        if let Some(message) = by_lock.or_else(by_stage) {
+            self.fail(node, Cause::Error, &message, false);
+            return false;
+        }
+        self.note_end(node, record, outcome);
+        self.release(node);
+        for follower in self.schedule.followers(node) {
+            if let Some(message) = self.pipeline.instances[follower].demands.refuse(&record.run.device) {
+                let leader = &self.pipeline.instances[node].id;
+                let message = format!("{message}; it is that of `{leader}`, which has the same key");
+                self.fail(follower, Cause::Error, &message, false);
+            }
+        }
+        let followers = self.schedule.done(node, outcome);
+        self.settle(node, record, event);
+        for follower in followers {
+            self.note_end(follower, record, Outcome::Shared);
+            self.settle(follower, record, &RunEvent::Shared);
+        }
+        true
+    }
+
+    /// The outputs of an instance are there: others may read them, and the person finds them under `out/`.
+    fn settle(&mut self, node: usize, record: &Arc<Record>, event: &RunEvent<'_>) {
+        self.known[node] = Some(Arc::clone(record));
+        self.tell(node, event);
+        if self.options.purpose == Purpose::Audit {
+            return;
+        }
+        let folder = self.options.out.join(self.pipeline.instances[node].id.folder());
+        if let Err(error) = view::show(self.store, &folder, record) {
+            self.tell(node, &RunEvent::Warned(&format!("cannot show the results: {error:#}")));
+        }
     }
 }

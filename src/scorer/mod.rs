@@ -114,13 +114,16 @@ pub enum Work {
     Judge,
 }
 
+/// How a scorer that may read a folder is made.
+type BuildWith = fn(serde_json::Value, Option<&Path>) -> anyhow::Result<Box<dyn Scorer>>;
+
 /// A scorer that may read a folder besides the rows.
 #[derive(Clone, Copy, Debug)]
 pub struct WithFolder {
     /// The setting that names the folder, and what it is.
     pub setting: (&'static str, &'static str),
     /// Makes the scorer of its parameters, with the folder if one is named.
-    pub build: fn(serde_json::Value, Option<&Path>) -> anyhow::Result<Box<dyn Scorer>>,
+    pub build: BuildWith,
     /// Looks at the folder before anything runs.
     pub check: fn(&Path) -> anyhow::Result<()>,
 }

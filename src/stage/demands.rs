@@ -1,6 +1,7 @@
 //! What an instance asks of the machine and of the runner's patience. Cannot change a byte of the output, and so is in
 //! no key.
 
+use super::{Kind, Recipe};
 use crate::settings::{Bytes, Seconds};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -46,6 +47,17 @@ crate::words! {
         Cuda = "cuda",
         /// A card of Apple.
         Metal = "metal",
+    }
+}
+
+impl Require {
+    /// Whether what a run requires is asked of the results of such work: cards may do its arithmetic.
+    pub fn concerns(recipe: &Recipe) -> bool {
+        match recipe {
+            Recipe::Command(recipe) => matches!(recipe.kind, Kind::Train | Kind::Predict),
+            Recipe::Train(_) | Recipe::Predict(_) => true,
+            _ => false,
+        }
     }
 }
 

@@ -169,15 +169,6 @@ impl Recipe {
         self.api().is_some()
     }
 
-    /// Whether its arithmetic may be done by a graphics card: what a run requires of devices is asked of such results alone.
-    pub fn may_use_cards(&self) -> bool {
-        match self {
-            Recipe::Command(recipe) => matches!(recipe.kind, Kind::Train | Kind::Predict),
-            Recipe::Train(_) | Recipe::Predict(_) => true,
-            _ => false,
-        }
-    }
-
     /// Whether the worker starts another program for it, which the kernel does not end with the worker.
     pub fn starts_program(&self) -> bool {
         matches!(self, Recipe::Score(recipe) if recipe.is_by_program())

@@ -3,6 +3,7 @@
 
 use crate::project::{Project, tree};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Trainings and answers by commands, scored by titer.
 fn project() -> Project {
@@ -43,9 +44,14 @@ fn export(project: &Project, to: &str, folder: &str) -> String {
     output.out
 }
 
+/// The files of an export, by path.
+fn written(project: &Project, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    tree(&project.path(folder)).into_iter().collect()
+}
+
 /// The one file whose path ends so.
 fn file(project: &Project, folder: &str, end: &str) -> String {
-    let files = tree(&project.path(folder));
+    let files = written(project, folder);
     let found: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(end)).collect();
     assert_eq!(found.len(), 1, "{end} in {:?}", files.keys());
     String::from_utf8(found[0].1.clone()).unwrap()
@@ -58,8 +64,8 @@ fn curves_go_to_tensorboard_and_equal_results_give_equal_bytes() {
     let said = export(&project, "tensorboard", "export/one");
     assert!(said.contains("exported 2 results") && said.contains("tensorboard --logdir"), "{said}");
     export(&project, "tensorboard", "export/two");
-    let files = tree(&project.path("export/one"));
-    assert_eq!(files, tree(&project.path("export/two")));
+    let files = written(&project, "export/one");
+    assert_eq!(files, written(&project, "export/two"));
     let names: Vec<&str> =
         files.keys().filter_map(|name| name.split_once("/events.out.tfevents.")).map(|(run, _)| run).collect();
     assert_eq!(names, ["train.a/n=1", "train.a/n=2"]);
@@ -78,7 +84,7 @@ fn trainings_and_scores_are_runs_of_mlflow() {
     let project = project();
     project.run();
     export(&project, "mlflow", "export/ml flow");
-    let files = tree(&project.path("export/ml flow"));
+    let files = written(&project, "export/ml flow");
     let meta: Vec<&String> =
         files.keys().filter(|name| name.ends_with("/meta.yaml") && name.matches('/').count() == 2).collect();
     assert_eq!(meta.len(), 4, "{:?}", files.keys());
@@ -109,7 +115,7 @@ fn scores_have_the_shape_of_the_harness_by_model_and_task() {
     let project = project();
     project.run();
     export(&project, "lm-eval", "export");
-    let files = tree(&project.path("export"));
+    let files = written(&project, "export");
     let result = files.iter().find(|(name, _)| name.starts_with("train.a__n=1__/results_")).unwrap().1;
     let result: Value = serde_json::from_slice(result).unwrap();
     assert_eq!(result["results"]["quality"]["em,none"], 0.5);
@@ -148,8 +154,8 @@ fn what_is_not_there_is_said_and_a_foreign_folder_left_alone() {
     mixes.refuses(&call, 2, &["makes nothing that `tensorboard` shows: no result of a train"]);
     // What was made since is in the next export, and what is the same is not touched.
     project.run();
-    let before = tree(&project.path("export"));
+    let before = written(&project, "export");
     export(&project, "tensorboard", "export");
-    let after = tree(&project.path("export"));
+    let after = written(&project, "export");
     assert!(after.len() == before.len() + 1 && file(&project, "export", "titer-export.json").contains("n=2"));
 }
