@@ -51,12 +51,14 @@ impl Survey<'_> {
 
 fn overlap(asked: &RowFile, taught: &RowFile, known: &mut Overlaps) -> Option<(usize, usize)> {
     let pair = (asked.digest, taught.digest);
-    if !known.contains_key(&pair) {
-        let (asked, taught) = (questions(asked)?, questions(taught)?);
-        let taught: BTreeSet<Question> = taught.into_iter().collect();
-        known.insert(pair, (asked.iter().filter(|question| taught.contains(*question)).count(), asked.len()));
+    if let Some(found) = known.get(&pair) {
+        return Some(*found);
     }
-    known.get(&pair).copied()
+    let (asked, taught) = (questions(asked)?, questions(taught)?);
+    let taught: BTreeSet<Question> = taught.into_iter().collect();
+    let found = (asked.iter().filter(|question| taught.contains(*question)).count(), asked.len());
+    known.insert(pair, found);
+    Some(found)
 }
 
 fn questions(file: &RowFile) -> Option<Vec<Question>> {

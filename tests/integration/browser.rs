@@ -107,11 +107,15 @@ impl Browser {
 
     /// Presses a key, as a person does.
     pub fn press(&mut self, key: &str) {
+        let (code, text) = match key {
+            "Enter" => (13, "\r"),
+            "Escape" => (27, ""),
+            "ArrowRight" => (39, ""),
+            other => panic!("what is the code of `{other}`?"),
+        };
         for kind in ["keyDown", "keyUp"] {
-            let mut event = json!({ "type": kind, "key": key, "code": key });
-            if key == "Enter" && kind == "keyDown" {
-                event["text"] = "\r".into();
-            }
+            let text = if kind == "keyDown" { text } else { "" };
+            let event = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "text": text });
             self.call("Input.dispatchKeyEvent", event);
         }
     }

@@ -225,6 +225,7 @@ fn a_served_page_follows_a_run() {
         browser.value("document.querySelectorAll('#tables td')[1].click()");
         browser.until("document.querySelector('.detail .text') !== null");
         browser.press("Escape");
+        browser.until("!document.querySelector('dialog').open");
         assert_eq!(browser.trouble(), [""; 0]);
         stop(&mut server);
         browser.until("document.getElementById('live').className.includes('lost')");
