@@ -20,6 +20,7 @@ pub struct Browser {
 
 impl Browser {
     /// Starts it with one tab; none, with a word, where it is not installed.
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests should know")]
     pub fn start() -> Option<Self> {
         let names = ["chromium", "chromium-browser", "google-chrome"];
         let is_there = |name: &&&str| {

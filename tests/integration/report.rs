@@ -215,30 +215,24 @@ fn a_served_page_follows_a_run() {
     for path in ["/../p.toml", "/pieces/../p.toml", "/pieces/t0", "/cache/VERSION", "/page"] {
         assert!(ask(path, &host).starts_with("HTTP/1.1 404"), "{path}");
     }
-    let browser = Browser::start();
-    let is_browsed = browser.is_some();
-    if let Some(mut browser) = browser {
-        browser.open(&address);
-        browser.until("document.getElementById('about').textContent.includes('has not run yet')");
-        project.run();
-        browser.until("document.querySelectorAll('#tables tbody tr').length === 3");
-        browser.value("document.querySelectorAll('#tables td')[1].click()");
-        browser.until("document.querySelector('.detail .text') !== null");
-        browser.press("Escape");
-        browser.until("!document.querySelector('dialog').open");
-        assert_eq!(browser.trouble(), [""; 0]);
-        stop(&mut server);
-        browser.until("document.getElementById('live').className.includes('lost')");
-        assert!(browser.requests().iter().all(|asked| asked.starts_with(&address)), "{:?}", browser.requests());
-    }
-    if !is_browsed {
-        stop(&mut server);
-    }
+    let Some(mut browser) = Browser::start() else { return stop(server) };
+    browser.open(&address);
+    browser.until("document.getElementById('about').textContent.includes('has not run yet')");
+    project.run();
+    browser.until("document.querySelectorAll('#tables tbody tr').length === 3");
+    browser.value("document.querySelectorAll('#tables td')[1].click()");
+    browser.until("document.querySelector('.detail .text') !== null");
+    browser.press("Escape");
+    browser.until("!document.querySelector('dialog').open");
+    assert_eq!(browser.trouble(), [""; 0]);
+    stop(server);
+    browser.until("document.getElementById('live').className.includes('lost')");
+    assert!(browser.requests().iter().all(|asked| asked.starts_with(&address)), "{:?}", browser.requests());
 }
 
 /// Ctrl-C, which ends it without an error.
-fn stop(server: &mut Child) {
-    kill_process(Pid::from_child(server), Signal::INT).unwrap();
+fn stop(mut server: Child) {
+    kill_process(Pid::from_child(&server), Signal::INT).unwrap();
     assert!(server.wait().unwrap().success());
 }
 
