@@ -42,7 +42,10 @@ impl Params for RougeParams {
     type Scorer = Rouge;
 
     fn scorer(self) -> anyhow::Result<Rouge> {
-        anyhow::ensure!(self.sentence_end.as_deref() != Some(""), "`sentence_end` is empty: no sentence would have words");
+        anyhow::ensure!(
+            self.sentence_end.as_deref() != Some(""),
+            "`sentence_end` is empty: no sentence would have words"
+        );
         let (stems, sentence_end) = (self.stemmer.then(Vec::new), self.sentence_end);
         Ok(Rouge { stems, sentence_end, ..Rouge::default() })
     }
