@@ -28,6 +28,7 @@ mod lock;
 #[cfg(feature = "candle")]
 mod models;
 mod now;
+mod paper;
 #[cfg(feature = "candle")]
 mod predict;
 mod project;

@@ -149,6 +149,16 @@ fn what_the_parser_takes_the_schema_takes() {
 }
 
 #[test]
+fn the_paper_s_manifests_are_in_the_schema() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines/paper");
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    for path in paths.filter(|path| path.extension().is_some_and(|ending| ending == "toml")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(complaints(&text), Vec::<String>::new(), "{}", path.display());
+    }
+}
+
+#[test]
 fn what_the_parser_refuses_the_schema_refuses() {
     let wrong = [
         ("titer = 1", "titer = 2"),

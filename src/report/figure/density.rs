@@ -57,7 +57,6 @@ fn build(data: &Data<'_>) -> anyhow::Result<Figure> {
         about: format!("Densities by Gaussian kernels, their width by Scott's rule.{spikes}"),
         legend: grid::legend(&series, Sample::Curve),
         flush: true,
-        own_x_ticks: true,
         ..Around::default()
     };
     panels.figure(data, &series, drafts, around)
