@@ -91,6 +91,9 @@ fn targets(
         None => {
             let read: BTreeSet<usize> = references.iter().flatten().map(|reference| reference.stage).collect();
             nodes.extend(made.iter().filter(|(stage, _)| !read.contains(stage)).flat_map(|(_, made)| &made.nodes));
+            // Nobody reads a figure, whoever reads the table that it is drawn of.
+            let is_figure = |node: &usize| pipeline.instances[*node].id.axes.contains_key(stage::FIGURE);
+            nodes.extend((0..pipeline.instances.len()).filter(is_figure));
         }
     }
     nodes.into_iter().collect()

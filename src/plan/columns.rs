@@ -44,8 +44,13 @@ impl<'a> Columns<'a> {
             .map(String::as_str)
             .filter(|axis| *axis != SCORER)
             .collect();
-        let is_unknown =
-            |name: &str| !axes.contains(name) && !instance.inputs.iter().any(|input| self.input_may_have(input, name));
+        let scorers = || instance.inputs.iter().filter_map(|input| input.labels.get(SCORER)?.as_str());
+        let is_metric = |name: &str| scorers().any(|scorer| name.split('.').next() == Some(scorer));
+        let is_unknown = |name: &str| {
+            !axes.contains(name)
+                && !is_metric(name)
+                && !instance.inputs.iter().any(|input| self.input_may_have(input, name))
+        };
         let unknown = aggregate::names(recipe).into_iter().filter(|(_, name)| is_unknown(name));
         unknown
             .map(|(setting, name)| {

@@ -1,5 +1,5 @@
 //! The paper's experiments as manifests. Their data are others' and not in the project: without them, all that may be wrong
-//! is that files are not there. What they reproduce is tested where `TITER_SHARED` names the folder with the data.
+//! is that files are not there. What they reproduce is tested where `TITER_TEST_DATA` names the folder with the data.
 
 use crate::project::Project;
 use serde_json::Value;
@@ -48,11 +48,12 @@ fn nothing_is_wrong_with_a_manifest_but_that_its_files_are_elsewhere() {
 }
 
 /// The folder with the data; says that the test is skipped if there is none.
+#[expect(clippy::print_stderr, reason = "a test that is left out says so")]
 fn shared(test: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("TITER_SHARED").map(PathBuf::from);
+    let folder = std::env::var_os("TITER_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
         eprintln!(
-            "{test}: skipped: set `TITER_SHARED` to the folder with `data/derived` and `data/reference_values.json`"
+            "{test}: skipped: set `TITER_TEST_DATA` to the folder with `data/derived` and `data/reference_values.json`"
         );
     }
     folder

@@ -124,11 +124,11 @@ struct Line {
 /// The table of the recipe's groups.
 pub(super) fn tabulate(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Table> {
     let frame = &gathered.frame;
-    let metrics = metrics(recipe, gathered)?;
     if frame.rows() == 0 {
         let blame = recipe.filter.as_ref().map_or(String::new(), |text| format!(" after `where = \"{text}\"`"));
         bail!("no row is left to aggregate{blame}");
     }
+    let metrics = metrics(recipe, gathered)?;
     let by: Vec<&str> = recipe.by.0.iter().map(String::as_str).collect();
     let groups = frame.group(&by)?;
     let units = Units::of(recipe, frame, &groups)?;
@@ -156,7 +156,7 @@ fn metrics(recipe: &AggregateRecipe, gathered: &Gathered) -> anyhow::Result<Vec<
         (None, false) => gathered.metrics.clone(),
         // Files: whatever is a number, but what tells rows apart and what groups are made of.
         (None, true) => {
-            let named = recipe.names().into_iter().map(|(_, name)| name).chain(gathered.key.iter().cloned());
+            let named = recipe.keys().into_iter().map(|(_, name)| name).chain(gathered.key.iter().cloned());
             let named: BTreeSet<String> = named.collect();
             let is_key =
                 |name: &str| named.contains(name) || recipe.join.iter().any(|join| join.0.iter().any(|j| j == name));

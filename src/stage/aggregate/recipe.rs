@@ -354,8 +354,20 @@ impl AggregateRecipe {
         Kind::Aggregate.outputs().iter().copied().filter(|(output, _)| is_made(output)).collect()
     }
 
-    /// Axes and columns that groups and limits are made of, each with its setting.
+    /// Axes, columns and metrics that groups, limits and formulas name, each with its setting.
     pub(super) fn names(&self) -> Vec<(&'static str, String)> {
+        let filter = self.filter.iter().map(|text| ("where", text));
+        let formulas = filter.chain(self.columns.values().flat_map(|texts| &texts.0).map(|text| ("columns", text)));
+        // That they can be read was seen when the manifest was.
+        let formulas = formulas.filter_map(|(setting, text)| Some((setting, Formula::new(text).ok()?)));
+        let named = formulas
+            .flat_map(|(setting, formula)| formula.names().map(|name| (setting, name.to_string())).collect::<Vec<_>>());
+        let derived = |name: &String| self.columns.contains_key(name);
+        self.keys().into_iter().chain(named.filter(|(_, name)| !derived(name))).collect()
+    }
+
+    /// Axes and columns that groups and limits are made of, each with its setting.
+    pub(super) fn keys(&self) -> Vec<(&'static str, String)> {
         let settings: [(&str, Vec<&String>); 4] = [
             ("by", self.by.0.iter().collect()),
             ("unit", self.unit.0.iter().filter(|name| *name != ROW).collect()),
@@ -379,17 +391,12 @@ impl AggregateRecipe {
         names.extend(self.join.iter().flat_map(|join| join.0.iter().cloned()));
         names.extend(self.metrics.iter().flat_map(|metrics| metrics.0.iter().cloned()));
         names.extend(self.ratios.values().flat_map(|(upper, lower)| [upper.clone(), lower.clone()]));
-        let formulas = self.columns.values().flat_map(|formulas| &formulas.0).chain(&self.filter);
-        // That it can be read was seen when the manifest was.
-        for formula in formulas.filter_map(|text| Formula::new(text).ok()) {
-            names.extend(formula.names().map(str::to_string));
-        }
         Some(names)
     }
 
     /// That what groups are made of is there.
     pub(super) fn check_known(&self, known: &BTreeSet<String>) -> anyhow::Result<()> {
-        match self.names().into_iter().find(|(_, name)| !known.contains(name)) {
+        match self.keys().into_iter().find(|(_, name)| !known.contains(name)) {
             None => Ok(()),
             Some((setting, name)) => {
                 let near = closest(&name, known.iter().map(String::as_str));
