@@ -50,7 +50,10 @@ impl Formula {
         environment.add_function("log10", |x: f64| finite(x.log10()));
         environment.add_function("exp", |x: f64| finite(x.exp()));
         environment.add_function("sqrt", |x: f64| finite(x.sqrt()));
-        environment.add_function("number", |text: &str| text.trim().parse::<f64>().ok().filter(|x| x.is_finite()));
+        environment.add_function("number", |value: Value| match value.as_str() {
+            Some(text) => text.trim().parse::<f64>().ok().filter(|x| x.is_finite()).map(Value::from),
+            None => Some(value).filter(Value::is_number),
+        });
         let expression = environment.compile_expression(text).map_err(|error| anyhow!("`{text}`: {error}"))?;
         let known: BTreeSet<String> = environment.globals().map(|(name, _)| name.to_string()).collect();
         let is_column = |name: &String| {

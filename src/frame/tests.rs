@@ -118,6 +118,8 @@ fn formulas_have_no_value_where_a_column_has_none() {
     assert_eq!(values("task|upper"), [json!("SST2"), json!("XSUM")]);
     assert_eq!(values("'low' if gpt4.score < 7 else 'high'"), [json!("high"), json!("low")]);
     assert_eq!(values("log(gpt4.reference)")[1], Value::Null);
+    assert_eq!(values("number(' 2.5 ') + number(gpt4.score)"), [json!(10.5), json!(8.5)]);
+    assert_eq!(values("number(task)"), [Value::Null, Value::Null]);
     let mask = |text: &str| Formula::new(text).unwrap().mask(&rows).unwrap();
     assert_eq!(mask("em < 1"), [true, false]);
     assert_eq!(mask("row.em is none"), [false, true]);

@@ -209,7 +209,8 @@ fn unit_of(values: &[f64], low: f64, high: f64) -> f64 {
 
 /// 1, 2 or 5 times a power of ten, at least `rough`.
 fn nice_step(rough: f64) -> f64 {
-    let power = 10_f64.powf(rough.log10().floor());
+    // Of values that differ by almost nothing the power would be 0, and their places none.
+    let power = 10_f64.powf(rough.log10().floor()).max(f64::MIN_POSITIVE);
     let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= rough * 0.999);
     factor.unwrap_or(10.0) * power
 }

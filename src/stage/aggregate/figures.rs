@@ -53,9 +53,9 @@ pub(super) fn stage(mut recipe: FigureRecipe, span: Span) -> Stage {
     Stage { part: Some(Part::Figure(name)), ..Stage::new(Recipe::Figure(Box::new(recipe)), vec![input]) }
 }
 
-/// Names of metrics that neither the table nor the rows will have; those of statistics are checked with them.
+/// Names of metrics that the table will not have. Rows have columns besides, and statistics names of their own.
 pub(in crate::stage) fn check_metrics(recipe: &FigureRecipe, known: &[String]) -> Vec<Diagnostic> {
-    if recipe.source() == Source::Statistics {
+    if recipe.source() != Source::Table {
         return Vec::new();
     }
     let named = recipe.metrics().into_iter();
