@@ -354,8 +354,11 @@ fn unfilled(instance: &Instance, reference: &Reference, output: &str, span: Span
     match &instance.recipe {
         Recipe::Command(_) => Diagnostic::at(span, format!("the command of `{name}` does not promise `{output}`"))
             .hint(format!("add it to the `outputs` of `{name}`")),
-        Recipe::Aggregate(_) => Diagnostic::at(span, format!("`{name}` keeps no rows"))
+        Recipe::Aggregate(_) if output == "rows" => Diagnostic::at(span, format!("`{name}` keeps no rows"))
             .hint(format!("give `{name}` the setting `rows = true`")),
+        Recipe::Aggregate(_) => Diagnostic::at(span, format!("the table of `{name}` has no output `{output}`")).hint(
+            format!("a figure is named so: `{name}[figure=NAME].{output}`; statistics need a table `statistics`"),
+        ),
         Recipe::Train(_) => {
             let number = Kind::checkpoint(output).unwrap_or_default();
             Diagnostic::at(span, format!("`{name}` keeps no `{output}`"))
@@ -420,13 +423,16 @@ fn nodes_of(
         let values: Option<Vec<AxisValue>> = made.axes.iter().map(|axis| coordinates.get(axis).cloned()).collect();
         return values.and_then(|values| made.by_values.get(&values)).copied().into_iter().collect();
     }
+    let means_figure = reference.pins.get(FIGURE).is_some();
     let agrees = |node: &usize| {
-        instances[*node].id.axes.iter().all(|(axis, value)| match reference.pins.get(axis) {
-            Some(pinned) => value.is_called(pinned),
-            // A figure is only meant where it is named.
-            None if axis == FIGURE => false,
-            None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
-        })
+        let axes = &instances[*node].id.axes;
+        (!means_figure || axes.contains_key(FIGURE))
+            && axes.iter().all(|(axis, value)| match reference.pins.get(axis) {
+                Some(pinned) => value.is_called(pinned),
+                // A figure is only meant where it is named.
+                None if axis == FIGURE => false,
+                None => gathers(axis) || coordinates.get(axis).is_none_or(|own| own == value),
+            })
     };
     made.nodes.iter().copied().filter(agrees).collect()
 }
