@@ -1,8 +1,8 @@
 //! The aggregate kind: rows of many instances and files → a tidy table of their groups, and figures of it.
 //!
-//! The way of the rows: read and joined ([`sources`]), columns derived and rows left out ([`rows`]), groups made and
-//! summed up ([`group`]), groups held against each other ([`compare`]), statistics computed of the rows
-//! ([`statistics`]), tables written ([`write`]), figures drawn of them ([`figures`]). What it takes more
+//! The way of the rows: read and joined (`sources`), columns derived and rows left out (`rows`), groups made and
+//! summed up (`group`), groups held against each other (`compare`), statistics computed of the rows
+//! ([`statistics`]), tables written (`write`), figures drawn of them ([`figures`]). What it takes more
 //! than one such way to say is a chain of aggregates, each of which reads the table of the one before. Numbers are
 //! computed by [`crate::statistics`], drawings and layouts are made by [`crate::report`].
 
