@@ -1,9 +1,10 @@
 //! Lines of the tidy table beside each other: differences to a level, smoothing, ranks.
 
-use super::recipe::{AggregateRecipe, Best, Rank, Smooth};
+use super::recipe::{AggregateRecipe, Rank, Smooth};
 use super::unknown;
+use crate::report::layout::Best;
 use crate::report::table::{Cell, Column, Table};
-use crate::statistics;
+use crate::statistics::{self, Ties};
 use anyhow::Context as _;
 use std::collections::BTreeMap;
 
@@ -99,15 +100,11 @@ fn ranked(rank: &Rank, by: &[String], table: &mut Table) {
     let means = means(table);
     let mut ranks = vec![None; table.rows()];
     for family in families(by, &[&rank.of], table) {
-        for row in &family {
-            let Some(mean) = means[*row] else { continue };
-            let others = || family.iter().filter_map(|other| means[*other]);
-            let better = others().filter(|other| match rank.best {
-                Best::High => *other > mean,
-                Best::Low => *other < mean,
-            });
-            let equal = others().filter(|other| *other == mean).count() as f64;
-            ranks[*row] = Some(better.count() as f64 + (equal + 1.0) / 2.0);
+        let (rows, values): (Vec<usize>, Vec<f64>) = family.iter().filter_map(|row| Some((*row, means[*row]?))).unzip();
+        let sign = if rank.best == Best::High { -1.0 } else { 1.0 };
+        let values: Vec<f64> = values.into_iter().map(|mean| sign * mean).collect();
+        for (row, value) in rows.into_iter().zip(statistics::ranks(&values, Ties::Average)) {
+            ranks[row] = Some(value);
         }
     }
     push(table, "rank", ranks);

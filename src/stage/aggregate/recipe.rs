@@ -6,7 +6,7 @@ use super::statistics::{self, StatisticRecipe, Statistics};
 use crate::diagnostic::{Diagnostic, Problems, Span, closest};
 use crate::frame::{Formula, list};
 use crate::report::figure::{self, FigureRecipe, Source};
-use crate::report::layout::Layout;
+use crate::report::layout::{Best, Layout};
 use crate::settings::{At, Decode, Names, Schema, Value, ValueKind, schema};
 use crate::stage::{Expression, Form, InputSource, InputSpec, Kind, Recipe, Stage};
 use serde::{Deserialize, Serialize};
@@ -102,16 +102,6 @@ crate::settings! {
         of: String,
         /// Which end is rank 1.
         best: Best = Best::High,
-    }
-}
-
-crate::words! {
-    /// Which values are better.
-    pub enum Best {
-        /// The greater.
-        High = "high",
-        /// The smaller.
-        Low = "low",
     }
 }
 
